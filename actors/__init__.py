@@ -1,0 +1,1 @@
+"""A small supervised actor runtime on anyio, the same on asyncio and trio."""

@@ -1,0 +1,1 @@
+"""Graphs of functions, run as supervised actors."""
