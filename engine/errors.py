@@ -1,0 +1,409 @@
+"""Every error of the engine. One base, facts as attributes, all picklable.
+
+Classes split by who must act: `GraphInvalid` is for the author of a graph,
+`StateInvalid` for whoever submits or updates a state, `RunFailed` for the
+caller of a run, `StoreUnavailable` for the operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, Self
+
+import attrs
+
+Path = tuple[str | int, ...]
+
+
+def _restore(
+    cls: type[BaseException], args: tuple[Any, ...], facts: dict[str, Any], cause: Any
+) -> BaseException:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(facts)
+    # A journal and a process pool must not lose why something failed: plain pickling drops the cause.
+    if cause is not None:
+        error.__cause__ = cause
+    return error
+
+
+class EngineError(Exception):
+    """The base of every error the engine raises."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, dict(self.__dict__), self.__cause__)
+
+
+def _list(names: Iterable[object]) -> str:
+    return ", ".join(repr(name) for name in names) or "none"
+
+
+# --- the author of a graph ------------------------------------------------------------------------------
+
+
+class GraphProblem(EngineError, ValueError):
+    """One fault of a graph: its code, its place (`node` or `a -> b`), what is wrong and the cure."""
+
+    def __init__(
+        self,
+        code: str,
+        where: str,
+        message: str,
+        hint: str = "",
+        severity: Literal["error", "warning"] = "error",
+    ) -> None:
+        super().__init__(code, where, message, hint, severity)
+        self.code = code
+        self.where = where
+        self.message = message
+        self.hint = hint
+        self.severity = severity
+
+    def __str__(self) -> str:
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.code} at {self.where}: {self.message}{hint}"
+
+    def __eq__(self, other: object) -> bool:
+        return self.args == other.args if isinstance(other, GraphProblem) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.args)
+
+
+class GraphInvalid(ExceptionGroup[GraphProblem], EngineError):
+    """A graph that cannot be compiled, with every one of its problems."""
+
+    graph: str
+
+    def __new__(cls, message: str, problems: Sequence[GraphProblem], *, graph: str = "") -> Self:
+        self = super().__new__(cls, message, problems)
+        self.graph = graph
+        return self
+
+    def __init__(self, message: str, problems: Sequence[GraphProblem], *, graph: str = "") -> None:
+        super().__init__(message, problems)
+
+    @classmethod
+    def of(cls, graph: str, problems: Sequence[GraphProblem]) -> Self:
+        """The error for a graph of this name, its message naming each problem's code and place."""
+        shown = "; ".join(f"{p.code} at {p.where}" for p in problems[:5])
+        rest = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        return cls(f"cannot compile graph {graph!r}: {shown}{rest}", problems, graph=graph)
+
+    @property
+    def problems(self) -> tuple[GraphProblem, ...]:
+        return self.exceptions  # type: ignore[return-value]  # only problems are ever grouped here
+
+    def derive(self, excs: Sequence[GraphProblem]) -> GraphInvalid:  # type: ignore[override]
+        return GraphInvalid(self.message, excs, graph=self.graph)
+
+
+# --- state ----------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class StateFault:
+    """One value of a state that does not fit: where, and what was expected instead."""
+
+    path: Path
+    message: str
+
+    @property
+    def pointer(self) -> str:
+        """The place as a JSON pointer (RFC 6901)."""
+        return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in self.path)
+
+    def __str__(self) -> str:
+        place = "".join(
+            f"[{p}]" if isinstance(p, int) else f".{p}" if i else p for i, p in enumerate(self.path)
+        )
+        return f"{place or 'state'}: {self.message}"
+
+
+class StateInvalid(EngineError, ValueError):
+    """A state or an update that does not fit the graph's state type, with every fault and its path."""
+
+    def __init__(self, message: str, faults: Sequence[StateFault] = (), *, node: str | None = None) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
+        self.node = node
+
+    @classmethod
+    def of(cls, what: str, faults: Sequence[StateFault], *, node: str | None = None) -> Self:
+        """The error for `what` (a phrase such as "the initial state"), its message naming every fault."""
+        return cls(f"{what} does not fit: " + "; ".join(map(str, faults)), faults, node=node)
+
+    @property
+    def path(self) -> Path:
+        """Where the first fault is, e.g. `("rows", 3, "score")`."""
+        return self.faults[0].path if self.faults else ()
+
+
+class UnknownKey(StateInvalid):
+    """A key that the state type does not have."""
+
+    def __init__(
+        self, message: str, faults: Sequence[StateFault] = (), *, key: str = "", node: str | None = None
+    ) -> None:
+        super().__init__(message, faults, node=node)
+        self.key = key
+
+
+class StateMutated(EngineError):
+    """A node changed a shared value in place (found with `isolation="check"`)."""
+
+    def __init__(self, node: str, key: str) -> None:
+        super().__init__(
+            f"node {node!r} changed the value of {key!r} in place; values are shared between branches: "
+            f"return a new value, or use isolation='deep'"
+        )
+        self.node = node
+        self.key = key
+
+
+class MergeConflict(EngineError):
+    """Concurrent branches set one key to different values and no reducer says how to combine them."""
+
+    def __init__(self, key: str, nodes: Sequence[str], values: Sequence[Any], join: str) -> None:
+        writers = " and ".join(
+            f"{node!r} ({_short(value)})" for node, value in zip(nodes, values, strict=False)
+        )
+        super().__init__(
+            f"key {key!r} was set to different values by {writers}, which met at {join!r}; "
+            f"give the key a reducer, let one branch write it, or use conflicts='last'"
+        )
+        self.key = key
+        self.nodes = tuple(nodes)
+        self.values = tuple(values)
+        self.join = join
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception as error:
+        text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+# --- routing, loops, joins ------------------------------------------------------------------------------
+
+
+class NoRoute(EngineError):
+    """A node has outgoing edges and none was taken."""
+
+    def __init__(self, node: str, tried: Sequence[str]) -> None:
+        super().__init__(
+            f"no edge out of {node!r} was taken, tried {_list(tried)}; "
+            f"add an edge with otherwise=True, or one to END if the branch may end here"
+        )
+        self.node = node
+        self.tried = tuple(tried)
+
+
+class UnknownRoute(EngineError):
+    """A router or a `Goto` named something that is none of the declared targets."""
+
+    def __init__(self, node: str, name: object, allowed: Sequence[str]) -> None:
+        super().__init__(f"node {node!r} was routed to {name!r}, allowed are {_list(allowed)}")
+        self.node = node
+        self.name = name
+        self.allowed = tuple(allowed)
+
+
+class LoopLimit(EngineError):
+    """An edge was to be taken more often than its loop's limit allows."""
+
+    def __init__(self, node: str, edge: str, count: int) -> None:
+        super().__init__(
+            f"edge {edge!r} out of {node!r} was taken {count} times, its limit; raise max_iterations, "
+            f"or say on_limit='exit' to leave the loop by another edge"
+        )
+        self.node = node
+        self.edge = edge
+        self.count = count
+
+
+class ActivationLimit(EngineError):
+    """A run was to start more activations than `max_activations`."""
+
+    def __init__(self, limit: int, node: str | None = None) -> None:
+        super().__init__(f"the run reached max_activations={limit}" + (f" before {node!r}" if node else ""))
+        self.limit = limit
+        self.node = node
+
+
+class JoinStarved(EngineError):
+    """A `first` or `k` join has some arrivals of a wave and can get no more."""
+
+    def __init__(self, node: str, needed: int, arrived: Sequence[str], missing: Sequence[str]) -> None:
+        super().__init__(
+            f"join {node!r} needs {needed} arrivals, got {_list(arrived)} and can get none from {_list(missing)}"
+        )
+        self.node = node
+        self.needed = needed
+        self.arrived = tuple(arrived)
+        self.missing = tuple(missing)
+
+
+# --- nodes and runs -------------------------------------------------------------------------------------
+
+
+class NodeTimeout(EngineError, TimeoutError):
+    """An attempt took longer than its node's `timeout`."""
+
+    def __init__(self, node: str, seconds: float) -> None:
+        super().__init__(f"node {node!r} took longer than its timeout of {seconds:g} s")
+        self.node = node
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class RunTimeout(EngineError, TimeoutError):
+    """A run did not end before its deadline."""
+
+    def __init__(self, run_id: str, seconds: float) -> None:
+        super().__init__(f"run {run_id!r} did not end within its deadline of {seconds:g} s")
+        self.run_id = run_id
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class NodeFailed(EngineError):
+    """An activation failed after its last attempt; `cause` is what the node raised or the engine's own error."""
+
+    def __init__(self, node: str, activation: int, attempts: int, cause: BaseException) -> None:
+        said = str(cause)
+        super().__init__(
+            f"node {node!r} failed (activation {activation}, {attempts} attempt{'s' * (attempts != 1)}): "
+            f"{type(cause).__name__}" + (f": {said}" if said else "")
+        )
+        self.node = node
+        self.activation = activation
+        self.attempts = attempts
+        self.__cause__ = cause
+
+    @property
+    def cause(self) -> BaseException:
+        assert self.__cause__ is not None
+        return self.__cause__
+
+
+class RunFailed(ExceptionGroup[Exception], EngineError):
+    """A run that failed: the group of every `NodeFailed` (or the `RunTimeout` that ended it)."""
+
+    run_id: str
+    graph: str
+
+    def __new__(cls, message: str, errors: Sequence[Exception], *, run_id: str = "", graph: str = "") -> Self:
+        self = super().__new__(cls, message, errors)
+        self.run_id = run_id
+        self.graph = graph
+        return self
+
+    def __init__(
+        self, message: str, errors: Sequence[Exception], *, run_id: str = "", graph: str = ""
+    ) -> None:
+        super().__init__(message, errors)
+
+    @classmethod
+    def of(cls, run_id: str, graph: str, errors: Sequence[Exception]) -> Self:
+        """The error for this run, its message naming what failed."""
+        names = ", ".join(f"{e.node}#{e.activation}" if isinstance(e, NodeFailed) else str(e) for e in errors)
+        return cls(f"run {run_id!r} of graph {graph!r} failed: {names}", errors, run_id=run_id, graph=graph)
+
+    @property
+    def failures(self) -> tuple[NodeFailed, ...]:
+        """Every `NodeFailed`, in the order in which they happened."""
+        return tuple(error for error in self.exceptions if isinstance(error, NodeFailed))
+
+    def derive(self, excs: Sequence[Exception]) -> RunFailed:  # type: ignore[override]
+        return RunFailed(self.message, excs, run_id=self.run_id, graph=self.graph)
+
+
+class RunCancelled(EngineError):
+    """The run whose result was asked for has been cancelled."""
+
+    def __init__(self, run_id: str, reason: str | None = None) -> None:
+        super().__init__(f"run {run_id!r} was cancelled" + (f": {reason}" if reason else ""))
+        self.run_id = run_id
+        self.reason = reason
+
+
+class RunNotFound(EngineError, LookupError):
+    """No run has this id."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"no run has the id {run_id!r}")
+        self.run_id = run_id
+
+
+class RunEnded(EngineError):
+    """The run is over, so it takes no signal."""
+
+    def __init__(self, run_id: str, status: str) -> None:
+        super().__init__(f"run {run_id!r} is over ({status})")
+        self.run_id = run_id
+        self.status = status
+
+
+class UnknownSignal(EngineError, LookupError):
+    """No wait of the graph uses a signal of this name."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"no wait of the graph uses the signal {name!r}, known are {_list(known)}")
+        self.name = name
+        self.known = tuple(known)
+
+
+class HistoryGone(EngineError, LookupError):
+    """The log entries or events asked for were dropped; `kept_from` is the first that is still there."""
+
+    def __init__(self, asked: int, kept_from: int) -> None:
+        super().__init__(
+            f"nothing is kept before number {kept_from}, asked for {asked}; raise Graph(history=...), or use a store"
+        )
+        self.asked = asked
+        self.kept_from = kept_from
+
+
+class VersionMismatch(EngineError):
+    """A run was started on a graph of this name and version that is not the one registered now."""
+
+    def __init__(self, graph: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"graph {graph!r} is {found!r} here, expected {expected!r}; give the changed graph another version"
+        )
+        self.graph = graph
+        self.expected = expected
+        self.found = found
+
+
+# --- the engine -----------------------------------------------------------------------------------------
+
+
+class EngineBusy(EngineError):
+    """The engine is full; nothing was accepted, try again later."""
+
+    def __init__(self, message: str = "the engine is full", *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class EngineClosed(EngineError):
+    """The engine is not running: not yet entered, or already left."""
+
+    def __init__(self, message: str = "the engine is closed; use it inside `async with Engine()`") -> None:
+        super().__init__(message)
+
+
+class StoreUnavailable(EngineError):
+    """The store cannot be reached or refuses to work; for the operator."""
+
+    def __init__(self, message: str, *, facts: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.facts = dict(facts or {})
