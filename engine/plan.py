@@ -1,0 +1,479 @@
+"""The frozen plan of a graph: what the author declared, turned into indices, adjacency and reach.
+
+Declarations (`GraphDecl` and what it holds) are what the author's side hands
+over; names, in the order in which they were written. `compile_plan` turns them
+into a `Plan`: nodes and edges by index, each node's ways in and out, components,
+loops. It refuses nothing: faults are found before (on the declarations) or after
+(on the plan, which knows cycles and reach), all at once, by whoever compiles.
+
+What could be quadratic (reach masks per join edge, bodies of loops) is worked
+out when first asked for and kept. Nothing else of a plan ever changes, so runs
+share it freely within one event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import attrs
+
+from .retry import ErrorTypes, Retry
+from .state import StateType
+from .theory import Order, Reach, closing_edges
+from .values import END, STOP
+
+NodeKind = Literal["function", "subgraph", "map", "wait"]
+EdgeKind = Literal["entry", "plain", "when", "otherwise", "choice", "error", "goto"]
+JoinPolicy = Literal["all", "any", "first"] | int
+Condition = Callable[[Any], object]
+Router = Callable[[Any], object]
+
+# --- declarations ---------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class SubgraphDecl:
+    """A graph as a node: its plan and how keys pass between the two states."""
+
+    plan: Plan
+    enter: Mapping[str, str] = {}
+    """Parent's key -> child's key, where they differ."""
+    leave: Mapping[str, str] = {}
+    """Child's key -> parent's key, where they differ."""
+
+
+@attrs.frozen(kw_only=True)
+class MapDecl:
+    """A worker run once for each item. `worker` is a function, or the plan of a worker subgraph."""
+
+    worker: Callable[..., Any] | Plan
+    over: str | Callable[[Any], Any]
+    into: str
+    item: str | None = None
+    concurrency: int = 64
+    on_item_error: Literal["fail", "skip", "keep"] = "fail"
+
+
+@attrs.frozen(kw_only=True)
+class WaitDecl:
+    """Parks its token until one of these signals comes."""
+
+    signals: tuple[str, ...]
+    into: str
+    timeout: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class NodeDecl:
+    """One node as written. `options` is the scheduler's business and passed through unread."""
+
+    name: str
+    kind: NodeKind = "function"
+    join: JoinPolicy = "all"
+    rest: Literal["absorb", "cancel"] = "absorb"
+    goto: tuple[str, ...] = ()
+    retry: tuple[Retry, ...] = ()
+    timeout: float | None = None
+    view: StateType | None = None
+    """What the node is given, where that is less than the graph's state."""
+    function: Callable[..., Any] | None = None
+    subgraph: SubgraphDecl | None = None
+    map: MapDecl | None = None
+    wait: WaitDecl | None = None
+    options: Any = None
+
+
+@attrs.frozen(kw_only=True)
+class EdgeDecl:
+    """One edge as written: plain, or with exactly one of `when`, `otherwise`, `on_error`."""
+
+    source: str
+    target: str
+    when: Condition | None = None
+    otherwise: bool = False
+    on_error: ErrorTypes | None = None
+    max_iterations: int | None = None
+    on_limit: Literal["exit", "fail"] | None = None
+    capacity: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ChoiceDecl:
+    """A router and what its answers mean: label -> target, in order of declaration."""
+
+    source: str
+    router: Router
+    targets: Mapping[str, str]
+
+
+@attrs.frozen(kw_only=True)
+class GraphDecl:
+    """A whole graph as written. Edges and choices stand in one list, in the order of their declaration."""
+
+    name: str
+    version: str = "1"
+    state: StateType
+    nodes: tuple[NodeDecl, ...]
+    edges: tuple[EdgeDecl | ChoiceDecl, ...]
+    entries: tuple[str, ...]
+    max_iterations: int = 1000
+    max_activations: int | None = None
+    on_failure: Literal["cancel", "continue"] = "cancel"
+    conflicts: Literal["error", "last"] = "error"
+    history: int = 10_000
+    deadline: float | None = None
+
+
+# --- the plan -------------------------------------------------------------------------------------------
+
+JOIN_NONE: Final = 0
+"""One incoming edge, or `any`: every token runs the node by itself."""
+JOIN_ALL: Final = 1
+JOIN_COUNT: Final = 2
+"""`first` and `k`: the k-th arrival of a wave runs the node."""
+
+
+@attrs.define(eq=False, slots=True, repr=False)
+class PlanEdge:
+    """One edge. `source` is None for an entry; `target` is None for `END` and `STOP`."""
+
+    index: int
+    kind: EdgeKind
+    source: PlanNode | None
+    target: PlanNode | None
+    target_name: str
+    condition: Condition | None = None
+    on_error: ErrorTypes | None = None
+    limit: int | None = None
+    on_limit: Literal["exit", "fail"] = "fail"
+    capacity: int | None = None
+    slot: int = -1
+    """Its place among the target's incoming edges."""
+    cyclic: bool = False
+    """Both ends lie in one component: taking it can lead back to where it began."""
+    loop: Loop | None = None
+    """The loop that this edge closes, if it has a limit."""
+
+    @property
+    def source_name(self) -> str:
+        return self.source.name if self.source is not None else "START"
+
+    @property
+    def name(self) -> str:
+        return f"{self.source_name} -> {self.target_name}"
+
+    def __repr__(self) -> str:
+        return f"<PlanEdge {self.index} {self.name} ({self.kind})>"
+
+
+@attrs.define(eq=False, slots=True, repr=False)
+class PlanChoice:
+    """A router with its edges: one per distinct target, and every label that leads there."""
+
+    router: Router
+    by_label: dict[str, PlanEdge]
+    edges: tuple[PlanEdge, ...]
+
+
+@attrs.define(eq=False, slots=True, repr=False)
+class PlanNode:
+    """One node with its ways in and out, sorted by how they are decided."""
+
+    index: int
+    name: str
+    kind: NodeKind
+    decl: NodeDecl
+    component: int
+    rank: int
+    cyclic: bool
+    """It lies on some cycle."""
+    join: int = JOIN_NONE
+    needed: int = 1
+    """For `first` and `k`: how many arrivals run it."""
+    rest_cancel: bool = False
+    ins: tuple[PlanEdge, ...] = ()
+    outs: tuple[PlanEdge, ...] = ()
+    """All ways out in order of declaration, error edges included; goto edges last."""
+    plains: tuple[PlanEdge, ...] = ()
+    whens: tuple[PlanEdge, ...] = ()
+    choices: tuple[PlanChoice, ...] = ()
+    otherwise: tuple[PlanEdge, ...] = ()
+    errors: tuple[PlanEdge, ...] = ()
+    gotos: dict[str, PlanEdge] = attrs.field(factory=dict)
+    decided: bool = False
+    """It has edges that are decided: to take none of them is `NoRoute`."""
+    only: PlanEdge | None = None
+    """Its one way on, if that is unconditional, unlimited and into a node: the fast path."""
+    retry: tuple[Retry, ...] = ()
+    timeout: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<PlanNode {self.index} {self.name}>"
+
+
+@attrs.define(eq=False, slots=True, repr=False)
+class Loop:
+    """What an edge with a limit closes. The body is worked out when the edge is first taken."""
+
+    index: int
+    edge: PlanEdge
+    _order: Order
+    _body: frozenset[int] | None = None
+
+    @property
+    def body(self) -> frozenset[int]:
+        if self._body is None:
+            assert self.edge.source is not None and self.edge.target is not None
+            self._body = self._order.loop_body(self.edge.source.index, self.edge.target.index)
+        return self._body
+
+    def keeps(self, edge: PlanEdge) -> bool:
+        """Does a token that takes this edge stay inside the loop?"""
+        body = self.body
+        source, target = edge.source, edge.target
+        return source is not None and target is not None and source.index in body and target.index in body
+
+
+class Plan:
+    """A compiled graph. See `compile_plan`."""
+
+    __slots__ = (
+        "_component_reach",
+        "_edge_reach",
+        "by_name",
+        "conflicts_last",
+        "continue_on_failure",
+        "decl",
+        "edges",
+        "entries",
+        "name",
+        "nodes",
+        "order",
+        "signals",
+        "state",
+        "version",
+    )
+
+    def __init__(
+        self, decl: GraphDecl, nodes: tuple[PlanNode, ...], edges: tuple[PlanEdge, ...], order: Order
+    ) -> None:
+        self.decl = decl
+        self.name = decl.name
+        self.version = decl.version
+        self.state = decl.state
+        self.nodes = nodes
+        self.edges = edges
+        self.order = order
+        self.by_name = {node.name: node for node in nodes}
+        self.entries = tuple(edge for edge in edges if edge.kind == "entry")
+        self.conflicts_last = decl.conflicts == "last"
+        self.continue_on_failure = decl.on_failure == "continue"
+        self.signals = frozenset(_signals(decl))
+        self._edge_reach: dict[int, Reach] = {}
+        self._component_reach: dict[int, Reach] = {}
+
+    def reach(self, edge: PlanEdge) -> Reach:
+        """The nodes from which this edge's source can be reached without passing its target."""
+        found = self._edge_reach.get(edge.index)
+        if found is None:
+            assert edge.target is not None
+            sources = [] if edge.source is None else [edge.source.index]
+            found = self._edge_reach[edge.index] = Reach(self.order, sources, edge.target.index)
+        return found
+
+    def reach_component(self, component: int) -> Reach:
+        """The nodes from which this component can be reached by any path, its own members among them."""
+        found = self._component_reach.get(component)
+        if found is None:
+            found = self._component_reach[component] = Reach(self.order, self.order.members[component])
+        return found
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.name!r} {self.version!r}, {len(self.nodes)} nodes, {len(self.edges)} edges>"
+
+
+def _signals(decl: GraphDecl) -> Iterable[str]:
+    for node in decl.nodes:
+        if node.wait is not None:
+            yield from node.wait.signals
+        if node.subgraph is not None:
+            yield from node.subgraph.plan.signals
+        if node.map is not None and isinstance(node.map.worker, Plan):
+            yield from node.map.worker.signals
+
+
+def compile_plan(decl: GraphDecl) -> Plan:
+    """The plan of a graph whose names are sound: every edge's ends exist, every option is in range.
+
+    Linear in nodes and edges. What needs the plan to be judged (a limit on an edge
+    that is not `cyclic`, nodes out of reach, joins that a loop feeds) is left to
+    whoever compiles for an author.
+    """
+    names = {node.name: index for index, node in enumerate(decl.nodes)}
+    rows = _edge_rows(decl)
+    successors: list[list[int]] = [[] for _ in decl.nodes]
+    for row in rows:
+        if row.source is not None and row.target in names:
+            successors[names[row.source]].append(names[row.target])
+    order = Order(successors)
+    nodes = tuple(_plan_node(node, index, order) for index, node in enumerate(decl.nodes))
+    edges = tuple(_plan_edge(index, row, names, nodes) for index, row in enumerate(rows))
+    _limit_loops(decl, nodes, edges, order)
+    _wire(rows, nodes, edges)
+    return Plan(decl, nodes, edges, order)
+
+
+@attrs.define(slots=True)
+class _Row:
+    """An edge before it has its indices; `written` is the declaration it came from."""
+
+    kind: EdgeKind
+    source: str | None
+    target: str
+    written: EdgeDecl | ChoiceDecl | None = None
+
+
+def _edge_rows(decl: GraphDecl) -> list[_Row]:
+    """Every edge in the order that joins and merges go by: entries, explicit ones, then gotos."""
+    rows = [_Row("entry", None, name) for name in decl.entries]
+    written: set[tuple[str, str]] = set()
+    for edge in decl.edges:
+        if isinstance(edge, ChoiceDecl):
+            rows += [
+                _Row("choice", edge.source, target, edge) for target in dict.fromkeys(edge.targets.values())
+            ]
+            written.update((edge.source, target) for target in edge.targets.values())
+        else:
+            rows.append(_Row(_kind_of(edge), edge.source, edge.target, edge))
+            written.add((edge.source, edge.target))
+    for node in decl.nodes:
+        rows += [
+            _Row("goto", node.name, target)
+            for target in dict.fromkeys(node.goto)
+            if (node.name, target) not in written
+        ]
+    return rows
+
+
+def _kind_of(edge: EdgeDecl) -> EdgeKind:
+    if edge.on_error is not None:
+        return "error"
+    if edge.when is not None:
+        return "when"
+    return "otherwise" if edge.otherwise else "plain"
+
+
+def _plan_node(decl: NodeDecl, index: int, order: Order) -> PlanNode:
+    component = order.component[index]
+    return PlanNode(
+        index=index,
+        name=decl.name,
+        kind=decl.kind,
+        decl=decl,
+        component=component,
+        rank=order.rank[index],
+        cyclic=order.cyclic[component],
+        rest_cancel=decl.rest == "cancel",
+        retry=decl.retry,
+        timeout=decl.timeout,
+    )
+
+
+def _plan_edge(index: int, row: _Row, names: Mapping[str, int], nodes: Sequence[PlanNode]) -> PlanEdge:
+    source = None if row.source is None else nodes[names[row.source]]
+    target = None if row.target in (END, STOP) else nodes[names[row.target]]
+    cyclic = source is not None and target is not None and source.component == target.component
+    edge = PlanEdge(index, row.kind, source, target, row.target, cyclic=cyclic)
+    if isinstance(row.written, EdgeDecl):
+        edge.condition = row.written.when
+        edge.on_error = row.written.on_error
+        edge.limit = row.written.max_iterations
+        # A limit that the author gave is a way out; one that only the graph gives is a fault when it is hit.
+        edge.on_limit = row.written.on_limit or ("fail" if row.written.max_iterations is None else "exit")
+        edge.capacity = row.written.capacity
+    return edge
+
+
+def _limit_loops(decl: GraphDecl, nodes: Sequence[PlanNode], edges: Sequence[PlanEdge], order: Order) -> None:
+    """Give every cycle a limit: the author's, else the graph's on the edges that close it."""
+    if any(order.cyclic):
+        outs: list[list[tuple[int, int]]] = [[] for _ in nodes]
+        for edge in edges:
+            if edge.source is not None and edge.target is not None and edge.limit is None:
+                outs[edge.source.index].append((edge.index, edge.target.index))
+        roots = [edge.target.index for edge in edges if edge.kind == "entry" and edge.target is not None]
+        for index in closing_edges(len(nodes), roots, outs):
+            edges[index].limit = decl.max_iterations
+    loops = 0
+    for edge in edges:
+        if edge.limit is not None and edge.cyclic:
+            edge.loop = Loop(loops, edge, order)
+            loops += 1
+
+
+def _wire(rows: Sequence[_Row], nodes: Sequence[PlanNode], edges: Sequence[PlanEdge]) -> None:
+    """Tell each node its edges, sorted by how they are decided."""
+    ins: list[list[PlanEdge]] = [[] for _ in nodes]
+    outs: list[list[PlanEdge]] = [[] for _ in nodes]
+    choices: list[list[tuple[ChoiceDecl, list[PlanEdge]]]] = [[] for _ in nodes]
+    for row, edge in zip(rows, edges, strict=True):
+        if edge.target is not None:
+            edge.slot = len(ins[edge.target.index])
+            ins[edge.target.index].append(edge)
+        if edge.source is None:
+            continue
+        outs[edge.source.index].append(edge)
+        if isinstance(row.written, ChoiceDecl):
+            of_node = choices[edge.source.index]
+            if not of_node or of_node[-1][0] is not row.written:
+                of_node.append((row.written, []))
+            of_node[-1][1].append(edge)
+    for node, node_ins, node_outs, node_choices in zip(nodes, ins, outs, choices, strict=True):
+        node.ins = tuple(node_ins)
+        _wire_outs(node, tuple(node_outs))
+        node.choices = tuple(_plan_choice(written, found) for written, found in node_choices)
+        node.decided = bool(node.plains or node.whens or node.otherwise or node.choices)
+        node.only = _only_way(node)
+        _set_join(node)
+
+
+def _wire_outs(node: PlanNode, outs: tuple[PlanEdge, ...]) -> None:
+    def of(*kinds: EdgeKind) -> tuple[PlanEdge, ...]:
+        return tuple(edge for edge in outs if edge.kind in kinds)
+
+    if not outs:
+        return
+    node.outs = outs
+    if len(outs) == 1 and outs[0].kind == "plain":
+        node.plains = outs
+    else:
+        node.plains, node.whens, node.otherwise = of("plain"), of("when"), of("otherwise")
+        node.errors = of("error")
+    for name in node.decl.goto:
+        along = [edge for edge in outs if edge.target_name == name]
+        node.gotos[name] = next((edge for edge in along if edge.kind == "plain"), along[0])
+
+
+def _plan_choice(written: ChoiceDecl, edges: list[PlanEdge]) -> PlanChoice:
+    by_target = {edge.target_name: edge for edge in edges}
+    # A target may be named as itself too, whatever its label, unless a label means something else.
+    by_label = by_target | {label: by_target[target] for label, target in written.targets.items()}
+    return PlanChoice(written.router, by_label, tuple(edges))
+
+
+def _only_way(node: PlanNode) -> PlanEdge | None:
+    if len(node.plains) != 1 or node.whens or node.choices or node.otherwise:
+        return None
+    edge = node.plains[0]
+    return edge if edge.target is not None and edge.loop is None else None
+
+
+def _set_join(node: PlanNode) -> None:
+    policy = node.decl.join
+    if len(node.ins) < 2 or policy == "any":
+        return
+    if policy == "all":
+        node.join, node.needed = JOIN_ALL, len(node.ins)
+    else:
+        node.join, node.needed = JOIN_COUNT, 1 if policy == "first" else policy

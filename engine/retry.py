@@ -1,0 +1,60 @@
+"""When to try again: policies and the one decision made from them. No clock, no randomness of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
+
+
+@attrs.frozen
+class Retry:
+    """Try a failed activation again, up to `attempts` in all, waiting longer each time.
+
+    The n-th wait is `delay * factor ** (n - 1)`, at most `max_delay` seconds, shifted
+    at random by up to the share `jitter` of it, either way.
+    """
+
+    attempts: int = 3
+    delay: float = 0.1
+    factor: float = 2.0
+    max_delay: float = 30.0
+    jitter: float = 0.1
+    on: ErrorTypes = Exception
+
+    def wait_seconds(self, attempts_so_far: int, random: float) -> float:
+        """How long to wait after this many attempts; `random` is drawn from [0, 1)."""
+        try:
+            wait = min(self.delay * self.factor ** (attempts_so_far - 1), self.max_delay)
+        except OverflowError:
+            wait = self.max_delay
+        return max(0.0, wait * (1.0 + self.jitter * (2.0 * random - 1.0)))
+
+
+def matches(error: BaseException, types: ErrorTypes) -> bool:
+    """Is the error one of these types? A cancellation a node raised by itself counts as an `Exception`."""
+    if isinstance(error, types):
+        return True
+    if isinstance(error, Exception):
+        return False
+    return any(
+        kind in (Exception, BaseException) for kind in (types if isinstance(types, tuple) else (types,))
+    )
+
+
+def retry_delay(
+    policies: Sequence[Retry], error: BaseException, attempts_so_far: int, random: float
+) -> float | None:
+    """Seconds to wait before the next attempt, or None if there shall be none.
+
+    Of several policies the first that matches the error counts, with all attempts
+    so far, whichever errors ended those.
+    """
+    for policy in policies:
+        if matches(error, policy.on):
+            if attempts_so_far >= policy.attempts:
+                return None
+            return policy.wait_seconds(attempts_so_far, random)
+    return None
