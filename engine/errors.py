@@ -140,13 +140,11 @@ class StateInvalid(EngineError, ValueError):
 
 
 class UnknownKey(StateInvalid):
-    """A key that the state type does not have."""
+    """A key that the state type does not have; such keys come first among the faults."""
 
-    def __init__(
-        self, message: str, faults: Sequence[StateFault] = (), *, key: str = "", node: str | None = None
-    ) -> None:
-        super().__init__(message, faults, node=node)
-        self.key = key
+    @property
+    def key(self) -> str:
+        return str(self.path[-1]) if self.path else ""
 
 
 class StateMutated(EngineError):
@@ -238,7 +236,8 @@ class JoinStarved(EngineError):
 
     def __init__(self, node: str, needed: int, arrived: Sequence[str], missing: Sequence[str]) -> None:
         super().__init__(
-            f"join {node!r} needs {needed} arrivals, got {_list(arrived)} and can get none from {_list(missing)}"
+            f"join {node!r} needs {needed} arrivals, got {_list(arrived)}, "
+            f"and can get none from {_list(missing)}"
         )
         self.node = node
         self.needed = needed
@@ -274,7 +273,7 @@ class RunTimeout(EngineError, TimeoutError):
 
 
 class NodeFailed(EngineError):
-    """An activation failed after its last attempt; `cause` is what the node raised or the engine's own error."""
+    """An activation failed for good; `cause` is what the node raised, or the engine's own error."""
 
     def __init__(self, node: str, activation: int, attempts: int, cause: BaseException) -> None:
         said = str(cause)
@@ -365,7 +364,8 @@ class HistoryGone(EngineError, LookupError):
 
     def __init__(self, asked: int, kept_from: int) -> None:
         super().__init__(
-            f"nothing is kept before number {kept_from}, asked for {asked}; raise Graph(history=...), or use a store"
+            f"nothing is kept before number {kept_from}, asked for {asked}; "
+            f"raise Graph(history=...), or use a store"
         )
         self.asked = asked
         self.kept_from = kept_from
@@ -376,7 +376,8 @@ class VersionMismatch(EngineError):
 
     def __init__(self, graph: str, expected: str, found: str) -> None:
         super().__init__(
-            f"graph {graph!r} is {found!r} here, expected {expected!r}; give the changed graph another version"
+            f"graph {graph!r} is {found!r} here, expected {expected!r}; "
+            f"give the changed graph another version"
         )
         self.graph = graph
         self.expected = expected

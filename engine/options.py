@@ -1,0 +1,204 @@
+"""The options of graphs, nodes and edges: their types, and what is wrong with a value.
+
+`*_faults` tell everything that is wrong, for `validate()`, which reports all
+problems of a graph at once. Values that stand alone (`Batch`, a rate) refuse
+nonsense when they are made.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+import attrs
+
+from .retry import Retry
+from .typecheck import shown
+
+JoinPolicy = Literal["all", "any", "first"] | int
+
+
+def _positive(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if fault := positive_fault(value, whole=attribute.name == "size"):
+        raise ValueError(f"{type(instance).__name__}({attribute.name}={value!r}): {fault}")
+
+
+@attrs.frozen
+class Batch:
+    """Give a node's function up to `size` waiting activations at once, after at most `wait` seconds.
+
+    The function then takes a list of states and returns a list of updates, in the same order.
+    """
+
+    size: int = attrs.field(validator=_positive)
+    wait: float = attrs.field(default=0.01, validator=_positive)
+
+
+@attrs.frozen
+class Rate:
+    """At most `count` starts in any `seconds`, over all runs."""
+
+    count: float
+    seconds: float
+
+    @property
+    def interval(self) -> float:
+        """Seconds from one start to the next, when they are evenly spread."""
+        return self.seconds / self.count
+
+
+_UNITS = {
+    **dict.fromkeys(("s", "sec", "second"), 1.0),
+    **dict.fromkeys(("m", "min", "minute"), 60.0),
+    **dict.fromkeys(("h", "hour"), 3600.0),
+    **dict.fromkeys(("d", "day"), 86400.0),
+}
+
+
+def parse_rate(rate: str | float) -> Rate:
+    """`"10/s"`, `"100/min"`, `"5/10s"`, `"1000/h"`, or a number per second; raises `ValueError`."""
+    cure = "give a rate as '10/s', '100/min', '1000/h' or '5/10s'"
+    if isinstance(rate, numbers.Real) and not isinstance(rate, bool):
+        count, seconds = float(rate), 1.0
+    elif isinstance(rate, str) and rate.count("/") == 1:
+        number, _, per = (part.strip() for part in rate.partition("/"))
+        unit = per.lstrip("0123456789.")
+        try:
+            count = float(number)
+            seconds = float(per[: len(per) - len(unit)] or 1) * _UNITS[unit.strip() or "s"]
+        except (ValueError, KeyError):
+            raise ValueError(f"rate {rate!r} is not understood; {cure}") from None
+    else:
+        raise ValueError(f"rate {rate!r} is not understood; {cure}")
+    if not (0 < count < math.inf and 0 < seconds < math.inf):
+        raise ValueError(f"rate {rate!r} is not above zero; {cure}")
+    return Rate(count, seconds)
+
+
+class NodeOptions(TypedDict, total=False):
+    """The options that `Graph.node`, `add_node`, `add_map` and `add_wait` take."""
+
+    retry: Retry | Sequence[Retry] | None
+    timeout: float | None
+    concurrency: int | None
+    rate: str | float | None
+    batch: Batch | None
+    run_in: str | None
+    join: JoinPolicy
+    rest: Literal["absorb", "cancel"]
+    goto: str | Sequence[str]
+    inputs: Mapping[str, str] | None
+    outputs: Mapping[str, str] | None
+    accepts: Any
+    produces: Any
+    effect: bool
+    resources: Mapping[str, float] | None
+    params: Mapping[str, Any] | None
+    description: str
+
+
+NODE_OPTIONS = frozenset(NodeOptions.__annotations__)
+
+# --- what is wrong with a value -------------------------------------------------------------------------
+
+Fault = str
+"""What is wrong, as the end of a sentence that begins with the option; empty if nothing is."""
+
+
+def positive_fault(value: Any, *, whole: bool = False, zero: bool = False) -> Fault:
+    """A number above zero (or from zero on), finite, and whole if asked."""
+    wanted = f"a {'whole ' if whole else ''}number {'of at least 0' if zero else 'above 0'}"
+    kind = numbers.Integral if whole else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value):
+        return f"must be {wanted}, found {shown(value)}"
+    if value < 0 or (value == 0 and not zero):
+        return f"must be {wanted}, found {value!r}"
+    return ""
+
+
+def one_of_fault(value: Any, choices: Collection[str]) -> Fault:
+    if isinstance(value, str) and value in choices:
+        return ""
+    return f"must be {' or '.join(map(repr, choices))}, found {shown(value)}"
+
+
+def errors_fault(value: Any) -> Fault:
+    """Exception types, as in an `except` clause."""
+    kinds = value if isinstance(value, tuple) else (value,)
+    if kinds and all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        return ""
+    return f"must be an exception type or a tuple of them, found {shown(value)}"
+
+
+def retry_faults(retry: Any) -> Iterator[Fault]:
+    policies = retry if isinstance(retry, list | tuple) else [retry]
+    for policy in policies:
+        if not isinstance(policy, Retry):
+            hint = f"; did you mean Retry(attempts={policy})?" if isinstance(policy, int) else ""
+            yield f"must be a Retry or a list of them, found {shown(policy)}{hint}"
+            continue
+        found = {
+            "attempts": positive_fault(policy.attempts, whole=True),
+            "delay": positive_fault(policy.delay, zero=True),
+            "factor": positive_fault(policy.factor),
+            "max_delay": positive_fault(policy.max_delay, zero=True),
+            "jitter": positive_fault(policy.jitter, zero=True),
+            "on": errors_fault(policy.on),
+        }
+        yield from (f"has a wrong {name}: it {fault}" for name, fault in found.items() if fault)
+
+
+def mapping_fault(value: Any, kinds: type | tuple[type, ...] = object) -> Fault:
+    if not isinstance(value, Mapping):
+        return f"must be a mapping, found {shown(value)}"
+    for key, item in value.items():
+        if not isinstance(key, str) or not isinstance(item, kinds):
+            return f"has a wrong entry {key!r}: {shown(item)}"
+    return ""
+
+
+def join_fault(join: Any) -> Fault:
+    if isinstance(join, str) and join in ("all", "any", "first"):
+        return ""
+    if isinstance(join, int) and not isinstance(join, bool) and join >= 1:
+        return ""
+    return f"must be 'all', 'any', 'first' or a number from 1 on, found {shown(join)}"
+
+
+Checker = Callable[[Any], Fault]
+
+
+def rate_fault(value: Any) -> Fault:
+    try:
+        parse_rate(value)
+    except ValueError as error:
+        return f"is wrong: {error}"
+    return ""
+
+
+_PLAIN: dict[str, Checker] = {
+    "timeout": positive_fault,
+    "concurrency": lambda v: positive_fault(v, whole=True),
+    "rate": rate_fault,
+    "batch": lambda v: "" if isinstance(v, Batch) else f"must be a Batch, found {shown(v)}",
+    "run_in": lambda v: "" if isinstance(v, str) and v else f"must be a name, found {shown(v)}",
+    "rest": lambda v: one_of_fault(v, ("absorb", "cancel")),
+    "inputs": lambda v: mapping_fault(v, str),
+    "outputs": lambda v: mapping_fault(v, str),
+    "effect": lambda v: "" if isinstance(v, bool) else f"must be True or False, found {shown(v)}",
+    "resources": lambda v: mapping_fault(v, (int, float, str)),
+    "description": lambda v: "" if isinstance(v, str) else f"must be text, found {shown(v)}",
+}
+
+
+def node_option_faults(options: Mapping[str, Any]) -> Iterator[tuple[str, Fault]]:
+    """(option, fault) for each option that cannot be used; joins and params are judged elsewhere."""
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name == "retry":
+            yield from ((name, fault) for fault in retry_faults(value))
+        elif (check := _PLAIN.get(name)) and (fault := check(value)):
+            yield name, fault

@@ -1,0 +1,44 @@
+"""Finding the reducer of a key in its annotation, and telling what is wrong with one."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from typing import Any
+
+from .typecheck import shown
+from .values import Reduce
+
+
+def annotated_reducer(tp: Any) -> Any:
+    """The reducer in `Annotated[list, Reduce(f)]` or `Annotated[list, f]`; of several the last, or None.
+
+    A class among the annotations is no reducer: other libraries put theirs there.
+    """
+    while typing.get_origin(tp) in (typing.Required, typing.NotRequired):
+        tp = typing.get_args(tp)[0]
+    if typing.get_origin(tp) is not typing.Annotated:
+        return None
+    found = None
+    for note in tp.__metadata__:
+        if isinstance(note, Reduce):
+            found = note.function
+        elif callable(note) and not isinstance(note, type):
+            found = note
+    return found
+
+
+def reducer_fault(reducer: Any) -> str:
+    """What is wrong with a reducer, as the end of a sentence, or an empty string."""
+    if not callable(reducer):
+        return f"is {shown(reducer)}, not a function"
+    if inspect.iscoroutinefunction(reducer):
+        return "is async; it must be a plain function"
+    try:
+        inspect.signature(reducer).bind(None, None)
+    except TypeError:
+        return f"({getattr(reducer, '__name__', reducer)}) does not take two arguments"
+    except ValueError:
+        # Some built-in functions have no signature to look at; they are taken at their word.
+        return ""
+    return ""
