@@ -1,0 +1,54 @@
+"""What a node can know and do beside its state, if it annotates a parameter with `Context`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from .values import Arrival
+
+Report = Callable[[str, Mapping[str, Any]], None]
+"""Called with an event's type and data; never blocks."""
+
+
+def _unheard(type: str, data: Mapping[str, Any]) -> None:
+    """For contexts made by hand, in tests of node functions."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Context:
+    """One attempt of one activation. Made by the engine; in a test of a node, by hand."""
+
+    run_id: str = ""
+    graph: str = ""
+    node: str = ""
+    activation: int = 1
+    attempt: int = 1
+    iteration: int = 1
+    """1 + the largest count of a loop that the token is in."""
+    error: Any = None
+    """Behind an error edge: what failed (node, activation, type, message, attempts)."""
+    arrivals: tuple[Arrival, ...] = ()
+    """How each incoming edge stood when the node ran."""
+    deadline: float | None = None
+    """When the run must be over, on the engine's clock; None if it may take as long as it likes."""
+    tools: Any = None
+    files: Any = None
+    logger: Any = attrs.field(factory=lambda: logging.getLogger("engine.node"))
+    _report: Report = _unheard
+
+    @property
+    def token(self) -> str:
+        """The same for every attempt of this activation, for ever: dedupe outside effects by it."""
+        return f"{self.run_id}/{self.node}#{self.activation}"
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Tell how far this node is, from 0 to 1; seen in the run's events as `node_progress`."""
+        self._report("node_progress", {"fraction": fraction, "message": message})
+
+    def emit(self, event: Any) -> None:
+        """Put something of your own into the run's events, as the data of a `node_progress` event."""
+        self._report("node_progress", {"event": event})
