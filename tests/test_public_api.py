@@ -80,7 +80,7 @@ def faults_of(name: str, value: Any) -> Iterator[str]:
             yield f"{name} has no docstring"
         for attribute, (member, is_static) in public_methods(value).items():
             where = f"{name}.{attribute}"
-            if not any(getattr(vars(base).get(attribute), "__doc__", None) for base in value.__mro__):
+            if not any(vars(base)[attribute].__doc__ for base in value.__mro__ if attribute in vars(base)):
                 yield f"{where} has no docstring"
             yield from missing_annotations(where, member, skip_first=not is_static)
     elif inspect.isroutine(value):
