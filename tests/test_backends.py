@@ -36,9 +36,7 @@ def test_a_sync_test_runs_once(project: pytest.Pytester) -> None:
 
 @pytest.mark.parametrize("claimed", ["asyncio", "uvloop", "trio"])
 @pytest.mark.parametrize("real", ["asyncio", "uvloop", "trio"])
-def test_a_test_whose_name_lies_about_its_backend_fails(
-    project: pytest.Pytester, claimed: str, real: str
-) -> None:
+def test_a_test_whose_name_lies_about_its_backend_fails(project: pytest.Pytester, claimed: str, real: str) -> None:
     options = {"asyncio": ("asyncio", {}), "uvloop": ("asyncio", {"use_uvloop": True}), "trio": ("trio", {})}
     project.makepyfile(
         f"""

@@ -20,22 +20,24 @@ ORDER = {
     "actors": [
         "errors",
         "waker",
+        "capacity",
         "lifecycle",
-        "letters",
-        "observer",
-        "mailbox",
-        "channel",
-        "reply",
         "spec",
         "restarts",
         "supervision",
+        "observer",
+        "letters",
+        "mailbox",
+        "channel",
         "tree",
+        "reply",
         "cell",
         "ref",
         "context",
         "actor",
         "incarnation",
         "supervisor",
+        "supervise",
         "testing",
     ],
     "engine": [],
@@ -47,6 +49,7 @@ BELOW = {"actors": set[str](), "engine": {"actors"}}
 # The modules which decide: event in, commands out, so that replaying the journal decides the same again.
 DECISION_CORE = {
     "actors.restarts",
+    "actors.supervision",
     "engine.plan",
     "engine.runs",
     "engine.state",
@@ -164,9 +167,7 @@ def actions(module: str, source: str) -> Iterator[str]:
                 yield f"{module}:{node.lineno}: uses random.{attr}: be given a random.Random"
             case ast.Call(func=ast.Name(id=name)) if name in IO_CALLS:
                 yield f"{module}:{node.lineno}: calls {name}"
-            case ast.Call(
-                func=ast.Attribute(value=ast.Name(id="random"), attr="Random") | ast.Name(id="Random")
-            ):
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="random"), attr="Random") | ast.Name(id="Random")):
                 yield f"{module}:{node.lineno}: makes a random generator: be given one"
             case ast.Call(func=ast.Attribute(attr=attr)) if attr in CLOCK_METHODS:
                 yield f"{module}:{node.lineno}: reads a clock: be given the time"
@@ -286,16 +287,12 @@ def test_a_core_that_acts_is_found(source: str) -> None:
 
 
 def test_a_core_that_decides_is_left_alone() -> None:
-    source = (
-        "import math\nimport random\nfrom .plan import Plan\ndef jitter(r: random.Random): return r.random()"
-    )
+    source = "import math\nimport random\nfrom .plan import Plan\ndef jitter(r: random.Random): return r.random()"
 
     assert list(actions("engine.runs", source)) == []
 
 
-@pytest.mark.parametrize(
-    "source", ["import asyncio", "from trio.lowlevel import Task", "def f(): import uvloop"]
-)
+@pytest.mark.parametrize("source", ["import asyncio", "from trio.lowlevel import Task", "def f(): import uvloop"])
 def test_a_module_that_knows_a_backend_is_found(source: str) -> None:
     assert len(list(backends_named("engine.scheduler", source))) == 1
 

@@ -40,9 +40,7 @@ def pinned(name: str) -> list[str]:
 def test_the_pins_satisfy_what_the_tests_need(requirement: Requirement) -> None:
     versions = pinned(requirement.name)
 
-    assert versions, (
-        f"{requirement} is not pinned: .ci/requirements.txt says in its head how to write it again"
-    )
+    assert versions, f"{requirement} is not pinned: .ci/requirements.txt says in its head how to write it again"
     assert all(requirement.specifier.contains(version) for version in versions), (requirement, versions)
 
 

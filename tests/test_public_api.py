@@ -24,6 +24,7 @@ CORE_DEPENDENCIES = {
     "idna",
     "orjson",
     "prometheus_client",
+    "sniffio",  # anyio loads it where trio has brought it along
     "typing_extensions",
 }
 
@@ -36,9 +37,7 @@ def package(request: pytest.FixtureRequest) -> ModuleType:
 def names_in(package: ModuleType) -> set[str]:
     """The public names of a package, its modules aside."""
     return {
-        name
-        for name, value in vars(package).items()
-        if not name.startswith("_") and not isinstance(value, ModuleType)
+        name for name, value in vars(package).items() if not name.startswith("_") and not isinstance(value, ModuleType)
     }
 
 
@@ -180,15 +179,10 @@ def test_a_wrong_list_is_found(made: ModuleType, fault: str) -> None:
 
 
 def test_a_right_list_is_left_alone() -> None:
-    assert (
-        list(faults_of_list(module(__all__=["Actor", "END", "run"], Actor=1, END=2, run=3, _x=4, sub=ast)))
-        == []
-    )
+    assert list(faults_of_list(module(__all__=["Actor", "END", "run"], Actor=1, END=2, run=3, _x=4, sub=ast))) == []
 
 
-@pytest.mark.parametrize(
-    "source", ["import a", '"""Doc."""\nx = 1', '"""Doc."""\ndef f(): ...', '"""Two\nlines."""']
-)
+@pytest.mark.parametrize("source", ["import a", '"""Doc."""\nx = 1', '"""Doc."""\ndef f(): ...', '"""Two\nlines."""'])
 def test_an_init_with_more_in_it_is_found(source: str) -> None:
     assert len(list(statements_out_of_place(source))) == 1
 

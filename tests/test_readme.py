@@ -37,9 +37,7 @@ def run(program: str, folder: Path) -> str:
     """What a program prints, pasted into a file in an empty folder; a failure or a warning is an error."""
     file = folder / "pasted.py"
     file.write_text(program)
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", file], cwd=folder, capture_output=True, text=True, timeout=60
-    )
+    ran = subprocess.run([sys.executable, "-W", "error", file], cwd=folder, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
@@ -90,9 +88,7 @@ def test_the_map_names_every_folder() -> None:
 
 
 def test_programs_are_told_from_fragments_and_paired_with_their_output() -> None:
-    text = (
-        "```python\na\n```\n```output\n1\n```\n```python fragment\nb\n```\n```python\nc\n```\n```sh\nd\n```\n"
-    )
+    text = "```python\na\n```\n```output\n1\n```\n```python fragment\nb\n```\n```python\nc\n```\n```sh\nd\n```\n"
 
     assert programs(text) == [("a\n", "1\n"), ("c\n", None)]
 
