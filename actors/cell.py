@@ -15,6 +15,7 @@ import attrs
 from .capacity import Overflow
 from .channel import Channel
 from .errors import ActorCrashed, ActorStopped, MailboxFull
+from .flag import Flag
 from .letters import DeadLetter, DeadReason
 from .lifecycle import NORMAL, State, StopReason
 from .mailbox import Mailbox
@@ -71,9 +72,9 @@ class Cell:
         "retried",
         "scope",
         "state",
+        "stopped",
         "task",
         "tree",
-        "waiters",
         "watchers",
         "watching",
     )
@@ -109,10 +110,10 @@ class Cell:
         self.in_hand: Item | None = None
         self.retried: Item | None = None
         self.attempt = 1
-        self.deferred: set[Reply[Any]] = set()
+        self.deferred: dict[Reply[Any], None] = {}  # not a set: an empty one is three times as large
         self.watchers: dict[Cell, None] = {}
         self.watching: dict[Cell, None] = {}
-        self.waiters: set[Any] = set()
+        self.stopped = Flag()
 
     # -- orders
 
@@ -174,8 +175,7 @@ class Cell:
         watchers, self.watchers = self.watchers, {}
         for watcher in watchers:
             watcher.hear_of(self, reason)
-        for waiter in self.waiters:
-            waiter.set()
+        self.stopped.set()
         self.tree.observe(self.tree.observer.stopped, self.ref, reason)
 
     # -- bonds

@@ -49,7 +49,7 @@ class Context:
             raise ActorError(f"actor {self._cell.path!r}: the message in hand was told, not asked")
         if not origin.settled:
             origin.deferred = True
-            self._cell.deferred.add(origin)
+            self._cell.deferred[origin] = None
         return origin
 
     def watch(self, ref: ActorRef[Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final, Generic, TypeVar, overload
 
-import anyio
 import attrs
 from anyio import move_on_after
 
@@ -76,10 +75,13 @@ class ActorRef(Generic[M]):
         mailbox of its own is `MailboxFull`.
         """
         cell = self._checked(message)
+        sender = current_cell.get()
+        if cell.mailbox.offer((message, sender)):
+            return
         try:
-            await put(cell, (message, current_cell.get()))
+            await put(cell, (message, sender))
         except MailboxClosed:
-            cell.dead_letter(message, current_cell.get())
+            cell.dead_letter(message, sender)
 
     def tell_nowait(self, message: M) -> None:
         """Send a message now; raises `MailboxFull` where `tell` would wait or is told to fail."""
@@ -146,13 +148,7 @@ class ActorRef(Generic[M]):
     async def wait_stopped(self) -> StopReason:
         """Wait until the actor has ended for good; at once if it has."""
         cell = self._cell
-        if cell.reason is None:
-            waiter = anyio.Event()
-            cell.waiters.add(waiter)
-            try:
-                await waiter.wait()
-            finally:
-                cell.waiters.discard(waiter)
+        await cell.stopped.wait()
         assert cell.reason is not None
         return cell.reason
 

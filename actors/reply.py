@@ -55,7 +55,7 @@ class Reply(Generic[R]):
     def abandon(self) -> None:
         """Nobody waits any more."""
         self._abandoned = True
-        self.asked.deferred.discard(self)
+        self.asked.deferred.pop(self, None)
 
     async def wait(self) -> None:
         """Return when settled."""
@@ -73,6 +73,6 @@ class Reply(Generic[R]):
 
     def _settle(self) -> None:
         self._settled = True
-        self.asked.deferred.discard(self)
+        self.asked.deferred.pop(self, None)
         if self._waker is not None:
             self._waker.wake()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 import attrs
@@ -41,13 +40,13 @@ class Budget:
 
     max_restarts: float
     period: float
-    _crashes: deque[float] = attrs.field(factory=deque)
+    _crashes: list[float] = attrs.field(factory=list)
 
     def charge(self, now: float) -> bool:
         """Count a crash; tells whether the budget still holds."""
         self._crashes.append(now)
         while now - self._crashes[0] > self.period:
-            self._crashes.popleft()
+            del self._crashes[0]
         return len(self._crashes) <= self.max_restarts
 
     @property

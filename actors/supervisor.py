@@ -21,6 +21,7 @@ from anyio.lowlevel import checkpoint
 from .actor import Actor
 from .cell import Cell, Stop, current_cell
 from .errors import ActorError, ActorStopped, AskCycle, MailboxClosed, UnknownChild
+from .flag import Flag
 from .incarnation import run_incarnation
 from .lifecycle import KILLED, SHUTDOWN, State, StopReason
 from .mailbox import BURST
@@ -130,7 +131,7 @@ class Supervisor(Actor[Any]):
                 raise ValueError(f"a dynamic supervisor takes one spec, the pattern of its children, got {len(specs)}")
             self._pattern = specs.pop()
         self._cells: dict[str, Cell] = {}
-        self._exits: dict[str, anyio.Event] = {}
+        self._exits: dict[str, Flag] = {}
         self._spawned = 0
         self.unkillable = 0
         self._make_decisions = partial(
@@ -218,7 +219,7 @@ class Supervisor(Actor[Any]):
             self._cell.dead_letter(request, reply)
             return []
         reply.deferred = True
-        self._cell.deferred.add(reply)
+        self._cell.deferred[reply] = None
         match request:
             case _Add(spec):
                 return self._decisions.add(spec, reply)
@@ -279,7 +280,7 @@ class Supervisor(Actor[Any]):
         cell.state = State.STARTING
         cell.incarnation = incarnation
         cell.scope = anyio.CancelScope()
-        self._exits[spec.name] = exited = anyio.Event()
+        self._exits[spec.name] = exited = Flag()
         self._group.start_soon(self._run_child, cell, spec, incarnation, exited, name=cell.path)
 
     def _new_cell(self, spec: ChildSpec) -> Cell:
@@ -296,7 +297,7 @@ class Supervisor(Actor[Any]):
         cell.ref = ActorRef(cell)
         return cell
 
-    async def _run_child(self, cell: Cell, spec: ChildSpec, incarnation: int, exited: anyio.Event) -> None:
+    async def _run_child(self, cell: Cell, spec: ChildSpec, incarnation: int, exited: Flag) -> None:
         was_up = False
 
         def started() -> None:
@@ -315,17 +316,17 @@ class Supervisor(Actor[Any]):
             cell.tree.observe(cell.tree.observer.crashed, cell.ref, incarnation, reason.cause)
         self._post(_Exited(cell.name, incarnation, reason, was_up))
 
-    async def _stop(self, cell: Cell, spec: ChildSpec, exited: anyio.Event) -> None:
+    async def _stop(self, cell: Cell, spec: ChildSpec, exited: Flag) -> None:
         cell.request_stop(SHUTDOWN)
         if spec.shutdown > 0:
             with anyio.move_on_after(None if spec.shutdown == inf else spec.shutdown):
                 await exited.wait()
-        if exited.is_set():
+        if exited.is_set:
             return
         cell.cancel()
         with anyio.move_on_after(spec.grace):
             await exited.wait()
-        if not exited.is_set():
+        if not exited.is_set:
             # A task or a thread cannot be killed, only a process can: say so and go on waiting.
             self.unkillable += 1
             logger.error("actor %s was cancelled %g s ago and still runs; waiting for it", cell.path, spec.grace)

@@ -20,6 +20,7 @@ ORDER = {
     "actors": [
         "errors",
         "waker",
+        "flag",
         "capacity",
         "lifecycle",
         "spec",
