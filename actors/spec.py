@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any, Final, Literal, get_args
 
@@ -82,6 +82,10 @@ def _checked_factory(instance: ChildSpec, attribute: attrs.Attribute[Any], value
         raise TypeError(f"child {instance.name!r}: the factory is called for each incarnation, got {value!r}")
 
 
+def _as_tuple(args: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(args)
+
+
 @attrs.frozen
 class ChildSpec:
     """How a supervisor makes, runs and restarts one child.
@@ -96,7 +100,7 @@ class ChildSpec:
 
     name: str = attrs.field(validator=_checked_name)
     factory: Callable[..., Any] = attrs.field(validator=_checked_factory)
-    args: tuple[Any, ...] = attrs.field(default=(), converter=tuple)
+    args: tuple[Any, ...] = attrs.field(default=(), converter=_as_tuple)
     restart: Restart = attrs.field(default="permanent", kw_only=True, validator=_word(Restart))
     shutdown: float = attrs.field(default=5.0, kw_only=True, validator=_seconds())
     significant: bool = attrs.field(default=False, kw_only=True, validator=attrs.validators.instance_of(bool))

@@ -44,11 +44,15 @@ import selectors
 import sys
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, TypeVarTuple, get_args
 
 import anyio
 import attrs
+
+from .actor import Actor
+from .cell import Terminated
+from .ref import ActorRef
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -56,7 +60,7 @@ if TYPE_CHECKING:
     import trio.lowlevel
     import trio.testing
 
-__all__ = ["anyio_backend", "Backend", "BACKENDS", "Deadlock", "Probe", "run", "tasks_left"]
+__all__ = ["anyio_backend", "Backend", "BACKENDS", "Deadlock", "Probe", "ProbeActor", "run", "tasks_left"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -165,6 +169,30 @@ class Probe(Generic[T]):
                 await self._changed.wait()
         what = f"item {wanted!r}" if isinstance(wanted, int) else "an item that satisfies the predicate"
         raise TimeoutError(f"waited {timeout_seconds!r} s for {what}, got {len(self.items)}: {self.items!r}")
+
+
+class ProbeActor(Actor[Any]):
+    """Records each message, and the end of each actor that it is to watch, in a probe.
+
+    `ChildSpec("probe", ProbeActor, (probe,))`: the probe belongs to the test, so it outlives a restart.
+    """
+
+    def __init__(self, probe: Probe[Any], watch: Iterable[ActorRef[Any]] = ()) -> None:
+        self.probe = probe
+        self.watch = list(watch)
+
+    async def on_start(self) -> None:
+        """Begin to watch."""
+        for ref in self.watch:
+            self.context.watch(ref)
+
+    async def receive(self, message: Any) -> None:
+        """Record a message."""
+        self.probe.record(message)
+
+    async def on_terminated(self, terminated: Terminated) -> None:
+        """Record the news."""
+        self.probe.record(terminated)
 
 
 class _DeadlockGuard:

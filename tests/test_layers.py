@@ -185,6 +185,13 @@ ALL_MODULES = {**modules_of("actors"), **modules_of("engine")}
 
 
 @pytest.mark.parametrize("package", ORDER)
+def test_the_order_names_only_what_is_there(package: str) -> None:
+    there = {path.stem for path in (ROOT / package).iterdir()}
+
+    assert {name for line in ORDER[package] for name in line.split()} <= there
+
+
+@pytest.mark.parametrize("package", ORDER)
 def test_imports_point_down(package: str) -> None:
     faults = sorted({*wrong_directions(package, modules_of(package), ORDER[package])})
 

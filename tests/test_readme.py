@@ -28,7 +28,7 @@ def programs(text: str) -> list[tuple[str, str | None]]:
     following = [*found[1:], ("", "")]
     return [
         (body, after if kind_after == "output" else None)
-        for (kind, body), (kind_after, after) in zip(found, following, strict=True)
+        for (kind, body), (kind_after, after) in zip(found, following, strict=False)
         if kind == "python"
     ]
 

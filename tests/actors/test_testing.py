@@ -15,8 +15,8 @@ import anyio.to_thread
 import pytest
 from trio._core import _run as trio_run
 
-from actors import testing
-from actors.testing import Backend, Probe
+from actors import ChildSpec, StopReason, Terminated, supervise, testing
+from actors.testing import Backend, Probe, ProbeActor
 
 every_backend = pytest.mark.parametrize("backend", testing.BACKENDS)
 on_asyncio_loops = pytest.mark.parametrize("backend", ["asyncio", "uvloop"])
@@ -713,3 +713,23 @@ def test_the_options_serve_anyios_pytest_fixture(pytester: pytest.Pytester) -> N
     result = pytester.runpytest_inprocess("-W", "error", "-p", "no:cacheprovider")
 
     result.assert_outcomes(passed=6)
+
+
+@every_backend
+def test_a_probe_actor_records_messages_and_ends(backend: Backend) -> None:
+    probe: Probe[object] = Probe()
+    other = ChildSpec("other", ProbeActor, (Probe[object](),), restart="temporary")
+
+    async def main() -> None:
+        async with supervise([other]) as root:
+            watched = root.child("other")
+            recorder = await root.start_child(ChildSpec("probe", ProbeActor, (probe, [watched])))
+            await recorder.tell("hello")
+            await probe.wait_for(1)
+            watched.stop()
+            assert await probe.wait_for(2) == Terminated(watched, StopReason("normal"))
+
+    testing.run(main, backend=backend, seed=1, virtual_time=True)
+
+    assert probe.items[0] == "hello"
+    assert len(probe.items) == 2
