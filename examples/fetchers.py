@@ -110,10 +110,11 @@ class Watchman(NullObserver):
 
 
 class Site:
-    """A web site that cuts every fifth connection, and the broken page always."""
+    """A web site that cuts the first connection for every fifth page, and every one for the broken page."""
 
     def __init__(self) -> None:
         self.requests = 0
+        self.cut: set[int] = set()
 
     async def answer(self, stream: SocketStream) -> None:
         async with stream:
@@ -121,8 +122,10 @@ class Site:
             self.requests += 1
             body = f"<h1>Page {page}</h1>".encode() * (page + 1)
             whole = b"HTTP/1.0 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
-            cut = page == BROKEN_PAGE or self.requests % 5 == 0
-            await stream.send(whole[: len(whole) // 2] if cut else whole)
+            if page == BROKEN_PAGE or (page % 5 == 0 and page not in self.cut):
+                self.cut.add(page)
+                whole = whole[: len(whole) // 2]
+            await stream.send(whole)
 
 
 def tree(port: int, watchman: Watchman) -> supervise:

@@ -21,7 +21,6 @@ def run_example(*arguments: str) -> str:
 def test_fetchers_get_every_page_but_the_broken_one(library: list[str]) -> None:
     lines = run_example("examples.fetchers", *library).splitlines()
 
-    assert lines[-2].startswith("59 pages fetched, ")
-    assert lines[-2].endswith("given up: [13]")
-    crashes = int(lines[-1].split()[0])
-    assert crashes > 3
+    assert len([line for line in lines if line.startswith("page ")]) == 60
+    assert lines[-2] == "59 pages fetched, 12 of them only after a crash; given up: [13]"
+    assert lines[-1] == "15 crashes survived, 74 requests served"
