@@ -1,0 +1,107 @@
+"""What users write: a class with a `receive`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, TypeVar
+
+from anyio.lowlevel import checkpoint
+
+from .cell import Cell, Stop, Terminated
+from .channel import Channel
+from .context import Context
+from .errors import EndOfMailbox
+from .lifecycle import NORMAL, State, StopReason
+from .mailbox import BURST, EMPTY
+from .reply import Reply
+
+M = TypeVar("M")
+
+_HOOKS = ("receive", "on_start", "on_stop", "on_terminated")
+
+
+class Actor(Generic[M]):
+    """One thing that handles one message at a time and is restarted when it crashes.
+
+    Subclass it and write `receive`; what it returns answers an `ask`. The state lives in the instance: each
+    incarnation is a new one, made by the factory in the child's spec. `context` is there from `on_start` on.
+    `accepts` may name the type of the messages (a class, a union, or a tuple of them): others are refused at the
+    sender with `WrongMessage`.
+    """
+
+    accepts: ClassVar[Any] = None
+    context: Context
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for hook in _HOOKS:
+            if hook in cls.__dict__ and not inspect.iscoroutinefunction(inspect.unwrap(cls.__dict__[hook])):
+                raise TypeError(f"{cls.__qualname__}.{hook} must be an async function: write `async def {hook}`")
+
+    async def on_start(self) -> None:
+        """Prepare; the actor is not started before this returns. Raising here is a failed start."""
+
+    async def receive(self, message: M) -> object:
+        """Handle one message; raising crashes this incarnation."""
+        raise NotImplementedError(f"{type(self).__qualname__} has no receive()")
+
+    async def on_terminated(self, terminated: Terminated) -> None:
+        """A watched actor has ended for good."""
+
+    async def on_stop(self, reason: StopReason) -> None:
+        """Clean up: called once for each incarnation whose `on_start` returned, shielded, within a deadline."""
+
+    async def _run(self, cell: Cell, started: Callable[[], object]) -> StopReason:
+        """Handle messages, one at a time, until told to stop. The runtime's own: do not override."""
+        cell.state = State.RUNNING
+        started()
+        mailbox = cell.mailbox
+        take = mailbox.take_nowait
+        receive = self.receive
+        in_a_row = 0
+        while True:
+            if in_a_row >= BURST:
+                in_a_row = 0
+                await checkpoint()
+            item = take()
+            if item is EMPTY:
+                in_a_row = 0
+                try:
+                    await mailbox.wait()
+                except EndOfMailbox:
+                    return NORMAL
+                continue
+            in_a_row += 1
+            if isinstance(item, tuple):
+                cell.in_hand = item
+                message, origin = item
+                if origin is None or origin.__class__ is Cell:
+                    await receive(message)
+                else:
+                    await _receive_tagged(self, message, origin)
+                cell.handled += 1
+                cell.in_hand = None
+            elif isinstance(item, Stop):
+                return item.reason
+            else:
+                await _receive_terminated(cell, self, item)
+
+
+async def _receive_tagged(actor: Actor[Any], message: Any, origin: Channel[Any] | Reply[Any]) -> None:
+    if isinstance(origin, Channel):
+        origin.taken()
+        await actor.receive(message)
+    else:
+        answer = await actor.receive(message)
+        if not origin.deferred:
+            origin.send(answer)
+
+
+async def _receive_terminated(cell: Cell, actor: Actor[Any], terminated: Terminated) -> None:
+    # Checked on delivery: after `unwatch`, and in a new incarnation, news on its way must not arrive.
+    for target in cell.watching:
+        if target.ref == terminated.ref:
+            del cell.watching[target]
+            await actor.on_terminated(terminated)
+            return

@@ -1,0 +1,112 @@
+"""Running one incarnation of an actor, from its factory to the end of its `on_stop`.
+
+Whatever ends it becomes a `StopReason`; only a cancellation from outside and `KeyboardInterrupt`, `SystemExit`
+and their like go further, and they take the tree down with them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from anyio import get_cancelled_exc_class, move_on_after
+
+from .actor import Actor
+from .cell import Cell, current_cell
+from .context import Context
+from .errors import StartTimeout, StopTimeout, StrayCancellation
+from .lifecycle import KILLED, State, StopReason, crashed
+from .spec import ChildSpec
+from .waker import current_task, is_stray_cancellation
+
+logger = logging.getLogger("actors")
+
+
+async def run_incarnation(cell: Cell, spec: ChildSpec, started: Callable[[], object]) -> StopReason:
+    """Run one incarnation to its end and say why it ended.
+
+    Raises only what must not be supervised; the incarnation has been cleaned up then, too.
+    """
+    current_cell.set(cell)
+    cell.task = current_task()
+    scope = cell.scope  # made by the supervisor, so that it can be cancelled before this task has run at all
+    assert scope is not None
+    reason = KILLED
+    try:
+        with scope:
+            reason = await _live_checked(cell, spec, started)
+    except Exception as error:
+        reason = crashed(error)
+    except BaseExceptionGroup as group:
+        if not is_stray_cancellation():
+            raise
+        reason = crashed(_without_strays(group))
+    else:
+        if scope.cancel_called:
+            reason = KILLED  # also when the handler swallowed its cancellation
+    finally:
+        # Also on the way out of a cancellation or an interrupt: nothing that was started is left uncleaned.
+        reason = await _clean_up(cell, spec, reason)
+    return reason
+
+
+async def _live_checked(cell: Cell, spec: ChildSpec, started: Callable[[], object]) -> StopReason:
+    try:
+        return await _live(cell, spec, started)
+    except get_cancelled_exc_class() as cancellation:
+        if is_stray_cancellation():
+            raise StrayCancellation(
+                f"actor {cell.path!r} raised a cancellation that nobody asked for"
+            ) from cancellation
+        raise
+
+
+async def _live(cell: Cell, spec: ChildSpec, started: Callable[[], object]) -> StopReason:
+    actor = spec.factory(*spec.args)
+    if not isinstance(actor, Actor):
+        raise TypeError(f"the factory of {cell.path!r} made {actor!r}, which is no Actor")
+    actor.context = Context(cell)
+    await _start(cell, actor, spec)
+    cell.actor = actor
+    return await actor._run(cell, started)
+
+
+async def _start(cell: Cell, actor: Actor[Any], spec: ChildSpec) -> None:
+    """Await `on_start`, at most for the spec's `start_timeout`."""
+    if type(actor).on_start is Actor.on_start:
+        return
+    with move_on_after(None if spec.start_timeout == inf else spec.start_timeout) as scope:
+        await actor.on_start()
+    if scope.cancel_called:
+        raise StartTimeout(f"actor {cell.path!r}: on_start did not return within {spec.start_timeout:g} s")
+
+
+async def _clean_up(cell: Cell, spec: ChildSpec, reason: StopReason) -> StopReason:
+    cell.state = State.STOPPING
+    actor = cell.actor
+    try:
+        if actor is not None and type(actor).on_stop is not Actor.on_stop:
+            with move_on_after(spec.stop_timeout, shield=True) as scope:
+                await actor.on_stop(reason)
+            if scope.cancel_called:
+                raise StopTimeout(f"actor {cell.path!r}: on_stop did not return within {spec.stop_timeout:g} s")
+    except Exception as error:
+        # The first cause is the one that supervision acts on; a failing clean-up makes a crash of a good end only.
+        logger.warning("on_stop of %s raised %r", cell.path, error, exc_info=error)
+        if reason.kind != "crashed":
+            reason = crashed(error)
+    finally:
+        cell.end_incarnation(reason)
+    return reason
+
+
+def _without_strays(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Keep what can be supervised of a mixed group; raise the group when it holds an interrupt."""
+    rest = group.split(get_cancelled_exc_class())[1]
+    if rest is None:
+        return StrayCancellation("the actor raised a cancellation that nobody asked for")
+    if not isinstance(rest, ExceptionGroup):
+        raise group
+    return rest

@@ -1,0 +1,107 @@
+"""The root of a tree: a supervisor that lives as long as an `async with`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from math import inf
+from types import TracebackType
+from typing import Any
+
+import anyio
+
+from .cell import Cell
+from .errors import ActorError
+from .incarnation import run_incarnation
+from .lifecycle import KILLED, SHUTDOWN, State, StopReason
+from .observer import Observer
+from .spec import ChildSpec, Strategy
+from .supervisor import Supervisor, SupervisorRef
+from .tree import Tree
+
+
+class supervise:
+    """Run children under a root supervisor for the time of an `async with`, which gives its `SupervisorRef`.
+
+    Entering returns once all children are up, and raises `StartFailed` when one does not come up. Leaving stops
+    them in reverse order, also after an exception of the body, and waits for them: nothing outlives the block. When
+    the root gives up, the body is cancelled and `TooManyRestarts` raised in its place. A root that is shut down by
+    a significant child's end leaves the body alone: `await root.wait_stopped()` tells.
+    """
+
+    def __init__(
+        self,
+        children: Iterable[ChildSpec] = (),
+        *,
+        name: str = "root",
+        strategy: Strategy = "one_for_one",
+        max_restarts: float = inf,
+        period: float = 5.0,
+        observer: Observer | None = None,
+        tree: Tree | None = None,
+    ) -> None:
+        make = partial(Supervisor, list(children), strategy=strategy, max_restarts=max_restarts, period=period)
+        make()  # what is wrong with it shows here
+        self._spec = ChildSpec(name, make, shutdown=inf, start_timeout=inf)
+        self._tree = Tree(observer) if tree is None else tree
+        self._cell = Cell(name, name, self._tree, accepts=Supervisor.accepts)
+        self._cell.ref = SupervisorRef(self._cell)
+        self._reason: StopReason | None = None
+        self._in_body = False
+
+    async def __aenter__(self) -> SupervisorRef:
+        if self._cell.state is not State.NEW:
+            raise ActorError("a tree is entered once: call supervise() again")
+        self._ready = anyio.Event()
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        try:
+            self._cell.state = State.STARTING
+            self._cell.incarnation = 1
+            self._cell.scope = anyio.CancelScope()
+            self._group.start_soon(self._run, name=self._cell.path)
+            await self._ready.wait()
+        except BaseException as error:
+            if await self._group.__aexit__(type(error), error, error.__traceback__):
+                raise self._failure() from error
+            raise
+        if self._reason is not None:
+            await self._group.__aexit__(None, None, None)
+            raise self._failure()
+        self._in_body = True
+        return SupervisorRef(self._cell)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self._in_body = False
+        if error is None or isinstance(error, Exception):
+            # In order even after a failure of the body: handing it to the group would cancel all children at once.
+            self._cell.request_stop(SHUTDOWN)
+            await self._group.__aexit__(None, None, None)
+            swallowed = False
+        else:
+            swallowed = bool(await self._group.__aexit__(kind, error, traceback))
+        if self._reason is not None and self._reason.kind == "crashed":
+            if isinstance(error, Exception):
+                raise ExceptionGroup(f"both the body and the tree {self._cell.path!r} failed", [error, self._failure()])
+            raise self._failure()
+        return swallowed
+
+    async def _run(self) -> None:
+        try:
+            self._reason = await run_incarnation(self._cell, self._spec, self._ready.set)
+        except BaseException:
+            self._reason = KILLED
+            raise
+        finally:
+            assert self._reason is not None
+            self._cell.finish(self._reason)
+            self._tree.letters.flush()
+            self._ready.set()
+        if self._reason.kind == "crashed" and self._in_body:
+            self._group.cancel_scope.cancel()
+
+    def _failure(self) -> Exception:
+        cause: Any = None if self._reason is None else self._reason.cause
+        return cause if isinstance(cause, Exception) else ActorError(f"tree {self._cell.path!r} ended: {self._reason}")

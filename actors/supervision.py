@@ -1,0 +1,453 @@
+"""What a supervisor decides: events in, commands out. Pure: no loop, no clock, no task.
+
+The state machine knows for each child whether it should be up and where it is; a *round* is a group of children
+that is being stopped, waited for and started again, in order (the first start is a round of all children).
+`Supervision` never waits, so status, stop and terminate are answered in the middle of a restart storm.
+
+Departures from OTP, on purpose: budgets are counted per child; a child that was terminated, or a transient one that
+ended normally, stays down in a group restart; the shared budget of a supervisor is off unless it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any, Final, Literal
+
+import attrs
+
+from .errors import ActorError, ActorStopped, ChildRunning, DuplicateChild, StartFailed, TooManyRestarts, UnknownChild
+from .lifecycle import SHUTDOWN, StopReason, crashed
+from .restarts import Budget, Delays, affected, is_abnormal, restarts
+from .spec import ChildSpec, Strategy
+
+
+class Phase(Enum):
+    """Where a child is, as its supervisor sees it."""
+
+    DOWN = "down"
+    STARTING = "starting"
+    UP = "running"
+    WAITING = "restarting"
+    STOPPING = "stopping"
+
+
+# -- commands
+
+
+@attrs.frozen
+class StartChild:
+    """Run the next incarnation of a child."""
+
+    name: str
+    incarnation: int
+
+
+@attrs.frozen
+class StopChild:
+    """Stop the running incarnation of a child."""
+
+    name: str
+
+
+@attrs.frozen
+class FinishChild:
+    """The child will not come back: settle its queue, asks and watchers."""
+
+    name: str
+    reason: StopReason
+
+
+@attrs.frozen
+class Wake:
+    """Call `timer_fired(token)` after some seconds."""
+
+    delay: float
+    token: int
+
+
+@attrs.frozen
+class ReportRestart:
+    """Say that a child is restarted, after a delay, because of a crash."""
+
+    name: str
+    incarnation: int
+    delay: float
+    reason: StopReason
+
+
+@attrs.frozen
+class Answer:
+    """Answer a request: with a child's name, or with an error."""
+
+    request: Any
+    result: str | ActorError
+
+
+@attrs.frozen
+class Ready:
+    """All children of the first round are up."""
+
+
+@attrs.frozen
+class Over:
+    """Everything below is down, and why."""
+
+    reason: StopReason
+
+
+Command = StartChild | StopChild | FinishChild | Wake | ReportRestart | Answer | Ready | Over
+
+
+@attrs.define
+class Child:
+    """One child: its spec, where it is, and its budget."""
+
+    spec: ChildSpec
+    budget: Budget
+    delays: Delays
+    phase: Phase = Phase.DOWN
+    wanted: bool = True
+    incarnation: int = 0
+    timer: int | None = None
+    request: Any = None  # who waits for it to be up or, when it is not wanted, to be down
+
+    @classmethod
+    def of(cls, spec: ChildSpec) -> Child:
+        """A child that is not started yet."""
+        return cls(spec, Budget(spec.max_restarts, spec.period), Delays(spec.backoff))
+
+
+@attrs.define
+class _Round:
+    """A group that is stopped in reverse, waits, and is started in order."""
+
+    members: set[str]
+    stage: Literal["stopping", "waiting", "starting"]
+    delay: float = 0.0
+    timer: int | None = None
+    first: bool = False
+
+
+class Supervision:
+    """The decisions of one supervisor. Each method takes an event and returns the commands that follow from it."""
+
+    def __init__(
+        self,
+        name: str,
+        strategy: Strategy,
+        specs: Iterable[ChildSpec] = (),
+        *,
+        max_restarts: float = float("inf"),
+        period: float = 5.0,
+        jitter: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.name: Final = name
+        self.strategy: Final = strategy
+        self.children: dict[str, Child] = {}
+        for spec in specs:
+            if spec.name in self.children:
+                raise DuplicateChild(f"supervisor {name!r} has two children named {spec.name!r}")
+            self.children[spec.name] = Child.of(spec)
+        self.ending: StopReason | None = None
+        self._over = False
+        self._shared = Budget(max_restarts, period)
+        self._jitter = jitter
+        self._tokens = 0
+        self._timers: dict[int, str] = {}
+        self._stops_begun = False
+        self._round: _Round | None = None
+        self._out: list[Command] = []
+
+    # -- events
+
+    def begin(self) -> list[Command]:
+        """Start all children, in order, each once the one before is up."""
+        self._round = _Round(set(self.children), "starting", first=True)
+        return self._advance()
+
+    def started(self, name: str) -> list[Command]:
+        """A child is up."""
+        child = self.children[name]
+        if child.phase is Phase.STARTING:
+            child.phase = Phase.UP
+            self._answer(child, name)
+        return self._advance()
+
+    def exited(self, name: str, reason: StopReason, now: float, *, was_up: bool) -> list[Command]:
+        """A child's incarnation has ended; `was_up` tells whether it had started."""
+        child = self.children[name]
+        before, child.phase = child.phase, Phase.DOWN
+        if before is Phase.STOPPING or self.ending is not None:
+            self._ended_on_order(child, reason)
+        elif not was_up and child.request is not None:
+            self._start_on_request_failed(child, reason)
+        elif not was_up and child.incarnation == 1 and self._round is not None and self._round.first:
+            self._first_start_failed(child, reason)
+        elif self._is_about_to_be_stopped(child) and restarts(child.spec.restart, reason):
+            self._ended_on_order(child, reason)  # it went before its turn came
+        else:
+            self._ended_by_itself(child, reason, now)
+        return self._advance()
+
+    def timer_fired(self, token: int) -> list[Command]:
+        """A delay asked for by `Wake` is over."""
+        if self._round is not None and self._round.timer == token:
+            self._round.stage, self._round.timer = "starting", None
+        child = self.children.get(self._timers.pop(token, ""))
+        if child is not None and child.timer == token and child.phase is Phase.WAITING:
+            self._start(child)
+        return self._advance()
+
+    def shut_down(self, reason: StopReason = SHUTDOWN) -> list[Command]:
+        """Stop all children in reverse order, then be over."""
+        if self.ending is None:
+            self.ending = reason
+        return self._advance()
+
+    # -- requests
+
+    def add(self, spec: ChildSpec, request: Any) -> list[Command]:
+        """Start one more child; answered once it is up. One that fails to start is not kept."""
+        if self.ending is not None:
+            self._refuse(request, ActorStopped(f"supervisor {self.name!r} is stopping"))
+        elif spec.name in self.children:
+            self._refuse(request, DuplicateChild(f"supervisor {self.name!r} has a child {spec.name!r} already"))
+        else:
+            self.children[spec.name] = child = Child.of(spec)
+            child.request = request
+            self._start(child)
+        return self._advance()
+
+    def restart(self, name: str, request: Any) -> list[Command]:
+        """Start a child that is down for good; answered once it is up."""
+        child = self._known(name, request)
+        if child is not None and (child.phase is not Phase.DOWN or self._is_coming_up(child)):
+            self._refuse(request, ChildRunning(f"child {name!r} of {self.name!r} is {child.phase.value}"))
+        elif child is not None:
+            child.wanted = True
+            child.request = request
+            self._start(child)
+        return self._advance()
+
+    def terminate(self, name: str, request: Any) -> list[Command]:
+        """Stop a child for good and keep its spec; answered once it is down."""
+        child = self._known(name, request)
+        if child is None:
+            return self._advance()
+        child.wanted = False
+        if child.phase in (Phase.STARTING, Phase.UP):
+            self._replace_request(child, request)
+            self._stop(child)
+        elif child.phase is Phase.STOPPING:
+            self._replace_request(child, request)
+        else:
+            was_waiting = child.phase is Phase.WAITING or self._is_in_round(child)
+            child.phase, child.timer = Phase.DOWN, None
+            if was_waiting:
+                self._finish(child, SHUTDOWN)
+            self._out.append(Answer(request, name))
+        return self._advance()
+
+    def delete(self, name: str, request: Any) -> list[Command]:
+        """Forget a child that is down for good."""
+        child = self._known(name, request)
+        if child is not None and (child.phase is not Phase.DOWN or self._is_coming_up(child)):
+            self._refuse(request, ChildRunning(f"child {name!r} of {self.name!r} is {child.phase.value}: terminate it"))
+        elif child is not None:
+            del self.children[name]
+            self._out.append(Answer(request, name))
+        return self._advance()
+
+    # -- what follows from an end
+
+    def _ended_on_order(self, child: Child, reason: StopReason) -> None:
+        terminated = not child.wanted
+        if terminated or self.ending is not None or child.spec.restart == "temporary":
+            self._end_for_good(child, reason)
+            stopped = ActorStopped(f"child {child.spec.name!r} of {self.name!r} was stopped while it started")
+            self._answer(child, child.spec.name if terminated else stopped)
+
+    def _ended_by_itself(self, child: Child, reason: StopReason, now: float) -> None:
+        name = child.spec.name
+        if not restarts(child.spec.restart, reason):
+            self._end_for_good(child, reason)
+            if child.spec.significant and (child.spec.restart == "temporary" or not is_abnormal(reason)):
+                self.ending = SHUTDOWN
+        elif self._charged(child, reason, now):
+            # A permanent child that ends normally is charged as well: it would spin unseen otherwise.
+            delay = child.delays.next(now, self._jitter())
+            self._out.append(ReportRestart(name, child.incarnation + 1, delay, reason))
+            self._restart_with_its_group(child, delay)
+        else:
+            self._finish(child, reason)
+
+    def _charged(self, child: Child, reason: StopReason, now: float) -> bool:
+        own, shared = child.budget.charge(now), self._shared.charge(now)
+        if own and shared:
+            return True
+        spent = self._shared if own else child.budget
+        error = TooManyRestarts(self.name, child.spec.name, spent.crashes, spent.period)
+        error.__cause__ = reason.cause
+        self.ending = crashed(error)
+        return False
+
+    def _restart_with_its_group(self, child: Child, delay: float) -> None:
+        if self.strategy in ("one_for_one", "dynamic"):
+            self._start_after(child, delay)
+            return
+        members = set(affected(self.strategy, list(self.children), child.spec.name))
+        first = self._round is not None and self._round.first
+        if self._round is not None:
+            # Members that are up again keep what they are, unless the strategy takes them along.
+            members |= {name for name in self._round.members if self.children[name].phase is not Phase.UP}
+            delay = max(delay, self._round.delay if self._round.stage != "starting" else 0.0)
+        for name in members:
+            member = self.children[name]
+            if member.phase is Phase.WAITING:  # its own restart becomes part of the group's
+                member.phase, member.timer = Phase.DOWN, None
+        self._round = _Round({name for name in members if self.children[name].wanted}, "stopping", delay, first=first)
+
+    def _first_start_failed(self, child: Child, reason: StopReason) -> None:
+        error = _start_failed(child, reason)
+        self._finish(child, reason)
+        self.ending = crashed(error)
+
+    def _start_on_request_failed(self, child: Child, reason: StopReason) -> None:
+        self._out.append(Answer(child.request, _start_failed(child, reason)))
+        child.request = None
+        child.wanted = False
+        self._finish(child, reason)
+        if child.incarnation == 1:
+            del self.children[child.spec.name]
+
+    # -- going on from here
+
+    def _advance(self) -> list[Command]:
+        if self.ending is not None:
+            self._go_on_stopping()
+        elif self._round is not None:
+            self._go_on_with(self._round)
+        out, self._out = self._out, []
+        return out
+
+    def _go_on_stopping(self) -> None:
+        if not self._stops_begun:
+            self._begin_stopping()
+        if self.strategy != "dynamic" and not any(child.phase is Phase.STOPPING for child in self.children.values()):
+            for child in self._alive()[-1:]:
+                self._stop(child)
+        if not self._over and all(child.phase is Phase.DOWN for child in self.children.values()):
+            self._over = True
+            assert self.ending is not None
+            for child in self.children.values():
+                self._finish(child, self.ending)
+            self._out.append(Over(self.ending))
+
+    def _begin_stopping(self) -> None:
+        self._stops_begun = True
+        self._round = None
+        for child in self.children.values():
+            if child.phase is Phase.WAITING:
+                child.phase, child.timer = Phase.DOWN, None
+        if self.strategy == "dynamic":
+            for child in self._alive():
+                self._stop(child)
+
+    def _go_on_with(self, group: _Round) -> None:
+        members = [child for name, child in self.children.items() if name in group.members]
+        if any(child.phase is Phase.STOPPING for child in members):
+            return
+        if group.stage == "stopping":
+            alive = [child for child in members if child.phase in (Phase.STARTING, Phase.UP)]
+            if alive:
+                self._stop(alive[-1])
+                return
+            group.stage = "waiting" if group.delay > 0 else "starting"
+            if group.delay > 0:
+                group.timer = self._wake_after(group.delay)
+        if group.stage == "starting":
+            self._start_next_of(group, members)
+
+    def _start_next_of(self, group: _Round, members: list[Child]) -> None:
+        if any(child.phase is Phase.STARTING for child in members):
+            return
+        for child in members:
+            if child.phase is Phase.DOWN and child.wanted:
+                self._start(child)
+                return
+        self._round = None
+        if group.first:
+            self._out.append(Ready())
+
+    # -- single steps
+
+    def _start(self, child: Child) -> None:
+        child.phase, child.timer = Phase.STARTING, None
+        child.incarnation += 1
+        self._out.append(StartChild(child.spec.name, child.incarnation))
+
+    def _start_after(self, child: Child, delay: float) -> None:
+        if delay <= 0:
+            self._start(child)
+        else:
+            child.phase, child.timer = Phase.WAITING, self._wake_after(delay)
+            self._timers[child.timer] = child.spec.name
+
+    def _wake_after(self, delay: float) -> int:
+        self._tokens += 1
+        self._out.append(Wake(delay, self._tokens))
+        return self._tokens
+
+    def _stop(self, child: Child) -> None:
+        child.phase = Phase.STOPPING
+        self._out.append(StopChild(child.spec.name))
+
+    def _end_for_good(self, child: Child, reason: StopReason) -> None:
+        child.wanted = False
+        self._finish(child, reason)
+        if child.spec.restart == "temporary" or self.strategy == "dynamic":
+            del self.children[child.spec.name]
+
+    def _finish(self, child: Child, reason: StopReason) -> None:
+        self._out.append(FinishChild(child.spec.name, reason))
+
+    def _answer(self, child: Child, result: str | ActorError) -> None:
+        if child.request is not None:
+            self._out.append(Answer(child.request, result))
+            child.request = None
+
+    def _replace_request(self, child: Child, request: Any) -> None:
+        name = child.spec.name
+        self._answer(child, ActorStopped(f"child {name!r} of {self.name!r} was terminated by another request"))
+        child.request = request
+
+    def _refuse(self, request: Any, error: ActorError) -> None:
+        self._out.append(Answer(request, error))
+
+    def _known(self, name: str, request: Any) -> Child | None:
+        if self.ending is not None:
+            self._refuse(request, ActorStopped(f"supervisor {self.name!r} is stopping"))
+            return None
+        if name not in self.children:
+            self._refuse(request, UnknownChild(f"supervisor {self.name!r} has no child {name!r}"))
+            return None
+        return self.children[name]
+
+    def _is_about_to_be_stopped(self, child: Child) -> bool:
+        return self._round is not None and self._round.stage != "starting" and self._is_in_round(child)
+
+    def _is_in_round(self, child: Child) -> bool:
+        return self._round is not None and child.spec.name in self._round.members
+
+    def _is_coming_up(self, child: Child) -> bool:
+        return child.wanted and self._is_in_round(child)
+
+    def _alive(self) -> list[Child]:
+        return [child for child in self.children.values() if child.phase in (Phase.STARTING, Phase.UP)]
+
+
+def _start_failed(child: Child, reason: StopReason) -> StartFailed:
+    error = StartFailed(child.spec.name, repr(reason.cause) if reason.cause else str(reason))
+    error.__cause__ = reason.cause
+    return error

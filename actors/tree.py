@@ -1,0 +1,31 @@
+"""What all actors of one supervision tree share."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+
+from .letters import DeadLetter, DeadLetters
+from .observer import NullObserver, Observer
+
+logger = logging.getLogger("actors")
+
+
+class Tree:
+    """The observer, the dead letters and the source of jitter of one tree."""
+
+    def __init__(self, observer: Observer | None = None, *, jitter: Callable[[], float] = random.random) -> None:
+        self.observer: Observer = NullObserver() if observer is None else observer
+        self.letters = DeadLetters(self._observe_letter)
+        self.jitter = jitter
+
+    def observe(self, look: Callable[..., object], *what: object) -> None:
+        """Call one method of the observer; what it raises is logged and goes no further."""
+        try:
+            look(*what)
+        except Exception:
+            logger.exception("the observer raised in %s", getattr(look, "__name__", look))
+
+    def _observe_letter(self, letter: DeadLetter) -> None:
+        self.observe(self.observer.dead_letter, letter)

@@ -1,0 +1,73 @@
+"""The three backends that every async test runs on, and the check that it really does.
+
+A wrong plugin setting can run a test named `[asyncio]` on trio and report success. So the check does not
+ask pytest's settings, nor sniffio (which the plugin tells what to answer): it looks, from inside the
+coroutine that runs the test, at the loop that runs it.
+"""
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "asyncio": ("asyncio", {"use_uvloop": False}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+    "trio": ("trio", {}),
+}
+
+
+@pytest.fixture(params=[pytest.param(options, id=name) for name, options in BACKENDS.items()])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """The backend of an async test, which so runs three times."""
+    backend: tuple[str, dict[str, Any]] = request.param
+    return backend
+
+
+@pytest.fixture(autouse=True)
+def _backend_is_the_one_named(request: pytest.FixtureRequest) -> Iterator[None]:
+    # The test function itself is wrapped, not a fixture beside it: whoever runs the test runs the check.
+    item = request.node
+    assert isinstance(item, pytest.Function)
+    hypothesis = getattr(item.obj, "hypothesis", None)
+    if hypothesis is not None:
+        original = hypothesis.inner_test
+        if inspect.iscoroutinefunction(original):
+            hypothesis.inner_test = _checked(original, item)
+        yield
+        hypothesis.inner_test = original  # anyio's plugin, too, has put a wrapper here
+    else:
+        if inspect.iscoroutinefunction(item.obj):
+            item.obj = _checked(item.obj, item)
+        yield
+
+
+def _checked(test: Callable[..., Awaitable[None]], item: pytest.Function) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def checked(*args: Any, **kwargs: Any) -> None:
+        named, running = backends_named(item), running_backend()
+        if named != {running}:
+            pytest.fail(f"{item.name} names {sorted(named) or 'no backend'}, but runs on {running!r}")
+        await test(*args, **kwargs)
+
+    return checked
+
+
+def backends_named(item: pytest.Function) -> set[str]:
+    """The backends in the square brackets at the end of a test's name."""
+    callspec = getattr(item, "callspec", None)
+    return set() if callspec is None else BACKENDS.keys() & set(callspec.id.split("-"))
+
+
+def running_backend() -> str:
+    """The backend that runs the caller, by the loop it is in."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        from trio.lowlevel import in_trio_run
+
+        return "trio" if in_trio_run() else "none"
+    return "uvloop" if type(loop).__module__.partition(".")[0] == "uvloop" else "asyncio"

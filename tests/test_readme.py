@@ -1,0 +1,99 @@
+"""What the README shows works as shown.
+
+A fence that says `python` is a complete program: it is run on its own, and if the next fence says `output`,
+that is what it prints. `python fragment` illustrates and only has to be Python. The commands stand in the
+fences `sh run` and `sh test`, where .ci/run finds them too.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("[!.]*/README.md"))]
+
+
+def fences(text: str) -> list[tuple[str, str]]:
+    """What each fenced block of a document says it is, and its text."""
+    return re.findall(r"^```([^\n`]+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def programs(text: str) -> list[tuple[str, str | None]]:
+    """Each complete program of a document, and what it should print where the document says so."""
+    found = fences(text)
+    following = [*found[1:], ("", "")]
+    return [
+        (body, after if kind_after == "output" else None)
+        for (kind, body), (kind_after, after) in zip(found, following, strict=False)
+        if kind == "python"
+    ]
+
+
+def run(program: str, folder: Path) -> str:
+    """What a program prints, pasted into a file in an empty folder; a failure or a warning is an error."""
+    file = folder / "pasted.py"
+    file.write_text(program)
+    ran = subprocess.run([sys.executable, "-W", "error", file], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "output"),
+    [
+        pytest.param(program, output, id=f"{document.relative_to(ROOT)}-{number}")
+        for document in DOCUMENTS
+        for number, (program, output) in enumerate(programs(document.read_text()), 1)
+    ],
+)
+def test_an_example_runs_as_pasted(program: str, output: str | None, tmp_path: Path) -> None:
+    printed = run(program, tmp_path)
+
+    assert output is None or printed == output
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+def test_fragments_are_python(document: Path) -> None:
+    for kind, body in fences(document.read_text()):
+        if kind == "python fragment":
+            compile(body, str(document), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+
+
+def test_the_readme_opens_with_an_example_and_its_output() -> None:
+    (_, output), *_ = programs(DOCUMENTS[0].read_text())
+
+    assert output
+
+
+@pytest.mark.parametrize("kind", ["sh run", "sh test"])
+def test_each_command_is_one_line_that_makes_its_own_environment(kind: str) -> None:
+    (command,) = [body for found, body in fences(DOCUMENTS[0].read_text()) if found == kind]
+
+    assert command.count("\n") == 1
+    assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+
+
+def test_the_map_names_every_folder() -> None:
+    named = set(re.findall(r"^\| `([\w.]+)/` \|", DOCUMENTS[0].read_text(), re.MULTILINE))
+    there = {path.name for path in ROOT.glob("[!.]*/") if any(path.rglob("*.py"))}
+
+    assert there - named == set()
+
+
+# The rest shows that the tests above can fail.
+
+
+def test_programs_are_told_from_fragments_and_paired_with_their_output() -> None:
+    text = "```python\na\n```\n```output\n1\n```\n```python fragment\nb\n```\n```python\nc\n```\n```sh\nd\n```\n"
+
+    assert programs(text) == [("a\n", "1\n"), ("c\n", None)]
+
+
+@pytest.mark.parametrize("program", ["raise SystemExit(1)", "import warnings; warnings.warn('old')"])
+def test_a_program_that_fails_or_warns_is_found(program: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        run(program, tmp_path)
