@@ -147,9 +147,7 @@ def _of_function(function: types.FunctionType, names: Mapping[str, Any] | None) 
     named = code.co_varnames
     required = count - len(function.__defaults__ or ())
     defaults = function.__kwdefaults__ or {}
-    parameters = [
-        Parameter(named[i], hints.get(named[i]), True, i >= only, i >= required) for i in range(count)
-    ]
+    parameters = [Parameter(named[i], hints.get(named[i]), True, i >= only, i >= required) for i in range(count)]
     for name in named[count : count + code.co_kwonlyargcount]:
         parameters.append(Parameter(name, hints.get(name), False, True, name in defaults))
     return Signature(
@@ -168,9 +166,7 @@ def resolved(function: Any, names: Mapping[str, Any] | None = None) -> dict[str,
     if not any(isinstance(hint, str) for hint in hints.values()):
         return hints
     scope = getattr(inspect.unwrap(function), "__globals__", {})
-    return {
-        name: _resolve(hint, scope, names) if isinstance(hint, str) else hint for name, hint in hints.items()
-    }
+    return {name: _resolve(hint, scope, names) if isinstance(hint, str) else hint for name, hint in hints.items()}
 
 
 def _resolve(hint: str, scope: Mapping[str, Any], names: Mapping[str, Any] | None) -> Any:

@@ -15,9 +15,7 @@ import attrs
 Path = tuple[str | int, ...]
 
 
-def _restore(
-    cls: type[BaseException], args: tuple[Any, ...], facts: dict[str, Any], cause: Any
-) -> BaseException:
+def _restore(cls: type[BaseException], args: tuple[Any, ...], facts: dict[str, Any], cause: Any) -> BaseException:
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(facts)
@@ -114,9 +112,7 @@ class StateFault:
         return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in self.path)
 
     def __str__(self) -> str:
-        place = "".join(
-            f"[{p}]" if isinstance(p, int) else f".{p}" if i else p for i, p in enumerate(self.path)
-        )
+        place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" if i else p for i, p in enumerate(self.path))
         return f"{place or 'state'}: {self.message}"
 
 
@@ -163,9 +159,7 @@ class MergeConflict(EngineError):
     """Concurrent branches set one key to different values and no reducer says how to combine them."""
 
     def __init__(self, key: str, nodes: Sequence[str], values: Sequence[Any], join: str) -> None:
-        writers = " and ".join(
-            f"{node!r} ({_short(value)})" for node, value in zip(nodes, values, strict=False)
-        )
+        writers = " and ".join(f"{node!r} ({_short(value)})" for node, value in zip(nodes, values, strict=False))
         super().__init__(
             f"key {key!r} was set to different values by {writers}, which met at {join!r}; "
             f"give the key a reducer, let one branch write it, or use conflicts='last'"
@@ -236,8 +230,7 @@ class JoinStarved(EngineError):
 
     def __init__(self, node: str, needed: int, arrived: Sequence[str], missing: Sequence[str]) -> None:
         super().__init__(
-            f"join {node!r} needs {needed} arrivals, got {_list(arrived)}, "
-            f"and can get none from {_list(missing)}"
+            f"join {node!r} needs {needed} arrivals, got {_list(arrived)}, and can get none from {_list(missing)}"
         )
         self.node = node
         self.needed = needed
@@ -304,9 +297,7 @@ class RunFailed(ExceptionGroup[Exception], EngineError):
         self.graph = graph
         return self
 
-    def __init__(
-        self, message: str, errors: Sequence[Exception], *, run_id: str = "", graph: str = ""
-    ) -> None:
+    def __init__(self, message: str, errors: Sequence[Exception], *, run_id: str = "", graph: str = "") -> None:
         super().__init__(message, errors)
 
     @classmethod
@@ -364,8 +355,7 @@ class HistoryGone(EngineError, LookupError):
 
     def __init__(self, asked: int, kept_from: int) -> None:
         super().__init__(
-            f"nothing is kept before number {kept_from}, asked for {asked}; "
-            f"raise Graph(history=...), or use a store"
+            f"nothing is kept before number {kept_from}, asked for {asked}; raise Graph(history=...), or use a store"
         )
         self.asked = asked
         self.kept_from = kept_from
@@ -376,8 +366,7 @@ class VersionMismatch(EngineError):
 
     def __init__(self, graph: str, expected: str, found: str) -> None:
         super().__init__(
-            f"graph {graph!r} is {found!r} here, expected {expected!r}; "
-            f"give the changed graph another version"
+            f"graph {graph!r} is {found!r} here, expected {expected!r}; give the changed graph another version"
         )
         self.graph = graph
         self.expected = expected

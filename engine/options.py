@@ -77,12 +77,10 @@ def parse_rate(rate: str | float) -> Rate:
     return Rate(count, seconds)
 
 
-class NodeOptions(TypedDict, total=False):
-    """The options that `Graph.node`, `add_node`, `add_map` and `add_wait` take."""
+class CommonOptions(TypedDict, total=False):
+    """The node options that every way of adding a node takes as they are."""
 
     retry: Retry | Sequence[Retry] | None
-    timeout: float | None
-    concurrency: int | None
     rate: str | float | None
     batch: Batch | None
     run_in: str | None
@@ -99,7 +97,25 @@ class NodeOptions(TypedDict, total=False):
     description: str
 
 
-NODE_OPTIONS = frozenset(NodeOptions.__annotations__)
+class MapOptions(CommonOptions, total=False):
+    """Those of `add_map`, whose `concurrency` counts items."""
+
+    timeout: float | None
+
+
+class WaitOptions(CommonOptions, total=False):
+    """Those of `add_wait`, whose `timeout` is how long it waits."""
+
+    concurrency: int | None
+
+
+class NodeOptions(MapOptions, total=False):
+    """Those of `Graph.node` and `add_node`."""
+
+    concurrency: int | None
+
+
+NODE_OPTIONS = frozenset((*CommonOptions.__annotations__, "timeout", "concurrency"))
 
 # --- what is wrong with a value -------------------------------------------------------------------------
 
@@ -201,4 +217,38 @@ def node_option_faults(options: Mapping[str, Any]) -> Iterator[tuple[str, Fault]
         if name == "retry":
             yield from ((name, fault) for fault in retry_faults(value))
         elif (check := _PLAIN.get(name)) and (fault := check(value)):
+            yield name, fault
+
+
+def edge_option_faults(edge: Any) -> Iterator[tuple[str, Fault]]:
+    """(option, fault) for the options of an edge other than its condition."""
+    if not isinstance(edge.otherwise, bool):
+        yield "otherwise", f"must be True or False, found {shown(edge.otherwise)}"
+    if edge.on_error is not None and (fault := errors_fault(edge.on_error)):
+        yield "on_error", fault
+    if edge.max_iterations is not None and (fault := positive_fault(edge.max_iterations, whole=True)):
+        yield "max_iterations", fault
+    if edge.on_limit is not None and (fault := one_of_fault(edge.on_limit, ("exit", "fail"))):
+        yield "on_limit", fault
+    if edge.capacity is not None and (fault := positive_fault(edge.capacity, whole=True)):
+        yield "capacity", fault
+
+
+_GRAPH: dict[str, Checker] = {
+    "version": lambda v: "" if isinstance(v, str) and v else f"must be text, found {shown(v)}",
+    "max_iterations": lambda v: positive_fault(v, whole=True),
+    "max_activations": lambda v: "" if v is None else positive_fault(v, whole=True),
+    "on_failure": lambda v: one_of_fault(v, ("cancel", "continue")),
+    "conflicts": lambda v: one_of_fault(v, ("error", "last")),
+    "isolation": lambda v: one_of_fault(v, ("shallow", "deep", "check")),
+    "check": lambda v: one_of_fault(v, ("boundary", "always")),
+    "history": lambda v: positive_fault(v, whole=True),
+    "deadline": lambda v: "" if v is None else positive_fault(v),
+}
+
+
+def graph_option_faults(settings: Mapping[str, Any]) -> Iterator[tuple[str, Fault]]:
+    """(option, fault) for the options of a graph."""
+    for name, check in _GRAPH.items():
+        if name in settings and (fault := check(settings[name])):
             yield name, fault

@@ -98,9 +98,7 @@ class Schema:
         self.isolation = isolation
         self.always = always
         self.node = node
-        self.reducers: Mapping[str, Reducer] = {
-            k.name: k.reducer for k in keys.values() if k.reducer is not None
-        }
+        self.reducers: Mapping[str, Reducer] = {k.name: k.reducer for k in keys.values() if k.reducer is not None}
         self._loans: dict[int, tuple[Any, Loan]] = {}
 
     @property
@@ -149,9 +147,7 @@ class Schema:
     def _admitted(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
         unknown = self._unknown(state)
         faults = [self._unknown_fault(name) for name in unknown]
-        faults += [
-            StateFault((k.name,), "missing") for k in self.keys.values() if k.required and k.name not in state
-        ]
+        faults += [StateFault((k.name,), "missing") for k in self.keys.values() if k.required and k.name not in state]
         faults += self._type_faults(state)
         if unknown:
             raise UnknownKey.of("the initial state", faults)
@@ -255,9 +251,7 @@ class Schema:
                 )
         return whole._fitting(values, update) if update else None
 
-    def _returned(
-        self, inside: Values, values: Values, returned: Mapping[str, Any], update: Values
-    ) -> Values:
+    def _returned(self, inside: Values, values: Values, returned: Mapping[str, Any], update: Values) -> Values:
         reducers = self.reducers
         for name, value in returned.items():
             if value is inside.get(name, _MISSING):
@@ -378,9 +372,7 @@ class AttrsSchema(Schema):
             return self.type(**{self._arguments[name]: value for name, value in values.items()})
         except Exception as error:
             faults = [
-                StateFault((k.name,), "missing")
-                for k in self.keys.values()
-                if k.required and k.name not in values
+                StateFault((k.name,), "missing") for k in self.keys.values() if k.required and k.name not in values
             ]
             faults = faults or [StateFault((), f"{self.name} refused it: {error}")]
             raise StateInvalid.of(what, faults, node=self.node or None) from error
@@ -504,9 +496,7 @@ def read_schema(
     for key in found:
         if isinstance(key.type, str) and "Annotated" in key.type:
             message = f"the annotation {key.type!r} of {key.name!r} cannot be resolved"
-            problems.append(
-                GraphProblem("bad_reducer", where, message, "define what it names at module level")
-            )
+            problems.append(GraphProblem("bad_reducer", where, message, "define what it names at module level"))
     keys = {key.name: _with_reducer(key, given.pop(key.name, None), where, problems) for key in found}
     closed = reader is not _no_keys
     for name, reducer in given.items():

@@ -169,9 +169,7 @@ class Checks:
         if None in members:
             return None
         checks = typing.cast(list[Check], members)
-        some = [
-            check for check, arg in zip(checks, typing.get_args(tp), strict=True) if arg is not type(None)
-        ]
+        some = [check for check, arg in zip(checks, typing.get_args(tp), strict=True) if arg is not type(None)]
         name = type_name(tp)
 
         def check_union(value: Any, path: Path, faults: list[StateFault]) -> None:
@@ -344,9 +342,7 @@ _SOLID = (int, float, complex, str, bytes, list, dict, set, frozenset, tuple, ty
 
 
 def _solid(tp: type) -> bool:
-    return (
-        issubclass(tp, _SOLID) or attrs.has(tp) or dataclasses.is_dataclass(tp) or issubclass(tp, enum.Enum)
-    )
+    return issubclass(tp, _SOLID) or attrs.has(tp) or dataclasses.is_dataclass(tp) or issubclass(tp, enum.Enum)
 
 
 def _args_fit(given: Any, expected: Any) -> bool:

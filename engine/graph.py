@@ -1,0 +1,278 @@
+"""The builder: what an author writes, and `compile()`, which turns it into a plan.
+
+A `Graph` only writes down what it is told, so that a graph may be written in any
+order and all its faults are found at once, by `validate()` or `compile()`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
+
+from . import drawing
+from .compiling import Compiler, ToolSource
+from .errors import GraphInvalid, GraphProblem
+from .options import MapOptions, NodeOptions, WaitOptions
+from .plan import ChoiceDecl, EdgeDecl, Plan
+from .schema import Isolation
+from .steps import read_steps
+from .values import Reducer
+from .written import Written, WrittenNode
+
+logger = logging.getLogger("engine.graph")
+
+F = TypeVar("F", bound=Callable[..., Any])
+Names = str | Sequence[str]
+Condition = Callable[[Any], object]
+Targets = Sequence[str] | Mapping[Any, str] | str
+
+
+class Graph:
+    """Named nodes, edges between them, entry points and a state type.
+
+    Methods that add something return the graph, so they chain. Nothing is
+    checked before `validate()` or `compile()`, which then tell everything at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        state: Any = dict,
+        version: str = "1",
+        reducers: Mapping[str, Reducer] | None = None,
+        max_iterations: int = 1000,
+        max_activations: int | None = None,
+        on_failure: Literal["cancel", "continue"] = "cancel",
+        conflicts: Literal["error", "last"] = "error",
+        isolation: Isolation = "shallow",
+        check: Literal["boundary", "always"] = "boundary",
+        history: int = 10_000,
+        deadline: float | None = None,
+    ) -> None:
+        settings = {
+            "version": version,
+            "reducers": reducers if reducers is not None else {},
+            "max_iterations": max_iterations,
+            "max_activations": max_activations,
+            "on_failure": on_failure,
+            "conflicts": conflicts,
+            "isolation": isolation,
+            "check": check,
+            "history": history,
+            "deadline": deadline,
+        }
+        self._written = Written(name, state, settings, names=_local_names(state))
+        self._compiled: tuple[Any, Plan, list[GraphProblem]] | None = None
+
+    @property
+    def name(self) -> str:
+        return self._written.name
+
+    @property
+    def version(self) -> str:
+        return str(self._written.settings["version"])
+
+    @property
+    def state(self) -> Any:
+        """The state type as it was given."""
+        return self._written.state
+
+    def __repr__(self) -> str:
+        written = self._written
+        return f"<Graph {written.name!r}, {len(written.nodes)} nodes, {len(written.edges)} edges>"
+
+    # --- nodes ----------------------------------------------------------------------------------------
+
+    @overload
+    def node(self, function: F, /) -> F: ...
+    @overload
+    def node(self, /, *, name: str | None = None, **options: Unpack[NodeOptions]) -> Callable[[F], F]: ...
+    def node(self, function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+        """Make the function below a node of its name. The function stays as it is."""
+
+        def add(function: F) -> F:
+            self.add_node(str(name or getattr(function, "__name__", "")), function, **options)
+            return function
+
+        return add if function is None else add(function)
+
+    def add_node(self, name: str, what: Any, **options: Unpack[NodeOptions]) -> Self:
+        """Add a node that runs a function, another `Graph`, or the tool of a name."""
+        self._written.add(WrittenNode(name, "function", what, options, {}, _local_names(what)))
+        return self
+
+    def add_map(
+        self,
+        name: str,
+        worker: Any,
+        *,
+        over: str | Callable[[Any], Any],
+        into: str,
+        item: str | None = None,
+        concurrency: int = 64,
+        on_item_error: Literal["fail", "skip", "keep"] = "fail",
+        **options: Unpack[MapOptions],
+    ) -> Self:
+        """Add a node that runs `worker` once per item and collects the results in the order of the items."""
+        own = {
+            "over": over,
+            "into": into,
+            "item": item,
+            "concurrency": concurrency,
+            "on_item_error": on_item_error,
+        }
+        self._written.add(WrittenNode(name, "map", worker, options, own, _local_names(worker)))
+        return self
+
+    def add_wait(
+        self,
+        name: str,
+        *,
+        signal: Names,
+        into: str,
+        timeout: float | None = None,
+        **options: Unpack[WaitOptions],
+    ) -> Self:
+        """Add a node that waits, without a task, until one of these signals comes."""
+        given: dict[str, Any] = {**options, "timeout": timeout}
+        self._written.add(WrittenNode(name, "wait", None, given, {"signal": signal, "into": into}))
+        return self
+
+    # --- edges ----------------------------------------------------------------------------------------
+
+    def add_edge(
+        self,
+        source: Names,
+        target: Names,
+        *,
+        when: Condition | None = None,
+        otherwise: bool = False,
+        on_error: type[BaseException] | Sequence[type[BaseException]] | None = None,
+        max_iterations: int | None = None,
+        on_limit: Literal["exit", "fail"] | None = None,
+        capacity: int | None = None,
+    ) -> Self:
+        """Draw an edge, or with lists one from each source to each target."""
+        errors: Any = tuple(on_error) if isinstance(on_error, list) else on_error
+        written = self._written
+        for one in _each(source):
+            for other in _each(target):
+                written.edges.append(
+                    EdgeDecl(
+                        source=one,
+                        target=other,
+                        when=when,
+                        otherwise=otherwise,
+                        on_error=errors,
+                        max_iterations=max_iterations,
+                        on_limit=on_limit,
+                        capacity=capacity,
+                    )
+                )
+        written.revision += 1
+        return self
+
+    def add_choice(self, node: Names, router: Callable[[Any], object], targets: Targets) -> Self:
+        """Let `router` choose where to go after `node`: names or labels of `targets`, END or STOP."""
+        if isinstance(targets, Mapping):
+            labels: Any = dict(targets)
+        else:
+            labels = {target: target for target in _each(targets)}
+        for one in _each(node):
+            self._written.edges.append(ChoiceDecl(source=one, router=router, targets=labels))
+        self._written.revision += 1
+        return self
+
+    def set_entry_point(self, *names: str | Sequence[str]) -> Self:
+        """Say where a run starts; several entry points start side by side."""
+        self._written.entries = tuple(name for one in names for name in _each(one))
+        self._written.revision += 1
+        return self
+
+    # --- compiling ------------------------------------------------------------------------------------
+
+    def validate(self, tools: ToolSource | None = None) -> list[GraphProblem]:
+        """Every problem of this graph and the graphs inside it: errors first, then warnings."""
+        return list(self._outcome(tools)[1])
+
+    def compile(self, tools: ToolSource | None = None) -> Plan:
+        """The plan of this graph, or `GraphInvalid` with every error.
+
+        Kept until something is added. Warnings are logged once.
+        """
+        plan, problems = self._outcome(tools)
+        errors = [problem for problem in problems if problem.severity == "error"]
+        if errors:
+            raise GraphInvalid.of(self.name, errors)
+        return plan
+
+    def _outcome(self, tools: ToolSource | None) -> tuple[Plan, list[GraphProblem]]:
+        now = self._fingerprint(tools)
+        if self._compiled is None or self._compiled[0] != now:
+            compiler = Compiler(self._written, tools)
+            plan = compiler.compile()
+            problems = sorted(compiler.problems, key=lambda problem: problem.severity != "error")
+            for problem in problems:
+                if problem.severity == "warning":
+                    logger.warning("graph %r: %s", self.name, problem, extra={"graph": self.name})
+            self._compiled = now, plan, problems
+        return self._compiled[1], self._compiled[2]
+
+    def _fingerprint(self, tools: ToolSource | None) -> Any:
+        parts = list(self._written.everything())
+        found = tuple(tools.get(name) if tools is not None else None for part in parts for name in part.tools)
+        return tuple((id(part), part.revision) for part in parts), found
+
+    # --- other faces ----------------------------------------------------------------------------------
+
+    def draw(self, format: Literal["mermaid", "svg", "text"] = "mermaid", run: Any = None) -> str:
+        """The graph as a drawing, with a run's progress on it if one is given. Draws faulty graphs too."""
+        return drawing.draw(self._written, format, run)
+
+    @classmethod
+    def from_steps(
+        cls,
+        steps: Mapping[str, Any],
+        functions: Any = None,
+        **settings: Any,
+    ) -> Self:
+        """A graph from its short form: each step after the one before, parallel tasks side by side.
+
+        `functions` finds tasks by name: a mapping, or a registry. Without it tasks are tools, found when the
+        graph is compiled. Raises `GraphInvalid` with every fault and its JSON pointer.
+        """
+        read = read_steps(steps, functions)
+        graph = cls(read.name, **{**({"version": read.version} if read.version else {}), **settings})
+        for task in read.tasks:
+            graph.add_node(task.name, task.what, **task.options)
+        for source, target in read.edges:
+            graph.add_edge(source, target)
+        return graph.set_entry_point(*read.entries)
+
+
+def _each(names: Any) -> Iterable[Any]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        return (names,)
+    # The order of edges counts at joins: a set must not decide it by chance.
+    return sorted(names) if isinstance(names, set | frozenset) else names
+
+
+def _local_names(what: Any) -> Mapping[str, Any] | None:
+    """The names known where the author is writing, for what is defined inside a function there.
+
+    Annotations written as strings can be resolved nowhere else. Only asked for when they will be needed.
+    """
+    if "<locals>" not in getattr(what, "__qualname__", ""):
+        return None
+    hints = getattr(what, "__annotations__", None) or {}
+    if not any(isinstance(hint, str) for hint in hints.values()):
+        return None
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+        frame = frame.f_back
+    words = {word for hint in hints.values() if isinstance(hint, str) for word in re.findall(r"\w+", hint)}
+    return {name: value for name, value in frame.f_locals.items() if name in words}

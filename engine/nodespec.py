@@ -1,0 +1,34 @@
+"""What the scheduler must know of a node beside its place in the plan (`NodeDecl.options`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from .call import PLAIN, Call
+from .options import Batch, Rate
+
+
+@attrs.frozen(kw_only=True)
+class NodeSpec:
+    """How a node's function is called and what holds for it across runs; `call` is unused without one."""
+
+    call: Call = PLAIN
+    is_async: bool = False
+    run_in: str = "loop"
+    """`loop`, `thread`, `process` or an executor's name; never `thread` or `process` if it is async."""
+    concurrency: int | None = None
+    rate: Rate | None = None
+    batch: Batch | None = None
+    effect: bool = False
+    resources: Mapping[str, float] = {}
+    params: Mapping[str, Any] = {}
+    description: str = ""
+    tool: str | None = None
+    """The name of the tool that the function was found by."""
+    accepts: frozenset[str] | None = None
+    produces: frozenset[str] | None = None
+    gives: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
+    """The types of keys that it says it returns, for checking channels."""
