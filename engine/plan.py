@@ -150,6 +150,8 @@ class PlanEdge:
     capacity: int | None = None
     slot: int = -1
     """Its place among the target's incoming edges."""
+    implicit: bool = False
+    """Not written: a router may always answer `END` or `STOP`."""
     cyclic: bool = False
     """Both ends lie in one component: taking it can lead back to where it began."""
     loop: Loop | None = None
@@ -203,8 +205,12 @@ class PlanNode:
     gotos: dict[str, PlanEdge] = attrs.field(factory=dict)
     decided: bool = False
     """It has edges that are decided: to take none of them is `NoRoute`."""
-    only: PlanEdge | None = None
-    """Its one way on, if that is unconditional, unlimited and into a node: the fast path."""
+    conditional: bool = False
+    """Some of its edges depend on the state."""
+    straight: PlanEdge | None = None
+    """Its one way on, if that is unconditional, unlimited and runs a function by itself: the fast path."""
+    input: StateType = attrs.field(default=None)
+    """What it is given: the graph's state, or its view of it."""
     retry: tuple[Retry, ...] = ()
     timeout: float | None = None
 
@@ -224,7 +230,8 @@ class Loop:
     @property
     def body(self) -> frozenset[int]:
         if self._body is None:
-            assert self.edge.source is not None and self.edge.target is not None
+            assert self.edge.source is not None
+            assert self.edge.target is not None
             self._body = self._order.loop_body(self.edge.source.index, self.edge.target.index)
         return self._body
 
@@ -239,6 +246,7 @@ class Plan:
     """A compiled graph. See `compile_plan`."""
 
     __slots__ = (
+        "_bound",
         "_component_reach",
         "_edge_reach",
         "by_name",
@@ -247,6 +255,7 @@ class Plan:
         "decl",
         "edges",
         "entries",
+        "loops",
         "name",
         "nodes",
         "order",
@@ -267,9 +276,11 @@ class Plan:
         self.order = order
         self.by_name = {node.name: node for node in nodes}
         self.entries = tuple(edge for edge in edges if edge.kind == "entry")
+        self.loops = tuple(edge.loop for edge in edges if edge.loop is not None)
         self.conflicts_last = decl.conflicts == "last"
         self.continue_on_failure = decl.on_failure == "continue"
         self.signals = frozenset(_signals(decl))
+        self._bound: dict[int, dict[int, frozenset[int]]] = {}
         self._edge_reach: dict[int, Reach] = {}
         self._component_reach: dict[int, Reach] = {}
 
@@ -289,8 +300,52 @@ class Plan:
             found = self._component_reach[component] = Reach(self.order, self.order.members[component])
         return found
 
+    def bound_for(self, join: PlanNode) -> dict[int, frozenset[int]]:
+        """The nodes that can do nothing but arrive at this join, with the slots that they can use."""
+        found = self._bound.get(join.index)
+        if found is None:
+            found = self._bound[join.index] = _bound_for(join)
+        return found
+
     def __repr__(self) -> str:
         return f"<Plan {self.name!r} {self.version!r}, {len(self.nodes)} nodes, {len(self.edges)} edges>"
+
+
+def _bound_for(join: PlanNode) -> dict[int, frozenset[int]]:
+    before: dict[int, PlanNode] = {}
+    found = [edge.source for edge in join.ins if edge.source is not None]
+    while found:
+        node = found.pop()
+        if node.index not in before and node is not join:
+            before[node.index] = node
+            found.extend(edge.source for edge in node.ins if edge.source is not None)
+    bound = {index: node for index, node in before.items() if node.decided}
+    changed = True
+    while changed:
+        escaping = [
+            node
+            for node in bound.values()
+            if any(
+                e.target is None or (e.target is not join and e.target.index not in bound) for e in node.outs
+            )
+        ]
+        for node in escaping:
+            del bound[node.index]
+        changed = bool(escaping)
+    slots: dict[int, set[int]] = {index: set() for index in bound}
+    changed = True
+    while changed:
+        changed = False
+        for node in bound.values():
+            mine = slots[node.index]
+            before_size = len(mine)
+            for edge in node.outs:
+                if edge.target is join:
+                    mine.add(edge.slot)
+                elif edge.target is not None:
+                    mine |= slots[edge.target.index]
+            changed = changed or len(mine) != before_size
+    return {index: frozenset(found_slots) for index, found_slots in slots.items()}
 
 
 def _signals(decl: GraphDecl) -> Iterable[str]:
@@ -317,7 +372,7 @@ def compile_plan(decl: GraphDecl) -> Plan:
         if row.source is not None and row.target in names:
             successors[names[row.source]].append(names[row.target])
     order = Order(successors)
-    nodes = tuple(_plan_node(node, index, order) for index, node in enumerate(decl.nodes))
+    nodes = tuple(_plan_node(decl, node, index, order) for index, node in enumerate(decl.nodes))
     edges = tuple(_plan_edge(index, row, names, nodes) for index, row in enumerate(rows))
     _limit_loops(decl, nodes, edges, order)
     _wire(rows, nodes, edges)
@@ -332,6 +387,7 @@ class _Row:
     source: str | None
     target: str
     written: EdgeDecl | ChoiceDecl | None = None
+    implicit: bool = False
 
 
 def _edge_rows(decl: GraphDecl) -> list[_Row]:
@@ -353,6 +409,10 @@ def _edge_rows(decl: GraphDecl) -> list[_Row]:
             for target in dict.fromkeys(node.goto)
             if (node.name, target) not in written
         ]
+    for edge in decl.edges:
+        if isinstance(edge, ChoiceDecl):
+            named = set(edge.targets.values())
+            rows += [_Row("choice", edge.source, t, edge, True) for t in (END, STOP) if t not in named]
     return rows
 
 
@@ -364,7 +424,7 @@ def _kind_of(edge: EdgeDecl) -> EdgeKind:
     return "otherwise" if edge.otherwise else "plain"
 
 
-def _plan_node(decl: NodeDecl, index: int, order: Order) -> PlanNode:
+def _plan_node(graph: GraphDecl, decl: NodeDecl, index: int, order: Order) -> PlanNode:
     component = order.component[index]
     return PlanNode(
         index=index,
@@ -377,6 +437,7 @@ def _plan_node(decl: NodeDecl, index: int, order: Order) -> PlanNode:
         rest_cancel=decl.rest == "cancel",
         retry=decl.retry,
         timeout=decl.timeout,
+        input=decl.view or graph.state,
     )
 
 
@@ -384,7 +445,7 @@ def _plan_edge(index: int, row: _Row, names: Mapping[str, int], nodes: Sequence[
     source = None if row.source is None else nodes[names[row.source]]
     target = None if row.target in (END, STOP) else nodes[names[row.target]]
     cyclic = source is not None and target is not None and source.component == target.component
-    edge = PlanEdge(index, row.kind, source, target, row.target, cyclic=cyclic)
+    edge = PlanEdge(index, row.kind, source, target, row.target, cyclic=cyclic, implicit=row.implicit)
     if isinstance(row.written, EdgeDecl):
         edge.condition = row.written.when
         edge.on_error = row.written.on_error
@@ -416,7 +477,7 @@ def _wire(rows: Sequence[_Row], nodes: Sequence[PlanNode], edges: Sequence[PlanE
     """Tell each node its edges, sorted by how they are decided."""
     ins: list[list[PlanEdge]] = [[] for _ in nodes]
     outs: list[list[PlanEdge]] = [[] for _ in nodes]
-    choices: list[list[tuple[ChoiceDecl, list[PlanEdge]]]] = [[] for _ in nodes]
+    choices: dict[int, dict[int, tuple[ChoiceDecl, list[PlanEdge]]]] = {}
     for row, edge in zip(rows, edges, strict=True):
         if edge.target is not None:
             edge.slot = len(ins[edge.target.index])
@@ -425,17 +486,18 @@ def _wire(rows: Sequence[_Row], nodes: Sequence[PlanNode], edges: Sequence[PlanE
             continue
         outs[edge.source.index].append(edge)
         if isinstance(row.written, ChoiceDecl):
-            of_node = choices[edge.source.index]
-            if not of_node or of_node[-1][0] is not row.written:
-                of_node.append((row.written, []))
-            of_node[-1][1].append(edge)
-    for node, node_ins, node_outs, node_choices in zip(nodes, ins, outs, choices, strict=True):
+            of_node = choices.setdefault(edge.source.index, {})
+            of_node.setdefault(id(row.written), (row.written, []))[1].append(edge)
+    for node, node_ins, node_outs in zip(nodes, ins, outs, strict=True):
         node.ins = tuple(node_ins)
         _wire_outs(node, tuple(node_outs))
-        node.choices = tuple(_plan_choice(written, found) for written, found in node_choices)
+        if node.index in choices:
+            node.choices = tuple(_plan_choice(*written) for written in choices[node.index].values())
         node.decided = bool(node.plains or node.whens or node.otherwise or node.choices)
-        node.only = _only_way(node)
+        node.conditional = bool(node.whens or node.choices or node.otherwise)
         _set_join(node)
+    for node in nodes:
+        node.straight = _straight_way(node)
 
 
 def _wire_outs(node: PlanNode, outs: tuple[PlanEdge, ...]) -> None:
@@ -462,11 +524,14 @@ def _plan_choice(written: ChoiceDecl, edges: list[PlanEdge]) -> PlanChoice:
     return PlanChoice(written.router, by_label, tuple(edges))
 
 
-def _only_way(node: PlanNode) -> PlanEdge | None:
-    if len(node.plains) != 1 or node.whens or node.choices or node.otherwise:
+def _straight_way(node: PlanNode) -> PlanEdge | None:
+    if len(node.plains) != 1 or node.conditional:
         return None
     edge = node.plains[0]
-    return edge if edge.target is not None and edge.loop is None else None
+    target = edge.target
+    if target is None or edge.loop is not None or target.join != JOIN_NONE or target.kind != "function":
+        return None
+    return edge
 
 
 def _set_join(node: PlanNode) -> None:

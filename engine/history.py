@@ -1,0 +1,168 @@
+"""A run's log, events and visited nodes: bounded, and made into objects only when somebody looks.
+
+On the way through a chain one activation leaves one tuple in the log and one
+among the events; the latter stands for three events (succeeded, edge taken,
+next one started) until it is read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+import attrs
+
+from .errors import HistoryGone
+
+LogStatus = Literal["succeeded", "failed", "cancelled", "timed_out"]
+
+
+@attrs.frozen
+class LogEntry:
+    """One attempt."""
+
+    node: str
+    activation: int
+    attempt: int
+    status: LogStatus
+    start: float
+    duration: float
+    error: str | None = None
+    keys: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return attrs.asdict(self)
+
+
+@attrs.frozen
+class Event:
+    """One thing that happened in a run; `seq` increases by one from event to event."""
+
+    seq: int
+    type: str
+    time: float
+    node: str | None = None
+    activation: int | None = None
+    data: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**attrs.asdict(self, recurse=False), "data": dict(self.data)}
+
+
+RawLog = tuple[str, int, int, LogStatus, float, float, BaseException | str | None, tuple[str, ...]]
+
+
+class History:
+    """What a run and its subgraphs leave behind, the newest `limit` of each kind."""
+
+    __slots__ = ("_events", "_log", "_visited", "limit", "logged", "seq", "visits")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.seq = 0
+        """The sequence number of the newest event."""
+        self.logged = 0
+        self.visits = 0
+        self._log: deque[RawLog] = deque(maxlen=limit)
+        self._events: deque[tuple[Any, ...]] = deque(maxlen=limit)
+        self._visited: deque[str] = deque(maxlen=limit)
+
+    # --- writing ------------------------------------------------------------------------------------
+
+    def event(
+        self,
+        type: str,
+        time: float,
+        node: str | None = None,
+        activation: int | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.seq += 1
+        self._events.append((self.seq, type, time, node, activation, data))
+
+    def entry(self, raw: RawLog) -> None:
+        self.logged += 1
+        self._log.append(raw)
+
+    def visit(self, node: str) -> None:
+        self.visits += 1
+        self._visited.append(node)
+
+    def step(self, raw: RawLog, target: str, next_node: str, next_number: int) -> None:
+        """An activation succeeded, its one edge was taken, the next one started."""
+        self.seq = seq = self.seq + 3
+        self.logged += 1
+        self.visits += 1
+        self._log.append(raw)
+        self._events.append((seq, raw, target, next_node, next_number))
+        self._visited.append(next_node)
+
+    # --- reading ------------------------------------------------------------------------------------
+
+    @property
+    def log_dropped(self) -> int:
+        return self.logged - len(self._log)
+
+    @property
+    def visited_dropped(self) -> int:
+        return self.visits - len(self._visited)
+
+    @property
+    def events_dropped(self) -> int:
+        return self.first_kept - 1
+
+    @property
+    def first_kept(self) -> int:
+        """The lowest sequence number that is kept; one past the newest if none is."""
+        if not self._events:
+            return self.seq + 1
+        oldest = self._events[0]
+        lowest: int = oldest[0] if len(oldest) == 6 else oldest[0] - 2
+        return max(lowest, self.seq - self.limit + 1)
+
+    def log(self) -> list[LogEntry]:
+        return [_entry(raw) for raw in self._log]
+
+    def visited(self) -> list[str]:
+        return list(self._visited)
+
+    def events(self, after: int = 0) -> list[Event]:
+        """The events after this number; raises `HistoryGone` if one of them was dropped."""
+        first = self.first_kept
+        if after + 1 < first:
+            raise HistoryGone(after + 1, first)
+        newest_first: list[tuple[Any, ...]] = []
+        for raw in reversed(self._events):
+            if raw[0] <= after:
+                break
+            newest_first.append(raw)
+        return [e for raw in reversed(newest_first) for e in _events(raw) if e.seq > after and e.seq >= first]
+
+
+def _entry(raw: RawLog) -> LogEntry:
+    node, number, attempt, status, start, end, error, keys = raw
+    shown = error if error is None or isinstance(error, str) else described(error)
+    return LogEntry(node, number, attempt, status, start, max(0.0, end - start), shown, tuple(keys))
+
+
+def described(error: BaseException) -> str:
+    """An error in a line: its type, and what it says."""
+    said = str(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _events(raw: tuple[Any, ...]) -> Iterator[Event]:
+    if len(raw) == 6:
+        seq, type_, time, node, number, data = raw
+        yield Event(seq, type_, time, node, number, data if data is not None else {})
+        return
+    seq, log, target, next_node, next_number = raw
+    node, number, attempt, _, _, time, _, keys = log
+    yield Event(seq - 2, "node_succeeded", time, node, number, succeeded_data(attempt, keys))
+    yield Event(seq - 1, "edge_taken", time, node, number, {"target": target})
+    yield Event(seq, "node_started", time, next_node, next_number, {"attempt": 1})
+
+
+def succeeded_data(attempt: int, keys: Iterable[str]) -> dict[str, Any]:
+    return {"attempt": attempt, "keys": list(keys)}

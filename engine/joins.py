@@ -1,0 +1,374 @@
+"""Joins: tokens that wait for others, and what each join still waits for.
+
+A join asks one question again and again: can a live token still come by this
+edge? It is answered by `&` of two integers, the ranks where tokens are and the
+edge's reach. So as not to ask it at every step, a join remembers one place that
+it waits for (its witness) and asks again only when nothing is there any more:
+a join of n branches costs n questions in all, not n each step.
+
+Within one wait the answer "no longer" is final, since tokens only come from
+tokens. So the search for a witness goes on where it ended and never back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .errors import JoinStarved
+from .plan import JOIN_ALL, Plan, PlanEdge, PlanNode
+from .tokens import DONE, Token
+
+if TYPE_CHECKING:
+    from .runs import Run
+
+
+class Wave:
+    """One wave of a `first` or `k` join: at most one arrival per edge, fired at the k-th."""
+
+    __slots__ = ("activation", "arrived", "delivered")
+
+    def __init__(self) -> None:
+        self.arrived: dict[int, Token] = {}
+        self.delivered: set[int] = set()
+        self.activation = 0
+        """The number of its activation, once it has fired."""
+
+
+class Waiting:
+    """What one join holds: tokens per incoming edge (`all`) or waves (`first`, `k`)."""
+
+    __slots__ = ("count", "node", "pointer", "queues", "successors", "waves", "witness")
+
+    def __init__(self, node: PlanNode) -> None:
+        self.node = node
+        self.count = 0
+        """Tokens that wait here."""
+        self.queues: dict[int, deque[Token]] = {}
+        self.waves: list[Wave] = []
+        self.pointer = 0
+        self.witness = -1
+        self.successors = 0
+        if node.cyclic:
+            for edge in node.outs:
+                if edge.target is not None:
+                    self.successors |= 1 << edge.target.rank
+
+    def tokens(self) -> Iterator[Token]:
+        for slot in sorted(self.queues):
+            yield from self.queues[slot]
+        for wave in self.waves:
+            if not wave.activation:
+                yield from (wave.arrived[slot] for slot in sorted(wave.arrived))
+
+    def missing(self) -> list[PlanEdge]:
+        """The edges that an activation would still lack."""
+        if self.node.join == JOIN_ALL:
+            return [edge for edge in self.node.ins if not self.queues.get(edge.slot)]
+        wave = self.open_wave()
+        return [e for e in self.node.ins if wave is not None and e.slot not in wave.delivered]
+
+    def open_wave(self) -> Wave | None:
+        """The first wave that has arrivals and has not fired."""
+        return next((wave for wave in self.waves if not wave.activation), None)
+
+
+class Joins:
+    """All joins of one run. The run tells it of arrivals and of places that become empty."""
+
+    __slots__ = ("_check", "_knots", "_places", "_run", "_watched", "at", "count", "live", "plan")
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.plan: Plan = run.plan
+        self.at: dict[int, Waiting] = {}
+        self.count = 0
+        """Tokens that wait at joins."""
+        self.live = 0
+        """The ranks where a token is live, waiting ones among them. Kept only while `count` is not 0."""
+        self._check: dict[int, None] = {}
+        self._watched: dict[int, dict[int, None]] = {}
+        self._knots: dict[int, set[int]] = {}
+        """Components on a cycle -> the joins in them that wait."""
+
+    # --- what happens -------------------------------------------------------------------------------
+
+    def arrive(self, token: Token) -> bool:
+        """A token came to a join. False if it is absorbed."""
+        node = token.edge.target
+        assert node is not None
+        waiting = self.at.get(node.index)
+        if waiting is None:
+            waiting = self.at[node.index] = Waiting(node)
+        if node.join == JOIN_ALL:
+            waiting.queues.setdefault(token.edge.slot, deque()).append(token)
+            self._hold(waiting, 1)
+        elif not self._join_wave(waiting, token):
+            return False
+        self._check[node.index] = None
+        return True
+
+    def _join_wave(self, waiting: Waiting, token: Token) -> bool:
+        node, slot = waiting.node, token.edge.slot
+        descent = token.descent.get(node.index, frozenset()) if token.descent else frozenset()
+        for wave in waiting.waves:
+            if slot not in wave.delivered and wave.activation not in descent:
+                break
+        else:
+            wave = Wave()
+            waiting.waves.append(wave)
+            if len(waiting.waves) > 8:
+                self._forget_waves(waiting)
+        wave.delivered.add(slot)
+        if wave.activation:
+            if len(wave.delivered) == len(node.ins):
+                waiting.waves.remove(wave)
+            return False
+        wave.arrived[slot] = token
+        self._hold(waiting, 1)
+        return True
+
+    def _forget_waves(self, waiting: Waiting) -> None:
+        """Drop fired waves that nothing can come to any more, so that loops do not pile them up."""
+        waiting.waves = [w for w in waiting.waves if not w.activation or self._still_open(waiting.node, w)]
+
+    def _still_open(self, node: PlanNode, wave: Wave) -> bool:
+        places = 0
+        for rank, descent in self._run.places():
+            if wave.activation not in (descent or {}).get(node.index, ()):
+                places |= 1 << rank
+        own = any(
+            a.number != wave.activation and wave.activation not in (a.descent or {}).get(node.index, ())
+            for a in self._run.activations_at(node)
+        )
+        places &= ~(1 << node.rank)
+        if own:
+            for edge in node.outs:
+                if edge.target is not None:
+                    places |= 1 << edge.target.rank
+        return any(
+            edge.slot not in wave.delivered
+            and (self.plan.reach(edge).among(places) >= 0 or (own and edge.source is node))
+            for edge in node.ins
+        )
+
+    def _hold(self, waiting: Waiting, change: int) -> None:
+        node = waiting.node
+        if self.count == 0:
+            self._look_around()
+        before = waiting.count
+        waiting.count = before + change
+        self.count += change
+        if not before and change > 0:
+            self.live |= 1 << node.rank
+            if node.cyclic:
+                self._knots.setdefault(node.component, set()).add(node.index)
+        elif not waiting.count:
+            if node.cyclic:
+                self._knots[node.component].discard(node.index)
+            waiting.witness = -1
+            if node.join == JOIN_ALL:
+                waiting.pointer = 0
+        if self.count == 0:
+            self._watched.clear()
+            self._knots.clear()
+
+    def _look_around(self) -> None:
+        """Begin to keep `live`: nothing did while no token waited."""
+        self.live = 0
+        for activation in self._run.active:
+            self.live |= 1 << activation.node.rank
+
+    def started(self, node: PlanNode) -> None:
+        """An activation of this node is live now. Call only while tokens wait."""
+        self.live |= 1 << node.rank
+
+    def left(self, node: PlanNode) -> None:
+        """No activation of this node is live any more. Call only while tokens wait."""
+        waiting = self.at.get(node.index)
+        if waiting is not None and waiting.count:
+            # It stays a place where tokens are; but it no longer counts as being at its own successors.
+            self._check[node.index] = None
+            self._recheck(node.rank)
+            return
+        self.live &= ~(1 << node.rank)
+        self._recheck(node.rank)
+
+    def _recheck(self, rank: int) -> None:
+        for index in self._watched.pop(rank, ()):
+            waiting = self.at[index]
+            if waiting.witness == rank:
+                waiting.witness = -1
+                self._check[index] = None
+
+    # --- what follows -------------------------------------------------------------------------------
+
+    def go(self) -> None:
+        """Start every join that has nothing left to wait for; of those that wait for each other, the first."""
+        run = self._run
+        while self.count and not run.ending:
+            while self._check:
+                index = next(iter(self._check))
+                del self._check[index]
+                waiting = self.at[index]
+                if waiting.count:
+                    self._try(waiting)
+                    if run.ending:
+                        return
+            if not self._untie_knot():
+                return
+
+    def _try(self, waiting: Waiting) -> None:
+        node = waiting.node
+        if node.join == JOIN_ALL:
+            if not self._waits(waiting):
+                self._take(waiting)
+            return
+        wave = waiting.open_wave()
+        if wave is None:
+            return
+        if len(wave.arrived) >= node.needed:
+            self._fire(waiting, wave)
+        elif not self._waits(waiting):
+            self._starve(waiting, wave)
+
+    def _waits(self, waiting: Waiting) -> bool:
+        """Is there a live token that can still come by a missing edge? Remembers where it is."""
+        node, run = waiting.node, self._run
+        if waiting.witness >= 0 and (self.live >> waiting.witness) & 1 and self._same_edge(waiting):
+            return True
+        running_here = run.is_active(node)
+        places = self.live & ~(1 << node.rank)
+        if running_here:
+            places |= waiting.successors
+        ways = len(node.ins)
+        for step in range(ways):
+            slot = (waiting.pointer + step) % ways
+            if not self._lacks(waiting, slot):
+                continue
+            edge = node.ins[slot]
+            found = node.rank if running_here and edge.source is node else self.plan.reach(edge).among(places)
+            if found >= 0:
+                waiting.pointer = slot
+                if running_here and not (self.live >> found) & 1:
+                    found = node.rank  # Only its own running activation stands for this place.
+                waiting.witness = found
+                self._watched.setdefault(found, {})[node.index] = None
+                return True
+        return False
+
+    def _lacks(self, waiting: Waiting, slot: int) -> bool:
+        if waiting.node.join == JOIN_ALL:
+            return not waiting.queues.get(slot)
+        wave = waiting.open_wave()
+        return wave is not None and slot not in wave.delivered
+
+    def _same_edge(self, waiting: Waiting) -> bool:
+        return self._lacks(waiting, waiting.pointer)
+
+    def _take(self, waiting: Waiting) -> None:
+        """An `all` join runs with the first token of each edge that has one."""
+        tokens = []
+        for edge in waiting.node.ins:
+            queue = waiting.queues.get(edge.slot)
+            if queue:
+                tokens.append(queue.popleft())
+        self._hold(waiting, -len(tokens))
+        waiting.pointer = 0
+        waiting.witness = -1
+        if waiting.count:
+            self._check[waiting.node.index] = None
+        self._run.start_join(waiting.node, tokens)
+
+    def _fire(self, waiting: Waiting, wave: Wave) -> None:
+        node = waiting.node
+        tokens = [wave.arrived[slot] for slot in sorted(wave.arrived)]
+        self._hold(waiting, -len(tokens))
+        waiting.pointer = 0
+        waiting.witness = -1
+        wave.arrived = {}
+        if len(wave.delivered) == len(node.ins):
+            waiting.waves.remove(wave)
+        if waiting.count:
+            self._check[node.index] = None
+        wave.activation = self._run.start_join(node, tokens)
+        if node.rest_cancel and len(wave.delivered) < len(node.ins):
+            self._cancel_rest(waiting, wave)
+
+    def _starve(self, waiting: Waiting, wave: Wave) -> None:
+        node = waiting.node
+        tokens = [wave.arrived[slot] for slot in sorted(wave.arrived)]
+        self._hold(waiting, -len(tokens))
+        waiting.pointer = 0
+        waiting.waves.remove(wave)
+        if waiting.count:
+            self._check[node.index] = None
+        missing = [edge.source_name for edge in node.ins if edge.slot not in wave.delivered]
+        arrived = [token.edge.source_name for token in tokens]
+        self._run.start_join(node, tokens, JoinStarved(node.name, node.needed, arrived, missing))
+
+    # --- knots --------------------------------------------------------------------------------------
+
+    def _untie_knot(self) -> bool:
+        """Where joins wait only for one another, let the first go. False if there is no such place."""
+        for component in sorted(self._knots):
+            waiting = self._knots[component]
+            if not waiting:
+                continue
+            inside = 0
+            for index in waiting:
+                if not self._run.is_active(self.plan.nodes[index]):
+                    inside |= 1 << self.plan.nodes[index].rank
+            if self.plan.reach_component(component).among(self.live & ~inside) >= 0:
+                continue
+            # "First" and k joins go after the others; among equals the order of declaration decides.
+            first = min(waiting, key=lambda index: (self.plan.nodes[index].join != JOIN_ALL, index))
+            found = self.at[first]
+            if found.node.join == JOIN_ALL:
+                self._take(found)
+            else:
+                wave = found.open_wave()
+                assert wave is not None
+                self._starve(found, wave)
+            return True
+        return False
+
+    # --- rest="cancel" ------------------------------------------------------------------------------
+
+    def _cancel_rest(self, waiting: Waiting, wave: Wave) -> None:
+        """Cancel what can do nothing but arrive here too late, as many per edge as the wave still misses."""
+        node = waiting.node
+        bound = self.plan.bound_for(node)
+        missing = {edge.slot for edge in node.ins if edge.slot not in wave.delivered}
+        for activation in list(self._run.active):
+            slots = bound.get(activation.node.index)
+            if slots is None or not slots <= missing or activation.status == DONE:
+                continue
+            if wave.activation in (activation.descent or {}).get(node.index, ()):
+                continue
+            missing -= slots
+            wave.delivered |= slots
+            self._run.cancel_late(activation)
+        if len(wave.delivered) == len(node.ins) and wave in waiting.waves:
+            waiting.waves.remove(wave)
+
+    # --- for people ---------------------------------------------------------------------------------
+
+    def waits_for(self, node: PlanNode) -> list[tuple[PlanEdge, list[str]]]:
+        """Each missing edge with the nodes from which a token can still come by it."""
+        waiting = self.at.get(node.index)
+        if waiting is None or not waiting.count:
+            return []
+        found = []
+        for edge in waiting.missing():
+            reach = self.plan.reach(edge)
+            names = {
+                self.plan.nodes[self.plan.order.node_of_rank[rank]].name
+                for rank, _ in self._run.places()
+                if rank != node.rank and reach.has(rank)
+            }
+            if self._run.is_active(node) and (edge.source is node or reach.among(waiting.successors) >= 0):
+                names.add(node.name)
+            found.append((edge, sorted(names)))
+        return found

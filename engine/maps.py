@@ -1,0 +1,146 @@
+"""One activation of a map: items in, results out in the order of the items.
+
+The items of a key are read here; those of a function, which may be async, are
+pulled through commands. At most `concurrency` items are at work, and no more
+are taken from the source than there is room for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .errors import StateInvalid
+from .plan import MapDecl, Plan
+from .tokens import CANCELLED, DONE, FAILED, Activation, CloseItems, Item, PullItems
+from .values import ItemError
+
+if TYPE_CHECKING:
+    from .runs import Run
+
+_SKIPPED: Any = object()
+
+
+class MapWork:
+    """The items of one activation of a map that are at work, and the results so far."""
+
+    __slots__ = ("_more", "_pulled", "_source", "at_work", "decl", "errors", "owner", "results", "stopping")
+
+    def __init__(self, owner: Activation, decl: MapDecl) -> None:
+        self.owner = owner
+        self.decl = decl
+        self.results: list[Any] = []
+        self.at_work: dict[int, Item] = {}
+        self.errors: dict[int, BaseException] = {}
+        """What failed the map, by item; -1 is the source itself."""
+        self.stopping = False
+        self._more = True
+        self._pulled = 0
+        self._source: Iterator[Any] | None = None
+
+    def begin(self, run: Run) -> None:
+        owner, over = self.owner, self.decl.over
+        if isinstance(over, str):
+            items = owner.values.get(over, _SKIPPED)
+            if items is _SKIPPED:
+                self.errors[-1] = StateInvalid(f"map {owner.node.name!r} finds no key {over!r} in the state")
+                self._more = False
+            elif hasattr(items, "__iter__"):
+                self._source = iter(items)
+        self.fill(run)
+
+    def fill(self, run: Run) -> None:
+        """Take items while there is room; settle the map if it has come to its end."""
+        room = self.decl.concurrency - len(self.at_work)
+        if room > self._pulled and self._more and not self.stopping:
+            if self._source is None:
+                run.tree.out.append(PullItems(self.owner, room - self._pulled))
+                self._pulled = room
+            else:
+                while self._more and not self.stopping and len(self.at_work) < self.decl.concurrency:
+                    self._take_one(run, self._source)
+        if self.over:
+            run.map_over(self.owner, self)
+
+    @property
+    def over(self) -> bool:
+        return not self.at_work and (self.stopping or not self._more)
+
+    def _take_one(self, run: Run, source: Iterator[Any]) -> None:
+        try:
+            item = next(source)
+        except StopIteration:
+            self._more = False
+        except Exception as error:
+            self.source_failed(run, error)
+        else:
+            self._start(run, item)
+
+    def given(self, run: Run, items: Sequence[Any], more: bool) -> None:
+        """Answer to `PullItems`: these came, and there are perhaps `more`."""
+        self._pulled = max(0, self._pulled - len(items))
+        if not more:
+            self._more = False
+        if not self.stopping:
+            for item in items:
+                self._start(run, item)
+        self.fill(run)
+
+    def source_failed(self, run: Run, error: BaseException) -> None:
+        self._more = False
+        self.errors[-1] = error
+        self.stop(run)
+
+    def _start(self, run: Run, value: Any) -> None:
+        item = Item(self.owner, self, len(self.results), value)
+        self.results.append(_SKIPPED)
+        self.at_work[item.index] = item
+        run.start_item(item)
+
+    def succeeded(self, run: Run, item: Item, value: Any) -> None:
+        item.status = DONE
+        del self.at_work[item.index]
+        self.results[item.index] = value
+        self.fill(run)
+
+    def failed(self, run: Run, item: Item, error: BaseException) -> None:
+        """An item failed for good."""
+        item.status = FAILED
+        del self.at_work[item.index]
+        if self.decl.on_item_error == "fail":
+            self.errors[item.index] = error
+            self.stop(run)
+        elif self.decl.on_item_error == "keep":
+            self.results[item.index] = ItemError(item.index, type(error).__name__, str(error))
+        self.fill(run)
+
+    def dropped(self, run: Run, item: Item) -> None:
+        """A cancelled item's worker is gone."""
+        item.status = CANCELLED
+        del self.at_work[item.index]
+        self.fill(run)
+
+    def stop(self, run: Run) -> None:
+        """No more items; cancel those at work. The map is over when they are."""
+        if self.stopping:
+            return
+        self.stopping = True
+        if self._source is None and self._more:
+            run.tree.out.append(CloseItems(self.owner))
+        for item in list(self.at_work.values()):
+            if run.halt(item):
+                del self.at_work[item.index]
+
+    def outcome(self) -> list[Any] | BaseException:
+        """The results in the order of the items, or the error of the lowest item known to have failed."""
+        if self.errors:
+            lowest = min(self.errors)
+            error = self.errors[lowest]
+            if lowest >= 0 and not getattr(error, "__notes__", None):
+                error.add_note(f"item {lowest} of map {self.owner.node.name!r}")
+            return error
+        return [result for result in self.results if result is not _SKIPPED]
+
+
+def worker_plan(decl: MapDecl) -> Plan | None:
+    return decl.worker if isinstance(decl.worker, Plan) else None

@@ -1,0 +1,263 @@
+"""Merging by cause: who wrote what since a run forked, and what branches that meet are worth together.
+
+A token of a run that never forked carries values and nothing else. Once a run
+has forked, each token also carries a `Log`: for each key written since the last
+point where one token was live, its `Trace`. A trace names writes by number; the
+numbers mean nothing but identity, so two tokens that carry the same write carry
+the same number. All of it is shared between tokens and never changed in place.
+
+A plain key and a key with a reducer are one thing here. A write that *sets*
+(any write to a plain key, a `Replace`) is a head and supersedes all that its
+node had seen; a contribution is an add on top. Several heads that nothing
+supersedes are concurrent: equal, or a conflict.
+
+Rejected: vector clocks per node, which cannot tell apart two activations of one
+node that run side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from .errors import MergeConflict
+from .values import Reducer, Replace
+
+Values = dict[str, Any]
+Number = Callable[[], int]
+
+MISSING: Any = object()
+
+
+class Write:
+    """One change of one key by one activation (`node` as shown in messages)."""
+
+    __slots__ = ("id", "node", "value")
+
+    def __init__(self, id: int, value: Any, node: str) -> None:
+        self.id = id
+        self.value = value
+        self.node = node
+
+
+class Adds:
+    """Contributions, newest first: a list that branches share and append to without copying."""
+
+    __slots__ = ("before", "size", "write")
+
+    def __init__(self, write: Write, before: Adds | None) -> None:
+        self.write = write
+        self.before = before
+        self.size: int = before.size + 1 if before is not None else 1
+
+
+def in_order(adds: Adds | None) -> list[Write]:
+    """The contributions, oldest first."""
+    found = []
+    while adds is not None:
+        found.append(adds.write)
+        adds = adds.before
+    found.reverse()
+    return found
+
+
+class Trace:
+    """What one key has been through: base value, live setting writes, what those superseded, contributions."""
+
+    __slots__ = ("adds", "base", "heads", "over")
+
+    def __init__(self, base: Any, heads: tuple[Write, ...], over: frozenset[int], adds: Adds | None) -> None:
+        self.base = base
+        self.heads = heads
+        self.over = over
+        self.adds = adds
+
+    def ids(self) -> Iterable[int]:
+        yield from (write.id for write in self.heads)
+        adds = self.adds
+        while adds is not None:
+            yield adds.write.id
+            adds = adds.before
+
+    def superseded(self) -> frozenset[int]:
+        """What a write that has seen all of this supersedes."""
+        return self.over.union(self.ids())
+
+
+Log = dict[str, Trace]
+
+
+class Contributions:
+    """Several contributions of one activation to one key (a subgraph's), perhaps after a `Replace`."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: Sequence[Any]) -> None:
+        self.items = tuple(items)
+
+    def __repr__(self) -> str:
+        return f"Contributions({list(self.items)!r})"
+
+
+def same(one: Any, other: Any) -> bool:
+    """The same object, or of one type and equal; a comparison that raises or gives no bool means different."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    try:
+        return (one == other) is True
+    except Exception:
+        return False
+
+
+def new_values(values: Values, update: Mapping[str, Any], reducers: Mapping[str, Reducer]) -> Values:
+    """The new value of each key of an update: set, or reduced. Raises what a reducer raises."""
+    changed: Values = {}
+    for key, item in update.items():
+        reducer = reducers.get(key)
+        if type(item) is Contributions:
+            value = values.get(key, MISSING)
+            for part in item.items:
+                value = _combined(value, part, reducer)
+            changed[key] = value
+        else:
+            changed[key] = _combined(values.get(key, MISSING), item, reducer)
+    return changed
+
+
+def _combined(value: Any, item: Any, reducer: Reducer | None) -> Any:
+    if type(item) is Replace:
+        return item.value
+    if reducer is None or value is MISSING:
+        return item
+    return reducer(value, item)
+
+
+def logged(
+    log: Log,
+    values: Values,
+    update: Mapping[str, Any],
+    changed: Values,
+    reducers: Mapping[str, Reducer],
+    node: str,
+    number: Number,
+) -> Log:
+    """The log after an update. `changed` loses the keys that the update set to what they were.
+
+    `values` are those before the update.
+    """
+    after = log.copy()
+    for key, item in update.items():
+        before = values.get(key, MISSING)
+        trace = log.get(key)
+        if trace is None:
+            trace = Trace(before, (), frozenset(), None)
+        parts = item.items if type(item) is Contributions else (item,)
+        for part in parts:
+            sets = key not in reducers or type(part) is Replace
+            if sets:
+                value = part.value if type(part) is Replace else part
+                if len(parts) == 1 and same(value, before):
+                    # Setting a key to what it is would make a conflict out of nothing.
+                    changed.pop(key, None)
+                    break
+                trace = Trace(trace.base, (Write(number(), value, node),), trace.superseded(), None)
+            else:
+                adds = Adds(Write(number(), part, node), trace.adds)
+                trace = Trace(trace.base, trace.heads, trace.over, adds)
+        else:
+            after[key] = trace
+    return after
+
+
+class Branch(Protocol):
+    """What is merged: a token, or whatever carries the same three things."""
+
+    @property
+    def values(self) -> Values: ...
+    @property
+    def log(self) -> Log | None: ...
+    @property
+    def epoch(self) -> int: ...
+
+
+class Meeting:
+    """Where branches meet: its name for messages, and how conflicts are settled there."""
+
+    __slots__ = ("last", "name", "number", "reducers", "settled")
+
+    def __init__(
+        self,
+        name: str,
+        reducers: Mapping[str, Reducer],
+        number: Number,
+        last: bool,
+        settled: frozenset[str] = frozenset(),
+    ) -> None:
+        self.name = name
+        self.reducers = reducers
+        self.number = number
+        self.last = last
+        self.settled = settled
+        """Keys whose conflicts are taken as "last" here, since they are about to be set anyway."""
+
+    def merge(self, branches: Sequence[Branch]) -> tuple[Values, Log]:
+        """Values and log of branches that meet, given in the order of their edges."""
+        newest = max(branches, key=lambda branch: branch.epoch)
+        values = newest.values.copy()
+        log: Log = {}
+        carried: dict[str, list[tuple[Trace, Branch]]] = {}
+        for branch in branches:
+            for key, trace in (branch.log or {}).items():
+                of_key = carried.get(key)
+                if of_key is None:
+                    carried[key] = [(trace, branch)]
+                elif of_key[-1][0] is not trace:
+                    of_key.append((trace, branch))
+        for key, found in carried.items():
+            first, branch = found[0]
+            if len(found) == 1:
+                # One branch alone wrote it, or all carry the same writes: no need to look closer.
+                values[key], log[key] = branch.values[key], first
+            else:
+                values[key], log[key] = self._merge_key(key, [t for t, _ in found], branch.values[key])
+        return values, log
+
+    def _merge_key(self, key: str, traces: Sequence[Trace], first_value: Any) -> tuple[Any, Trace]:
+        over = frozenset().union(*(trace.over for trace in traces))
+        heads = {write.id: write for trace in traces for write in trace.heads if write.id not in over}
+        adds: dict[int, Write] = {}
+        for trace in traces:
+            adds.update((write.id, write) for write in in_order(trace.adds) if write.id not in over)
+        live = tuple(heads.values())
+        conflict = any(not same(live[0].value, write.value) for write in live[1:])
+        if conflict and not (self.last or key in self.settled):
+            raise MergeConflict(key, [w.node for w in live], [w.value for w in live], self.name)
+        start, rest = live[0].value if live else traces[0].base, list(adds.values())
+        if conflict:
+            start = next(w for t in reversed(traces) for w in t.heads if w.id in heads).value
+        else:
+            # The first branch's value is already the fold of a prefix, unless something of it was superseded.
+            done = traces[0].adds.size if traces[0].adds is not None else 0
+            kept = all(write.id in adds for write in in_order(traces[0].adds))
+            if kept and (not live or (bool(traces[0].heads) and traces[0].heads[0] is live[0])):
+                start, rest = first_value, rest[done:]
+        value = start
+        for write in rest:
+            value = write.value if value is MISSING else self.reducers[key](value, write.value)
+        base = traces[0].base
+        if conflict:
+            # Settling a conflict is a write by the joining activation, which has seen all of them.
+            settled = Write(self.number(), value, self.name)
+            return value, Trace(base, (settled,), over.union(heads, adds), None)
+        chain: Adds | None = None
+        for write in adds.values():
+            chain = Adds(write, chain)
+        return value, Trace(base, live, over, chain)
+
+
+def tracked_items(trace: Trace) -> list[Any]:
+    """A key's writes since its base, as update items: what a subgraph hands to its parent one by one."""
+    start = [Replace(trace.heads[0].value)] if trace.heads else []
+    return [*start, *(write.value for write in in_order(trace.adds))]

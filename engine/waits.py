@@ -1,0 +1,81 @@
+"""Signals and the waits that are parked for them, for one run and all its subgraphs.
+
+A signal is kept until it is consumed, in order, once per id; the longest parked
+wait that knows its name gets it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import attrs
+
+from .plan import PlanNode
+from .tokens import Activation
+from .values import Signal
+
+
+@attrs.frozen
+class KeptSignal:
+    """A signal that nobody has consumed yet. `serial` numbers the signals of a run."""
+
+    serial: int
+    name: str
+    payload: Any
+    id: str | None = None
+
+
+class Signals:
+    """What was signalled and who waits."""
+
+    __slots__ = ("_ids", "_kept", "_serial", "parked")
+
+    def __init__(self) -> None:
+        self.parked: dict[Activation, None] = {}
+        self._kept: deque[KeptSignal] = deque()
+        self._ids: set[str] = set()
+        self._serial = 0
+
+    @property
+    def unconsumed(self) -> tuple[KeptSignal, ...]:
+        return tuple(self._kept)
+
+    def accept(self, name: str, payload: Any, id: str | None) -> KeptSignal | None:
+        """The signal as it is kept, or None if one of this id came before."""
+        if id is not None:
+            if id in self._ids:
+                return None
+            self._ids.add(id)
+        self._serial += 1
+        signal = KeptSignal(self._serial, name, payload, id)
+        self._kept.append(signal)
+        return signal
+
+    def match(self) -> tuple[Activation, KeptSignal] | None:
+        """The first kept signal that a parked wait takes, with that wait; both are taken out."""
+        if not self._kept or not self.parked:
+            return None
+        for signal in self._kept:
+            for activation in self.parked:
+                if signal.name in names(activation.node):
+                    self._kept.remove(signal)
+                    del self.parked[activation]
+                    return activation, signal
+        return None
+
+    def consumed(self, serial: int) -> None:
+        """In a replay: this signal has been consumed."""
+        self._kept = deque(signal for signal in self._kept if signal.serial != serial)
+
+
+def names(node: PlanNode) -> tuple[str, ...]:
+    assert node.decl.wait is not None
+    return node.decl.wait.signals
+
+
+def what_it_gives(node: PlanNode, signal: KeptSignal) -> dict[str, Any]:
+    """The update of a wait that this signal ended."""
+    assert node.decl.wait is not None
+    several = len(node.decl.wait.signals) > 1
+    return {node.decl.wait.into: Signal(signal.name, signal.payload) if several else signal.payload}
