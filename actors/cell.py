@@ -17,7 +17,7 @@ from .channel import Channel
 from .errors import ActorCrashed, ActorStopped, MailboxFull
 from .flag import Flag
 from .letters import DeadLetter, DeadReason
-from .lifecycle import NORMAL, State, StopReason
+from .lifecycle import NORMAL, SHUTDOWN, State, StopReason
 from .mailbox import Mailbox
 from .reply import Reply
 from .tree import Tree
@@ -160,6 +160,8 @@ class Cell:
         for target in self.watching:
             target.watchers.pop(self, None)
         self.watching.clear()
+        # It may have ended without reading its supervisor's order, which the next incarnation must not obey.
+        self.mailbox.withdraw(lambda item: isinstance(item, Stop) and item.reason is SHUTDOWN)
         self.actor = None
         self.scope = None
         self.task = None

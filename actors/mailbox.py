@@ -191,6 +191,13 @@ class Mailbox(Generic[T]):
                 raise EndOfMailbox("the mailbox is closed and empty")
             await self._waker.park()
 
+    def withdraw(self, is_void: Callable[[T], bool]) -> None:
+        """Throw away the control items that mean nothing any more."""
+        if self._control:
+            kept = [item for item in self._control if not is_void(item)]
+            self._control.clear()
+            self._control.extend(kept)
+
     def drain(self) -> list[T]:
         """Take all that is left, control first."""
         leftovers = [*self._control, *self._data]
