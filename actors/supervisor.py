@@ -229,8 +229,7 @@ class Supervisor(Actor[Any]):
         if not isinstance(reply, Reply):
             self._cell.dead_letter(request, reply)
             return []
-        reply.deferred = True
-        self._cell.deferred[reply] = None
+        reply.defer()
         match request:
             case _Add(spec):
                 return self._decisions.add(spec, reply)
@@ -441,7 +440,7 @@ class SupervisorRef(ActorRef[Any]):
         return actor
 
     async def _request(self, request: Any) -> Any:
-        reply: Reply[Any] = Reply(self._cell, current_cell.get(), ())
+        reply: Reply[Any] = Reply(self._cell, current_cell.get())
         try:
             self._cell.mailbox.put_control((request, reply))
             await reply.wait()
