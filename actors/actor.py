@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 from anyio.lowlevel import checkpoint
@@ -14,11 +15,12 @@ from .context import Context
 from .errors import EndOfMailbox
 from .lifecycle import NORMAL, State, StopReason
 from .mailbox import BURST, EMPTY
+from .message_type import checked_message_type
 from .reply import Reply
 
 M = TypeVar("M")
 
-_HOOKS = ("receive", "on_start", "on_stop", "on_terminated")
+_HOOKS = ("receive", "on_start", "on_stop", "on_terminated", "run")
 
 
 class Actor(Generic[M]):
@@ -38,6 +40,7 @@ class Actor(Generic[M]):
         for hook in _HOOKS:
             if hook in cls.__dict__ and not inspect.iscoroutinefunction(inspect.unwrap(cls.__dict__[hook])):
                 raise TypeError(f"{cls.__qualname__}.{hook} must be an async function: write `async def {hook}`")
+        checked_message_type(cls.accepts, f"{cls.__qualname__}.accepts")
 
     async def on_start(self) -> None:
         """Prepare; the actor is not started before this returns. Raising here is a failed start."""
@@ -52,8 +55,26 @@ class Actor(Generic[M]):
     async def on_stop(self, reason: StopReason) -> None:
         """Clean up: called once for each incarnation whose `on_start` returned, shielded, within a deadline."""
 
+    async def run(self, serve: Callable[[], Awaitable[StopReason]]) -> StopReason:
+        """Surround the handling of messages, `await serve()`, and return what it returns.
+
+        Override it for helpers that live and die with this incarnation:
+
+            async with anyio.create_task_group() as group:
+                self.group = group
+                reason = await serve()
+                group.cancel_scope.cancel()
+            return reason
+
+        A helper that raises crashes the actor.
+        """
+        return await serve()
+
     async def _run(self, cell: Cell, started: Callable[[], object]) -> StopReason:
-        """Handle messages, one at a time, until told to stop. The runtime's own: do not override."""
+        return await self.run(partial(self._handle_messages, cell, started))
+
+    async def _handle_messages(self, cell: Cell, started: Callable[[], object]) -> StopReason:
+        """Handle messages, one at a time, until told to stop."""
         cell.state = State.RUNNING
         started()
         mailbox = cell.mailbox

@@ -17,10 +17,11 @@ from .channel import Channel
 from .errors import ActorCrashed, ActorStopped, MailboxFull
 from .flag import Flag
 from .letters import DeadLetter, DeadReason
-from .lifecycle import NORMAL, State, StopReason
+from .lifecycle import NORMAL, SHUTDOWN, State, StopReason
 from .mailbox import Mailbox
 from .reply import Reply
 from .tree import Tree
+from .waker import current_task
 
 if TYPE_CHECKING:
     from anyio import CancelScope
@@ -51,13 +52,19 @@ class Terminated:
 Item = tuple[Any, Any] | Stop | Terminated
 
 
+class _Redelivered(tuple[Any, Any]):
+    """A message, with where it came from, that has crashed its actor before."""
+
+    attempt: int
+
+
 class Cell:
     """One actor through all its incarnations."""
 
     __slots__ = (
         "accepts",
         "actor",
-        "attempt",
+        "awaits",
         "deferred",
         "handled",
         "in_hand",
@@ -69,7 +76,6 @@ class Cell:
         "reason",
         "redeliver",
         "ref",
-        "retried",
         "scope",
         "state",
         "stopped",
@@ -108,8 +114,7 @@ class Cell:
         self.scope: CancelScope | None = None
         self.task: object = None
         self.in_hand: Item | None = None
-        self.retried: Item | None = None
-        self.attempt = 1
+        self.awaits: Reply[Any] | None = None  # what the task that handles messages waits for
         self.deferred: dict[Reply[Any], None] = {}  # not a set: an empty one is three times as large
         self.watchers: dict[Cell, None] = {}
         self.watching: dict[Cell, None] = {}
@@ -144,7 +149,7 @@ class Cell:
 
     def attempt_in_hand(self, item: Item | None) -> int:
         """Count which try of this item it is: more than 1 only where crashes redeliver."""
-        return self.attempt if item is not None and item is self.retried else 1
+        return item.attempt if isinstance(item, _Redelivered) else 1
 
     # -- ends
 
@@ -160,6 +165,8 @@ class Cell:
         for target in self.watching:
             target.watchers.pop(self, None)
         self.watching.clear()
+        # It may have ended without reading its supervisor's order, which the next incarnation must not obey.
+        self.mailbox.withdraw(lambda item: isinstance(item, Stop) and item.reason is SHUTDOWN)
         self.actor = None
         self.scope = None
         self.task = None
@@ -207,17 +214,28 @@ class Cell:
         attempts = self.attempt_in_hand(item)
         again = attempts <= self.redeliver
         if reason.kind == "crashed" and again:
-            self.retried, self.attempt = item, attempts + 1
-            self.mailbox.put_back(item)
+            self._put_back(item, attempts + 1)
         elif isinstance(origin, Reply):
             origin.fail(self._error_for(reason))
         elif reason.kind == "crashed":
             if self.redeliver:
                 self.dead_letter(message, origin, "poison")
         elif again:
-            self.mailbox.put_back(item)
+            self._put_back(item, attempts)
         else:
             self.dead_letter(message, origin, "cancelled")
+
+    def _put_back(self, item: tuple[Any, Any], attempt: int) -> None:
+        origin = item[1]
+        if isinstance(origin, Channel):
+            origin.returned()
+        elif isinstance(origin, Reply):
+            # What this try took over answering is the next one's to answer, or to take over again.
+            origin.deferred = False
+            self.deferred.pop(origin, None)
+        again = _Redelivered(item)
+        again.attempt = attempt
+        self.mailbox.put_back(again)
 
     def _bury(self, leftovers: list[Item], reason: StopReason) -> None:
         letters = []
@@ -238,6 +256,10 @@ class Cell:
                 self.tree.letters.record(letter)
 
     def _overflowed(self, item: Item) -> None:
+        if isinstance(item, Stop):
+            # All that was queued before this drain is handled or dropped: it is its turn.
+            self.mailbox.put_control(item)
+            return
         assert isinstance(item, tuple)
         message, origin = item
         if isinstance(origin, Reply):
@@ -264,13 +286,19 @@ class Cell:
 async def put(cell: Cell, item: tuple[object, object]) -> None:
     """Put an item in the data lane of a cell, waiting for room; raises `MailboxClosed` when it is dead.
 
-    An actor that would wait for room in its own mailbox would wait for ever, so that is `MailboxFull`.
+    The task that handles an actor's messages would wait for ever for room in its mailbox, so that is `MailboxFull`.
     """
     mailbox = cell.mailbox
-    if current_cell.get() is cell and mailbox.overflow == "block":
-        mailbox.put_nowait(item)
-        return
     try:
-        await mailbox.put(item)
-    except MailboxFull as full:
-        raise MailboxFull(f"the mailbox of {cell.path!r} is full: it holds {mailbox.capacity} messages") from full
+        if current_cell.get() is cell and cell.task is current_task():
+            mailbox.put_nowait(item)
+        else:
+            await mailbox.put(item)
+    except MailboxFull:
+        raise mailbox_full(cell) from None
+
+
+def mailbox_full(cell: Cell) -> MailboxFull:
+    """Build the error of a sender that finds no room and is not to wait for it."""
+    capacity = cell.mailbox.capacity
+    return MailboxFull(f"the mailbox of {cell.path!r} is full: it holds {capacity} messages; see ChildSpec.capacity")

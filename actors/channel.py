@@ -15,6 +15,7 @@ import attrs
 
 from .capacity import checked_capacity
 from .errors import MailboxClosed, NoCredit, WrongMessage
+from .message_type import checked_message_type
 
 T = TypeVar("T")
 
@@ -49,7 +50,8 @@ class Channel(Generic[T]):
 
     Whoever schedules calls `reserve()` before the sender's work starts and, if that says no, tries again once
     `on_credit` is called. `send_nowait()` uses one reservation up. A credit comes back when the destination takes
-    the item, when it turns out to be dead, or by `cancel_reservation()`.
+    the item, when it turns out to be dead, or by `cancel_reservation()`. `on_credit` runs in the middle of whatever
+    gave the credit back, the destination's loop mostly: it must be quick and must not raise.
     """
 
     __slots__ = (
@@ -79,7 +81,7 @@ class Channel(Generic[T]):
     ) -> None:
         self.source: Final = source
         self.destination: Final = destination
-        self.type: Final[Any] = type
+        self.type: Final = checked_message_type(type, f"channel {source!r} -> {destination!r}")
         self.capacity: Final = checked_capacity(capacity)
         self.on_credit: Any = None
         self.dropped = 0
@@ -132,6 +134,10 @@ class Channel(Generic[T]):
         self._received += 1
         self._credit_came_back()
 
+    def returned(self) -> None:
+        """An item that was taken lies at the destination again, to be tried again. Called by the runtime."""
+        self._received -= 1
+
     def drop(self) -> None:
         """One item on its way is gone: its credit comes back. Called by the runtime, which makes a dead letter."""
         self.dropped += 1
@@ -145,7 +151,8 @@ class Channel(Generic[T]):
     @property
     def credits(self) -> int:
         """How many more items could be sent now."""
-        return self.capacity - self._reserved - self.depth
+        # An item that came back may find its credit given to another.
+        return max(0, self.capacity - self._reserved - self.depth)
 
     def statistics(self) -> ChannelStatistics:
         """Return a snapshot."""

@@ -47,9 +47,7 @@ class Context:
         origin = self._origin()
         if not isinstance(origin, Reply):
             raise ActorError(f"actor {self._cell.path!r}: the message in hand was told, not asked")
-        if not origin.settled:
-            origin.deferred = True
-            self._cell.deferred[origin] = None
+        origin.defer()
         return origin
 
     def watch(self, ref: ActorRef[Any]) -> None:

@@ -32,8 +32,7 @@ class WrongMessage(ActorError, TypeError):
     @classmethod
     def found(cls, place: str, expected: object, message: object) -> WrongMessage:
         """Build the error with its place, what was expected and what came."""
-        wanted = getattr(expected, "__name__", None) or str(expected)
-        return cls(f"{place} takes {wanted}, got {type(message).__name__}: {message!r}")
+        return cls(f"{place} takes {_name(expected)}, got {type(message).__name__}: {message!r}")
 
 
 class ActorStopped(ActorError):
@@ -106,6 +105,12 @@ class UnknownChild(ActorError):
 
 class ChildRunning(ActorError):
     """The child is running (or about to): terminate it first."""
+
+
+def _name(expected: object) -> str:
+    if isinstance(expected, tuple):
+        return f"({', '.join(_name(option) for option in expected)})"
+    return getattr(expected, "__name__", None) or str(expected)
 
 
 def _rebuild(cls: type[ActorError], args: tuple[object, ...], state: dict[str, object]) -> ActorError:

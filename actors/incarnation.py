@@ -7,9 +7,9 @@ and their like go further, and they take the tree down with them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 from anyio import get_cancelled_exc_class, move_on_after
 
@@ -20,6 +20,8 @@ from .errors import StartTimeout, StopTimeout, StrayCancellation
 from .lifecycle import KILLED, State, StopReason, crashed
 from .spec import ChildSpec
 from .waker import current_task, is_stray_cancellation
+
+T = TypeVar("T")
 
 logger = logging.getLogger("actors")
 
@@ -36,7 +38,7 @@ async def run_incarnation(cell: Cell, spec: ChildSpec, started: Callable[[], obj
     reason = KILLED
     try:
         with scope:
-            reason = await _live_checked(cell, spec, started)
+            reason = await _without_stray(cell, _live(cell, spec, started))
     except Exception as error:
         reason = crashed(error)
     except BaseExceptionGroup as group:
@@ -52,9 +54,10 @@ async def run_incarnation(cell: Cell, spec: ChildSpec, started: Callable[[], obj
     return reason
 
 
-async def _live_checked(cell: Cell, spec: ChildSpec, started: Callable[[], object]) -> StopReason:
+async def _without_stray(cell: Cell, work: Awaitable[T]) -> T:
+    """Await the work; a cancellation that nobody asked for becomes an error like any other."""
     try:
-        return await _live(cell, spec, started)
+        return await work
     except get_cancelled_exc_class() as cancellation:
         if is_stray_cancellation():
             raise StrayCancellation(
@@ -89,7 +92,7 @@ async def _clean_up(cell: Cell, spec: ChildSpec, reason: StopReason) -> StopReas
     try:
         if actor is not None and type(actor).on_stop is not Actor.on_stop:
             with move_on_after(spec.stop_timeout, shield=True) as scope:
-                await actor.on_stop(reason)
+                await _without_stray(cell, actor.on_stop(reason))
             if scope.cancel_called:
                 raise StopTimeout(f"actor {cell.path!r}: on_stop did not return within {spec.stop_timeout:g} s")
     except Exception as error:

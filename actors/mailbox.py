@@ -163,8 +163,8 @@ class Mailbox(Generic[T]):
             return self._control.popleft()
         if self._data:
             item = self._data.popleft()
-            if self._producers and len(self._data) + self._reserved < self.capacity:
-                self._grant()
+            if self._producers:
+                self._pass_room_on()
             return item
         return EMPTY
 
@@ -173,13 +173,13 @@ class Mailbox(Generic[T]):
 
         Cancelled, it has taken nothing. Does not yield while items are there, but for one turn in `BURST`.
         """
-        self._burst += 1
-        if self._burst > BURST:
+        if self._burst >= BURST:
             self._burst = 0
             await checkpoint()
         while (item := self.take_nowait()) is EMPTY:
             self._burst = 0
             await self.wait()
+        self._burst += 1
         return item
 
     async def wait(self) -> None:
@@ -191,13 +191,19 @@ class Mailbox(Generic[T]):
                 raise EndOfMailbox("the mailbox is closed and empty")
             await self._waker.park()
 
+    def withdraw(self, is_void: Callable[[T], bool]) -> None:
+        """Throw away the control items that mean nothing any more."""
+        if self._control:
+            kept = [item for item in self._control if not is_void(item)]
+            self._control.clear()
+            self._control.extend(kept)
+
     def drain(self) -> list[T]:
         """Take all that is left, control first."""
         leftovers = [*self._control, *self._data]
         self._control.clear()
         self._data.clear()
-        while self._producers and self._reserved < self.capacity:
-            self._grant()
+        self._pass_room_on()
         return leftovers
 
     # -- everyone
@@ -245,20 +251,17 @@ class Mailbox(Generic[T]):
                 await producer.waker.park()
         except BaseException:
             if producer.granted:
-                self._give_back()
+                self._reserved -= 1
+                self._pass_room_on()
             elif producer in self._producers:
                 self._producers.remove(producer)
             raise
         if producer.granted:
             self._reserved -= 1
 
-    def _grant(self) -> None:
-        producer = self._producers.pop(0)
-        producer.granted = True
-        self._reserved += 1
-        producer.waker.wake()
-
-    def _give_back(self) -> None:
-        self._reserved -= 1
-        if self._producers:
-            self._grant()
+    def _pass_room_on(self) -> None:
+        while self._producers and len(self._data) + self._reserved < self.capacity:
+            producer = self._producers.pop(0)
+            producer.granted = True
+            self._reserved += 1
+            producer.waker.wake()

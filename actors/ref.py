@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, TypeVar, overload
 import attrs
 from anyio import move_on_after
 
-from .cell import Cell, current_cell, put
+from .cell import Cell, current_cell, mailbox_full, put
 from .channel import Channel
 from .errors import ActorStopped, AskCycle, AskTimeout, MailboxClosed, MailboxFull, WrongMessage
 from .lifecycle import NORMAL, State, StopReason
@@ -91,8 +91,8 @@ class ActorRef(Generic[M]):
             cell.mailbox.put_nowait((message, sender))
         except MailboxClosed:
             cell.dead_letter(message, sender)
-        except MailboxFull as full:
-            raise MailboxFull(f"the mailbox of {cell.path!r} is full: {cell.mailbox.capacity} messages") from full
+        except MailboxFull:
+            raise mailbox_full(cell) from None
 
     def tell_urgent(self, message: M) -> None:
         """Send a message that overtakes all ordinary ones, whatever the capacity: for orders, not for load."""
@@ -117,9 +117,12 @@ class ActorRef(Generic[M]):
         """
         cell = self._checked(message)
         asker = current_cell.get()
-        reply: Reply[Any] = Reply(cell, asker, _chain(asker))
-        if cell in reply.chain:
-            raise AskCycle(" asks ".join(repr(link.path) for link in (*reply.chain, cell)) + ": none could ever answer")
+        reply: Reply[Any] = Reply(cell, asker)
+        # Only the task that handles messages makes its actor wait; one that the actor started beside it does not.
+        waiting = asker if asker is not None and asker.task is current_task() else None
+        if waiting is not None:
+            _refuse_cycle(waiting, cell)
+            waiting.awaits = reply
         try:
             with move_on_after(timeout):
                 await put(cell, (message, reply))
@@ -127,6 +130,8 @@ class ActorRef(Generic[M]):
         except MailboxClosed:
             raise ActorStopped(f"actor {cell.path!r} is stopped ({cell.reason})") from None
         finally:
+            if waiting is not None:
+                waiting.awaits = None
             if not reply.settled:
                 reply.abandon()
         if not reply.settled:
@@ -181,14 +186,18 @@ class ActorRef(Generic[M]):
         return cell
 
 
-def _chain(asker: Cell | None) -> tuple[Cell, ...]:
-    # Only the task that handles messages makes its actor wait; one that the actor started beside it does not.
-    if asker is None or asker.task is not current_task():
-        return ()
-    in_hand = asker.in_hand
-    if isinstance(in_hand, tuple) and isinstance(in_hand[1], Reply):
-        return (*in_hand[1].chain, asker)
-    return (asker,)
+def _refuse_cycle(asker: Cell, asked: Cell) -> None:
+    """Raise `AskCycle` where the asked actor waits, directly or by asks of others, for the asker.
+
+    A reply that an actor took over may come from anyone, so nobody is known to be waited for there.
+    """
+    links = [asker, asked]
+    while links[-1] is not asker:
+        awaited = links[-1].awaits
+        if awaited is None or awaited.settled or awaited.deferred:
+            return
+        links.append(awaited.asked)
+    raise AskCycle(" asks ".join(repr(link.path) for link in links) + ": none could ever answer")
 
 
 def cell_of(ref: ActorRef[Any]) -> Cell:

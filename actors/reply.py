@@ -14,17 +14,13 @@ R = TypeVar("R")
 
 
 class Reply(Generic[R]):
-    """Where the answer to one `ask` goes, once.
+    """Where the answer to one `ask` goes, once."""
 
-    `chain` holds the actors that are waiting, directly or by asks of their own, for this answer.
-    """
+    __slots__ = ("_abandoned", "_error", "_settled", "_value", "_waker", "asked", "deferred", "sender")
 
-    __slots__ = ("_abandoned", "_error", "_settled", "_value", "_waker", "asked", "chain", "deferred", "sender")
-
-    def __init__(self, asked: Cell, sender: Cell | None, chain: tuple[Cell, ...]) -> None:
+    def __init__(self, asked: Cell, sender: Cell | None) -> None:
         self.asked = asked
         self.sender = sender
-        self.chain = chain
         self.deferred = False
         self._settled = False
         self._abandoned = False
@@ -51,6 +47,12 @@ class Reply(Generic[R]):
     def settled(self) -> bool:
         """Whether there is an answer or an error."""
         return self._settled
+
+    def defer(self) -> None:
+        """Let what `receive` returns be no answer."""
+        self.deferred = True
+        if not self._settled and not self._abandoned:
+            self.asked.deferred[self] = None
 
     def abandon(self) -> None:
         """Nobody waits any more."""

@@ -47,6 +47,7 @@ class supervise:
         self._cell = Cell(name, name, self._tree, accepts=Supervisor.accepts)
         self._cell.ref = SupervisorRef(self._cell)
         self._reason: StopReason | None = None
+        self._was_up = False
         self._in_body = False
 
     async def __aenter__(self) -> SupervisorRef:
@@ -65,7 +66,8 @@ class supervise:
             if await self._group.__aexit__(type(error), error, error.__traceback__):
                 raise self._failure() from error
             raise
-        if self._reason is not None:
+        # A significant child may be done already, and the root with it: then it was up, and there is a body to run.
+        if self._reason is not None and not (self._was_up and self._reason.kind in ("normal", "shutdown")):
             await self._group.__aexit__(None, None, None)
             raise self._failure()
         self._in_body = True
@@ -90,7 +92,7 @@ class supervise:
 
     async def _run(self) -> None:
         try:
-            self._reason = await run_incarnation(self._cell, self._spec, self._ready.set)
+            self._reason = await run_incarnation(self._cell, self._spec, self._started)
         except BaseException:
             self._reason = KILLED
             raise
@@ -101,6 +103,10 @@ class supervise:
             self._ready.set()
         if self._reason.kind == "crashed" and self._in_body:
             self._group.cancel_scope.cancel()
+
+    def _started(self) -> None:
+        self._was_up = True
+        self._ready.set()
 
     def _failure(self) -> Exception:
         cause: Any = None if self._reason is None else self._reason.cause

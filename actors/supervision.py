@@ -4,6 +4,9 @@ The state machine knows for each child whether it should be up and where it is; 
 that is being stopped, waited for and started again, in order (the first start is a round of all children).
 `Supervision` never waits, so status, stop and terminate are answered in the middle of a restart storm.
 
+A start that was asked for is a trial: whatever ends it before the child is up is its answer, and leaves things as
+they were before. So no request ever waits for something that waits for its sender.
+
 Departures from OTP, on purpose: budgets are counted per child; a child that was terminated, or a transient one that
 ended normally, stays down in a group restart; the shared budget of a supervisor is off unless it is asked for.
 """
@@ -18,7 +21,7 @@ import attrs
 
 from .errors import ActorError, ActorStopped, ChildRunning, DuplicateChild, StartFailed, TooManyRestarts, UnknownChild
 from .lifecycle import SHUTDOWN, StopReason, crashed
-from .restarts import Budget, Delays, affected, is_abnormal, restarts
+from .restarts import Budget, Delays, affected, restarts
 from .spec import ChildSpec, Strategy
 
 
@@ -59,6 +62,13 @@ class FinishChild:
 
 
 @attrs.frozen
+class ForgetChild:
+    """The child and its spec are gone: its name is free."""
+
+    name: str
+
+
+@attrs.frozen
 class Wake:
     """Call `timer_fired(token)` after some seconds."""
 
@@ -86,7 +96,7 @@ class Answer:
 
 @attrs.frozen
 class Ready:
-    """All children of the first round are up."""
+    """All children of the first round are up, or a significant one is done already."""
 
 
 @attrs.frozen
@@ -96,7 +106,7 @@ class Over:
     reason: StopReason
 
 
-Command = StartChild | StopChild | FinishChild | Wake | ReportRestart | Answer | Ready | Over
+Command = StartChild | StopChild | FinishChild | ForgetChild | Wake | ReportRestart | Answer | Ready | Over
 
 
 @attrs.define
@@ -110,7 +120,9 @@ class Child:
     wanted: bool = True
     incarnation: int = 0
     timer: int | None = None
-    request: Any = None  # who waits for it to be up or, when it is not wanted, to be down
+    starter: Any = None  # who waits for it to be up
+    stoppers: list[Any] = attrs.field(factory=list)  # who wait for it to be down
+    kept: bool = True  # also when it ends; false for one that was added and has never been up
 
     @classmethod
     def of(cls, spec: ChildSpec) -> Child:
@@ -123,6 +135,7 @@ class _Round:
     """A group that is stopped in reverse, waits, and is started in order."""
 
     members: set[str]
+    doomed: set[str]  # those of the members that have to be stopped first
     stage: Literal["stopping", "waiting", "starting"]
     delay: float = 0.0
     timer: int | None = None
@@ -163,7 +176,7 @@ class Supervision:
 
     def begin(self) -> list[Command]:
         """Start all children, in order, each once the one before is up."""
-        self._round = _Round(set(self.children), "starting", first=True)
+        self._round = _Round(set(self.children), set(), "starting", first=True)
         return self._advance()
 
     def started(self, name: str) -> list[Command]:
@@ -171,23 +184,28 @@ class Supervision:
         child = self.children[name]
         if child.phase is Phase.STARTING:
             child.phase = Phase.UP
-            self._answer(child, name)
+            child.kept = True
+            if child.starter is not None:
+                self._out.append(Answer(child.starter, name))
+                child.starter = None
         return self._advance()
 
     def exited(self, name: str, reason: StopReason, now: float, *, was_up: bool) -> list[Command]:
         """A child's incarnation has ended; `was_up` tells whether it had started."""
         child = self.children[name]
         before, child.phase = child.phase, Phase.DOWN
-        if before is Phase.STOPPING or self.ending is not None:
+        stoppers, child.stoppers = child.stoppers, []
+        if child.starter is not None:
+            self._start_on_request_failed(child, reason, stopped=before is Phase.STOPPING)
+        elif before is Phase.STOPPING or self.ending is not None:
             self._ended_on_order(child, reason)
-        elif not was_up and child.request is not None:
-            self._start_on_request_failed(child, reason)
         elif not was_up and child.incarnation == 1 and self._round is not None and self._round.first:
             self._first_start_failed(child, reason)
         elif self._is_about_to_be_stopped(child) and restarts(child.spec.restart, reason):
             self._ended_on_order(child, reason)  # it went before its turn came
         else:
             self._ended_by_itself(child, reason, now)
+        self._out.extend(Answer(request, name) for request in stoppers)
         return self._advance()
 
     def timer_fired(self, token: int) -> list[Command]:
@@ -215,7 +233,7 @@ class Supervision:
             self._refuse(request, DuplicateChild(f"supervisor {self.name!r} has a child {spec.name!r} already"))
         else:
             self.children[spec.name] = child = Child.of(spec)
-            child.request = request
+            child.starter, child.kept = request, False
             self._start(child)
         return self._advance()
 
@@ -223,10 +241,10 @@ class Supervision:
         """Start a child that is down for good; answered once it is up."""
         child = self._known(name, request)
         if child is not None and (child.phase is not Phase.DOWN or self._is_coming_up(child)):
-            self._refuse(request, ChildRunning(f"child {name!r} of {self.name!r} is {child.phase.value}"))
+            self._refuse(request, ChildRunning(f"child {name!r} of {self.name!r} is {self.phase_of(name).value}"))
         elif child is not None:
             child.wanted = True
-            child.request = request
+            child.starter = request
             self._start(child)
         return self._advance()
 
@@ -235,45 +253,51 @@ class Supervision:
         child = self._known(name, request)
         if child is None:
             return self._advance()
+        was_coming_up = child.phase is Phase.WAITING or self._is_coming_up(child)
         child.wanted = False
-        if child.phase in (Phase.STARTING, Phase.UP):
-            self._replace_request(child, request)
-            self._stop(child)
-        elif child.phase is Phase.STOPPING:
-            self._replace_request(child, request)
-        else:
-            was_waiting = child.phase is Phase.WAITING or self._is_in_round(child)
+        if child.phase in (Phase.DOWN, Phase.WAITING):
             child.phase, child.timer = Phase.DOWN, None
-            if was_waiting:
-                self._finish(child, SHUTDOWN)
+            if was_coming_up:
+                self._end_for_good(child, SHUTDOWN)
             self._out.append(Answer(request, name))
+        else:
+            child.stoppers.append(request)
+            if child.phase is not Phase.STOPPING:
+                self._stop(child)
         return self._advance()
 
     def delete(self, name: str, request: Any) -> list[Command]:
         """Forget a child that is down for good."""
         child = self._known(name, request)
         if child is not None and (child.phase is not Phase.DOWN or self._is_coming_up(child)):
-            self._refuse(request, ChildRunning(f"child {name!r} of {self.name!r} is {child.phase.value}: terminate it"))
+            phase = self.phase_of(name).value
+            self._refuse(request, ChildRunning(f"child {name!r} of {self.name!r} is {phase}: terminate it"))
         elif child is not None:
-            del self.children[name]
+            self._forget(child)
             self._out.append(Answer(request, name))
         return self._advance()
+
+    # -- what may be asked at any time
+
+    def phase_of(self, name: str) -> Phase:
+        """Tell where a child is; one that waits for the others of its group counts as restarting."""
+        child = self.children[name]
+        is_back_soon = child.phase is Phase.DOWN and child.incarnation > 0 and self._is_coming_up(child)
+        return Phase.WAITING if is_back_soon else child.phase
 
     # -- what follows from an end
 
     def _ended_on_order(self, child: Child, reason: StopReason) -> None:
-        terminated = not child.wanted
-        if terminated or self.ending is not None or child.spec.restart == "temporary":
+        temporary = child.spec.restart == "temporary"
+        if not child.wanted or self.ending is not None or (temporary and reason.kind != "normal"):
             self._end_for_good(child, reason)
-            stopped = ActorStopped(f"child {child.spec.name!r} of {self.name!r} was stopped while it started")
-            self._answer(child, child.spec.name if terminated else stopped)
+        elif reason.kind == "normal" and not restarts(child.spec.restart, reason):
+            self._ended_for_good_by_itself(child, reason)  # it was done before the order reached it
 
     def _ended_by_itself(self, child: Child, reason: StopReason, now: float) -> None:
         name = child.spec.name
         if not restarts(child.spec.restart, reason):
-            self._end_for_good(child, reason)
-            if child.spec.significant and (child.spec.restart == "temporary" or not is_abnormal(reason)):
-                self.ending = SHUTDOWN
+            self._ended_for_good_by_itself(child, reason)
         elif self._charged(child, reason, now):
             # A permanent child that ends normally is charged as well: it would spin unseen otherwise.
             delay = child.delays.next(now, self._jitter())
@@ -281,6 +305,13 @@ class Supervision:
             self._restart_with_its_group(child, delay)
         else:
             self._finish(child, reason)
+
+    def _ended_for_good_by_itself(self, child: Child, reason: StopReason) -> None:
+        self._end_for_good(child, reason)
+        if child.spec.significant:
+            self.ending = SHUTDOWN
+            if self._round is not None and self._round.first:
+                self._out.append(Ready())
 
     def _charged(self, child: Child, reason: StopReason, now: float) -> bool:
         own, shared = child.budget.charge(now), self._shared.charge(now)
@@ -296,30 +327,28 @@ class Supervision:
         if self.strategy in ("one_for_one", "dynamic"):
             self._start_after(child, delay)
             return
-        members = set(affected(self.strategy, list(self.children), child.spec.name))
-        first = self._round is not None and self._round.first
-        if self._round is not None:
-            # Members that are up again keep what they are, unless the strategy takes them along.
-            members |= {name for name in self._round.members if self.children[name].phase is not Phase.UP}
-            delay = max(delay, self._round.delay if self._round.stage != "starting" else 0.0)
-        for name in members:
-            member = self.children[name]
-            if member.phase is Phase.WAITING:  # its own restart becomes part of the group's
-                member.phase, member.timer = Phase.DOWN, None
-        self._round = _Round({name for name in members if self.children[name].wanted}, "stopping", delay, first=first)
+        doomed = set(affected(self.strategy, list(self.children), child.spec.name))
+        old = self._round
+        if old is None:
+            self._round = _Round(doomed, doomed, "stopping", delay)
+            return
+        # What the running round has still to stop and to start is left to do; what it has started may stay.
+        if old.stage == "stopping":
+            doomed |= old.doomed
+        if old.stage != "starting":
+            delay = max(delay, old.delay)
+        self._round = _Round(doomed | old.members, doomed, "stopping", delay, first=old.first)
 
     def _first_start_failed(self, child: Child, reason: StopReason) -> None:
         error = _start_failed(child, reason)
         self._finish(child, reason)
         self.ending = crashed(error)
 
-    def _start_on_request_failed(self, child: Child, reason: StopReason) -> None:
-        self._out.append(Answer(child.request, _start_failed(child, reason)))
-        child.request = None
-        child.wanted = False
-        self._finish(child, reason)
-        if child.incarnation == 1:
-            del self.children[child.spec.name]
+    def _start_on_request_failed(self, child: Child, reason: StopReason, *, stopped: bool) -> None:
+        stop = ActorStopped(f"child {child.spec.name!r} of {self.name!r} was stopped while it started")
+        starter, child.starter = child.starter, None
+        self._end_for_good(child, reason)
+        self._out.append(Answer(starter, stop if stopped else _start_failed(child, reason)))
 
     # -- going on from here
 
@@ -359,9 +388,9 @@ class Supervision:
         if any(child.phase is Phase.STOPPING for child in members):
             return
         if group.stage == "stopping":
-            alive = [child for child in members if child.phase in (Phase.STARTING, Phase.UP)]
-            if alive:
-                self._stop(alive[-1])
+            doomed = [child for child in self._alive() if child.spec.name in group.doomed]
+            if doomed:
+                self._stop(doomed[-1])
                 return
             group.stage = "waiting" if group.delay > 0 else "starting"
             if group.delay > 0:
@@ -406,21 +435,15 @@ class Supervision:
     def _end_for_good(self, child: Child, reason: StopReason) -> None:
         child.wanted = False
         self._finish(child, reason)
-        if child.spec.restart == "temporary" or self.strategy == "dynamic":
-            del self.children[child.spec.name]
+        if not child.kept or child.spec.restart == "temporary" or self.strategy == "dynamic":
+            self._forget(child)
+
+    def _forget(self, child: Child) -> None:
+        del self.children[child.spec.name]
+        self._out.append(ForgetChild(child.spec.name))
 
     def _finish(self, child: Child, reason: StopReason) -> None:
         self._out.append(FinishChild(child.spec.name, reason))
-
-    def _answer(self, child: Child, result: str | ActorError) -> None:
-        if child.request is not None:
-            self._out.append(Answer(child.request, result))
-            child.request = None
-
-    def _replace_request(self, child: Child, request: Any) -> None:
-        name = child.spec.name
-        self._answer(child, ActorStopped(f"child {name!r} of {self.name!r} was terminated by another request"))
-        child.request = request
 
     def _refuse(self, request: Any, error: ActorError) -> None:
         self._out.append(Answer(request, error))
@@ -435,13 +458,10 @@ class Supervision:
         return self.children[name]
 
     def _is_about_to_be_stopped(self, child: Child) -> bool:
-        return self._round is not None and self._round.stage != "starting" and self._is_in_round(child)
-
-    def _is_in_round(self, child: Child) -> bool:
-        return self._round is not None and child.spec.name in self._round.members
+        return self._round is not None and self._round.stage == "stopping" and child.spec.name in self._round.doomed
 
     def _is_coming_up(self, child: Child) -> bool:
-        return child.wanted and self._is_in_round(child)
+        return child.wanted and self._round is not None and child.spec.name in self._round.members
 
     def _alive(self) -> list[Child]:
         return [child for child in self.children.values() if child.phase in (Phase.STARTING, Phase.UP)]

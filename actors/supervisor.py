@@ -32,6 +32,7 @@ from .supervision import (
     Answer,
     Command,
     FinishChild,
+    ForgetChild,
     Over,
     Phase,
     Ready,
@@ -165,7 +166,9 @@ class Supervisor(Actor[Any]):
     def status(self) -> tuple[ChildStatus, ...]:
         """Return a snapshot of the children in start order."""
         return tuple(
-            ChildStatus(name, child.phase, child.incarnation, child.spec.restart, child.budget.crashes)
+            ChildStatus(
+                name, self._decisions.phase_of(name), child.incarnation, child.spec.restart, child.budget.crashes
+            )
             for name, child in self._decisions.children.items()
         )
 
@@ -176,13 +179,20 @@ class Supervisor(Actor[Any]):
         self._tell_started = started
         self._over: StopReason | None = None
         self._decisions = self._make_decisions(cell.path, jitter=cell.tree.jitter)
+        # What the tasks of the last incarnation reported too late would be taken for news of this one's children.
+        cell.mailbox.withdraw(lambda item: isinstance(item, _Started | _Exited | _TimerFired))
         for child in self._decisions.children.values():
             self._cells[child.spec.name] = self._new_cell(child.spec)
-        async with anyio.create_task_group() as group:
-            self._group = group
-            self._carry_out(self._decisions.begin())
-            await self._serve(cell)
-            group.cancel_scope.cancel()  # timers that nobody waits for any more
+        try:
+            async with anyio.create_task_group() as group:
+                self._group = group
+                self._carry_out(self._decisions.begin())
+                await self._serve(cell)
+                group.cancel_scope.cancel()  # timers that nobody waits for any more
+        finally:
+            # However it ended: nobody may wait for a child that was down just then and will not come back.
+            for orphan in self._cells.values():
+                orphan.finish(KILLED)
         over: StopReason | None = self._over
         if over is None:
             # On asyncio a child's task that is cancelled natively cancels its group, which then ends in silence.
@@ -204,6 +214,7 @@ class Supervisor(Actor[Any]):
             case _Started(name, incarnation):
                 return self._decisions.started(name) if self._is_current(name, incarnation) else []
             case _Exited(name, _, reason, was_up):
+                self._cells[name].state = State.RESTARTING  # unless a command says otherwise
                 return self._decisions.exited(name, reason, anyio.current_time(), was_up=was_up)
             case _TimerFired(token):
                 return self._decisions.timer_fired(token)
@@ -218,8 +229,7 @@ class Supervisor(Actor[Any]):
         if not isinstance(reply, Reply):
             self._cell.dead_letter(request, reply)
             return []
-        reply.deferred = True
-        self._cell.deferred[reply] = None
+        reply.defer()
         match request:
             case _Add(spec):
                 return self._decisions.add(spec, reply)
@@ -236,8 +246,10 @@ class Supervisor(Actor[Any]):
 
     def _spec_of(self, request: _Spawn) -> ChildSpec:
         assert self._pattern is not None
-        self._spawned += 1
-        name = request.name or f"{self._pattern.name}-{self._spawned}"
+        name = request.name
+        while name is None or (request.name is None and name in self._decisions.children):
+            self._spawned += 1
+            name = f"{self._pattern.name}-{self._spawned}"
         return attrs.evolve(self._pattern, name=name, args=(*self._pattern.args, *request.args))
 
     def _is_current(self, name: str, incarnation: int) -> bool:
@@ -255,10 +267,15 @@ class Supervisor(Actor[Any]):
             case StartChild(name, incarnation):
                 self._launch(self._decisions.children[name].spec, incarnation)
             case StopChild(name):
+                # Here and now: in a task of its own the order could come late and meet the next incarnation.
+                self._cells[name].request_stop(SHUTDOWN)
                 spec = self._decisions.children[name].spec
-                self._group.start_soon(self._stop, self._cells[name], spec, self._exits[name])
+                self._group.start_soon(self._see_it_stop, self._cells[name], spec, self._exits[name])
             case FinishChild(name, reason):
-                self._finish(name, reason)
+                self._cells[name].finish(reason)
+            case ForgetChild(name):
+                del self._cells[name]
+                self._exits.pop(name, None)
             case Wake(delay, token):
                 self._group.start_soon(self._sleep, delay, token)
             case ReportRestart():
@@ -316,8 +333,7 @@ class Supervisor(Actor[Any]):
             cell.tree.observe(cell.tree.observer.crashed, cell.ref, incarnation, reason.cause)
         self._post(_Exited(cell.name, incarnation, reason, was_up))
 
-    async def _stop(self, cell: Cell, spec: ChildSpec, exited: Flag) -> None:
-        cell.request_stop(SHUTDOWN)
+    async def _see_it_stop(self, cell: Cell, spec: ChildSpec, exited: Flag) -> None:
         if spec.shutdown > 0:
             with anyio.move_on_after(None if spec.shutdown == inf else spec.shutdown):
                 await exited.wait()
@@ -339,16 +355,8 @@ class Supervisor(Actor[Any]):
     def _post(self, event: Any) -> None:
         self._cell.mailbox.put_control(event)
 
-    def _finish(self, name: str, reason: StopReason) -> None:
-        cell = self._cells[name]
-        cell.finish(reason)
-        if name not in self._decisions.children:
-            del self._cells[name]
-            self._exits.pop(name, None)
-
     def _report(self, report: ReportRestart) -> None:
         cell = self._cells[report.name]
-        cell.state = State.RESTARTING
         logger.warning(
             "restarting %s as incarnation %d in %g s: it ended (%s)",
             cell.path,
@@ -394,9 +402,15 @@ class SupervisorRef(ActorRef[Any]):
         return started
 
     async def spawn(self, *args: Any, name: str | None = None) -> ActorRef[Any]:
-        """Start one more child of a dynamic supervisor, its factory called with `args`, and wait until it is up."""
-        if self._supervisor()._pattern is None:
+        """Start one more child of a dynamic supervisor, its factory called with `args`, and wait until it is up.
+
+        Raises `DuplicateChild`, or `StartFailed` (nothing is kept of it then).
+        """
+        pattern = self._supervisor()._pattern
+        if pattern is None:
             raise ValueError(f"supervisor {self.path!r} is not dynamic: use start_child(spec)")
+        if name is not None:
+            attrs.evolve(pattern, name=name)  # what is wrong with it is the caller's fault, not the supervisor's
         started: ActorRef[Any] = await self._request(_Spawn(args, name))
         return started
 
@@ -426,7 +440,7 @@ class SupervisorRef(ActorRef[Any]):
         return actor
 
     async def _request(self, request: Any) -> Any:
-        reply: Reply[Any] = Reply(self._cell, current_cell.get(), ())
+        reply: Reply[Any] = Reply(self._cell, current_cell.get())
         try:
             self._cell.mailbox.put_control((request, reply))
             await reply.wait()

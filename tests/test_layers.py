@@ -22,6 +22,7 @@ ORDER = {
         "waker",
         "flag",
         "capacity",
+        "message_type",
         "lifecycle",
         "spec",
         "restarts",
