@@ -165,7 +165,7 @@ def mismatched_channels(plan: Plan) -> Iterator[GraphProblem]:
 def exclusive_joins(plan: Plan) -> Iterator[GraphProblem]:
     """Joins for k arrivals where fewer branches can be on their way at once."""
     for node in plan.nodes:
-        if node.join == JOIN_COUNT and node.needed > 1:
+        if node.join == JOIN_COUNT and 1 < node.needed <= len(node.ins):
             most = _most_arrivals(node)
             if most < node.needed:
                 message = f"it waits for {node.needed} arrivals, but at most {most} of its branches are taken at once"

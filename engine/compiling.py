@@ -65,6 +65,9 @@ class Reading:
     """(code, message, hint)"""
 
 
+_UNREAD = Reading(PLAIN, None, NodeSpec(run_in="thread"))
+
+
 class Compiler:
     """Compiles one graph. `parts` remembers plans of subgraphs; `outer` are the graphs that contain it."""
 
@@ -222,6 +225,8 @@ class Compiler:
         return whole if view is None else View(whole, view.narrow.evolve(node=name))
 
     def _reading(self, function: Any, written: WrittenNode, *, is_map: bool = False) -> Reading:
+        if function is _nothing:
+            return _UNREAD
         params = written.options.get("params")
         params = params if isinstance(params, Mapping) else None
         key = _same_code(function, is_map) if not params else None
@@ -237,7 +242,7 @@ class Compiler:
             signature = signature_of(function, names)
         except (ValueError, TypeError):
             # Some built-in functions show no signature; they are taken at their word.
-            return Reading(PLAIN, None, NodeSpec(run_in="thread"))
+            return _UNREAD
         call, subject, found = analyse(signature, params, is_map=is_map)
         faults = [("bad_params", message, hint) for message, hint in found]
         if signature.is_generator:
@@ -620,7 +625,8 @@ class Compiler:
         hint = self._name_hint(target)
         self.problem("unknown_node", where, f"there is no node {target!r}", hint)
         self._loose.sources.add(str(source))
-        self._loose.targets.update(name for name in self.known if repr(name) in hint)
+        if hint.startswith("did you mean"):
+            self._loose.targets.update(name for name in self.known if repr(name) in hint)
         return False
 
     def _name_hint(self, wrong: Any) -> str:

@@ -110,6 +110,15 @@ class Schema:
         options = {"isolation": self.isolation, "always": self.always, "node": self.node}
         return _read_again, (self.type, tuple(self.reducers), options)
 
+    def _settings(self) -> tuple[Any, ...]:
+        return self.type, self.keys, self.closed, self.isolation, self.always, self.node
+
+    def __eq__(self, other: object) -> bool:
+        return self._settings() == other._settings() if isinstance(other, Schema) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.name, *self.keys))
+
     def evolve(self, **changes: Any) -> Schema:
         """The same type with other settings or keys."""
         now = {
@@ -377,6 +386,9 @@ class AttrsSchema(Schema):
             faults = faults or [StateFault((), f"{self.name} refused it: {error}")]
             raise StateInvalid.of(what, faults, node=self.node or None) from error
 
+    def _lent(self, copied: Values) -> Any:
+        return self._make(copied, "the state")
+
     def visible(self, values: Values) -> Values:
         return {name: values[name] for name in self.keys if name in values}
 
@@ -420,6 +432,14 @@ class View:
         self.narrow = narrow
         self.reducers = whole.reducers
         self.keys = frozenset(narrow.keys)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, View):
+            return NotImplemented
+        return self.whole == other.whole and self.narrow == other.narrow
+
+    def __hash__(self) -> int:
+        return hash((self.whole, self.narrow))
 
     def admit(self, state: Any) -> Values:
         return self.whole.admit(state)

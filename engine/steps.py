@@ -99,8 +99,9 @@ class _Reader:
         for index, task in enumerate(tasks):
             place = f"{where}/{index}"
             if self._is_mapping(task, place, TASK_KEYS):
-                name = self._free_name(self._text(task, "name", place))
-                tool = self._text(task, "tool", place) if "tool" in task else self._text(task, "name", place)
+                called = self._text(task, "name", place)
+                name = self._free_name(called)
+                tool = self._text(task, "tool", place) if "tool" in task else called
                 options = {key: value for key, value in task.items() if key not in OWN_TASK_KEYS}
                 if "retry" in options:
                     options["retry"] = self._retry(options["retry"], f"{place}/retry")

@@ -1,0 +1,163 @@
+"""Errors tell what, where and what to do; they keep their facts, through pickling too."""
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+
+from engine import errors
+from engine.errors import (
+    EngineError,
+    GraphInvalid,
+    GraphProblem,
+    LoopLimit,
+    MergeConflict,
+    NodeFailed,
+    NodeTimeout,
+    NoRoute,
+    RunFailed,
+    RunTimeout,
+    StateFault,
+    StateInvalid,
+    UnknownKey,
+    UnknownRoute,
+)
+
+PUBLIC = [
+    *("GraphInvalid", "GraphProblem", "StateInvalid", "UnknownKey", "StateMutated", "MergeConflict", "NoRoute"),
+    *("UnknownRoute", "LoopLimit", "ActivationLimit", "JoinStarved", "NodeTimeout", "RunTimeout", "UnknownSignal"),
+    *("RunEnded", "HistoryGone", "NodeFailed", "RunFailed", "RunCancelled", "RunNotFound", "EngineBusy"),
+    *("EngineClosed", "StoreUnavailable", "VersionMismatch"),
+]
+
+EXAMPLES: list[EngineError] = [
+    GraphProblem("unknown_node", "a -> b", "there is no node 'b'", "did you mean 'bb'?"),
+    StateInvalid.of("the initial state", [StateFault(("rows", 3, "score"), "expected int, found 'x' (str)")]),
+    UnknownKey.of("the update", [StateFault(("scor",), "no such key")], node="grade"),
+    errors.StateMutated("grade", "rows"),
+    MergeConflict("x", ["a", "b"], [1, 2], "END"),
+    NoRoute("a", ["a -> b"]),
+    UnknownRoute("a", "x", ["b"]),
+    LoopLimit("a", "a -> b", 5),
+    errors.ActivationLimit(10, "a"),
+    errors.JoinStarved("j", 2, ["a"], ["b"]),
+    NodeTimeout("a", 5),
+    RunTimeout("r", 5),
+    NodeFailed("a", 2, 3, ValueError("no")),
+    errors.RunCancelled("r", "enough"),
+    errors.RunNotFound("r"),
+    errors.RunEnded("r", "succeeded"),
+    errors.UnknownSignal("s", ["t"]),
+    errors.HistoryGone(1, 5),
+    errors.VersionMismatch("g", "1", "2"),
+    errors.EngineBusy(retry_after=2),
+    errors.EngineClosed(),
+    errors.StoreUnavailable("no disk", facts={"path": "runs.db"}),
+]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_error_of_the_public_face_is_an_engine_error(name: str) -> None:
+    assert issubclass(getattr(errors, name), EngineError)
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda e: type(e).__name__)
+def test_an_error_keeps_its_facts_and_text_when_pickled(error: EngineError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda e: type(e).__name__)
+def test_a_message_is_lower_case_without_a_full_stop(error: EngineError) -> None:
+    assert str(error)[0].islower()
+    assert not str(error).endswith(".")
+
+
+def test_every_error_of_the_public_face_has_an_example_here() -> None:
+    groups = {"GraphInvalid", "RunFailed"}
+
+    assert {type(error).__name__ for error in EXAMPLES} == set(PUBLIC) - groups
+
+
+def test_a_node_failure_keeps_its_cause_when_pickled() -> None:
+    again = pickle.loads(pickle.dumps(NodeFailed("a", 2, 3, ValueError("no"))))
+
+    assert (again.node, again.activation, again.attempts) == ("a", 2, 3)
+    assert isinstance(again.cause, ValueError)
+    assert again.__cause__ is again.cause
+
+
+def test_a_failed_run_is_a_group_of_every_failure() -> None:
+    failures = [NodeFailed("a", 1, 1, ValueError("x")), NodeFailed("b", 1, 1, KeyError("y"))]
+    failed = RunFailed.of("r1", "review", failures)
+
+    assert isinstance(failed, ExceptionGroup)
+    assert isinstance(failed, EngineError)
+    assert failed.failures == tuple(failures)
+    assert "a#1" in str(failed)
+
+
+def test_a_failed_run_keeps_its_facts_when_pickled_copied_and_split() -> None:
+    failed = RunFailed.of("r1", "review", [NodeFailed("a", 1, 1, ValueError("x"))])
+
+    for again in (pickle.loads(pickle.dumps(failed)), copy.copy(failed), failed.subgroup(NodeFailed)):
+        assert isinstance(again, RunFailed)
+        assert (again.run_id, again.graph) == ("r1", "review")
+        assert again.failures[0].node == "a"
+
+
+def test_the_failures_of_a_run_can_be_caught_one_by_one() -> None:
+    caught: list[Any] = []
+    try:
+        raise RunFailed.of("r1", "review", [NodeFailed("a", 1, 1, ValueError("x"))])
+    except* NodeFailed as group:
+        caught.extend(group.exceptions)
+
+    assert [error.node for error in caught] == ["a"]
+
+
+def test_an_invalid_graph_is_a_group_of_its_problems() -> None:
+    problems = [GraphProblem("unknown_node", "a -> b", "m", "h"), GraphProblem("no_exit", "c", "m")]
+    invalid = GraphInvalid.of("review", problems)
+
+    assert invalid.problems == tuple(problems)
+    assert "unknown_node at a -> b; no_exit at c" in str(invalid)
+    assert pickle.loads(pickle.dumps(invalid)).problems == tuple(problems)
+
+
+def test_an_invalid_graph_with_very_many_problems_has_a_short_message() -> None:
+    invalid = GraphInvalid.of("review", [GraphProblem("unreachable", f"n{i}", "m") for i in range(100)])
+
+    assert "and 95 more" in str(invalid)
+    assert len(invalid.problems) == 100
+
+
+def test_time_outs_can_be_caught_as_what_python_calls_them() -> None:
+    assert isinstance(NodeTimeout("a", 5), TimeoutError)
+    assert isinstance(RunTimeout("r", 5), TimeoutError)
+
+
+def test_a_state_fault_has_its_place_as_a_path_and_as_a_pointer() -> None:
+    error = StateInvalid.of("the initial state", [StateFault(("a/b", 3, "x~y"), "missing")])
+
+    assert error.path == ("a/b", 3, "x~y")
+    assert error.faults[0].pointer == "/a~1b/3/x~0y"
+
+
+def test_a_merge_conflict_names_the_key_the_nodes_the_values_and_the_join() -> None:
+    text = str(MergeConflict("score", ["grade", "spell"], [1, "x" * 500], "decide"))
+
+    assert all(word in text for word in ("score", "grade", "spell", "1", "decide"))
+    assert len(text) < 400
+
+
+def test_a_merge_conflict_shows_values_whose_repr_fails() -> None:
+    class Rude:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    assert "Rude" in str(MergeConflict("x", ["a", "b"], [Rude(), 1], "END"))
