@@ -9,8 +9,9 @@ What an event leads to is split in two. *Deciding* runs the author's conditions,
 routers and reducers and ends in the edges taken. *Applying* moves tokens and asks
 no author's code for a way; replay.py drives it from records instead.
 
-A run that never forked has one token, and no bookkeeping that grows: its values
-are changed in place, and `log is None` says that nobody else carries any of it.
+A run that never forked has one token and no bookkeeping that grows: `log is None`
+says that nobody else carries anything of it. A dict of values is never changed
+once it exists, so tokens share it and whoever reads it may keep it.
 """
 
 from __future__ import annotations
@@ -76,8 +77,6 @@ Ending = Literal["", "succeeded", "failed", "cancelled"]
 Path = tuple[tuple[str, int, int], ...]
 
 _NO_LIMIT: Final = 1 << 62
-_ABSENT: Any = object()
-_EXECUTING: Final = (RUNNING, CANCELLING)
 
 
 class Tree:
@@ -93,6 +92,7 @@ class Tree:
         "loop_limits",
         "now",
         "out",
+        "owner",
         "paused",
         "replaying",
         "retries",
@@ -102,6 +102,8 @@ class Tree:
     )
 
     def __init__(self, history: int, journal: bool) -> None:
+        self.owner: Any = None
+        """Whoever drives the run; nothing here looks at it."""
         self.out: list[Command] = []
         self.history = History(history)
         self.journal = journal
@@ -132,6 +134,7 @@ class Run:
     __slots__ = (
         "_end_conflict",
         "_final_settled",
+        "_initial",
         "_limit",
         "_lingering",
         "_state",
@@ -199,6 +202,7 @@ class Run:
         self._lingering = 0
         self.ending: Ending = ""
         self._state: Status = "queued"
+        self._initial: Values = {}
         self.state: Values = {}
         """The values at the end of the run; at a failure, those at that point."""
         self.error: RunFailed | RunCancelled | None = None
@@ -326,7 +330,7 @@ class Run:
             # One token, one way on, nobody else: what _settle does, without the detours.
             values = activation.values
             if changed:
-                values.update(changed)
+                values = {**values, **changed}
             activation.status = SETTLED
             self.last[node.index] = None
             target = edge.target
@@ -500,6 +504,7 @@ class Run:
 
     def _enter(self, values: Values) -> None:
         self._state = "running"
+        self._initial = values
         entries = self.plan.entries
         log: Log | None = {} if len(entries) > 1 or self.tracked else None
         for edge in entries:
@@ -784,7 +789,8 @@ class Run:
                 self.apply(activation, "error_edge", (outcome.edge,), ())
             return
         node = activation.node
-        before = self.update(activation, outcome)
+        before = activation.values, activation.log
+        self.update(activation, outcome)
         try:
             if outcome.goto is not None:
                 taken, limits = follow(node, outcome.goto, activation.counts)
@@ -792,43 +798,30 @@ class Run:
                 build = self.plan.state.build
                 taken, limits = choose(node, activation.counts, lambda: build(activation.values))
         except Exception as error:
-            _restore(activation, before)
+            # The record shows the state as it was before: the update led nowhere.
+            activation.values, activation.log = before
             self._fail(activation, error, "routing")
             return
         self.apply(activation, "settled", taken, limits)
 
-    def update(self, activation: Activation, outcome: Outcome) -> tuple[Values, Any, Values | None]:
-        """Apply an activation's update to its values; gives what `_restore` needs to undo it."""
+    def update(self, activation: Activation, outcome: Outcome) -> None:
+        """Apply an activation's update to its values."""
         self._forget(activation)
-        before: tuple[Values, Any, Values | None] = (activation.values, activation.log, None)
         if outcome.update:
-            changed = outcome.changed
-            assert changed is not None
-            before = self._write(activation, outcome.update, changed)
+            assert outcome.changed is not None
+            self._write(activation, outcome.update, outcome.changed)
         patch = getattr(activation, "patch", None)
         if patch:
-            first = before
             self._write(activation, patch, new_values(activation.values, patch, self.plan.state.reducers))
-            before = first
-        return before
 
-    def _write(
-        self, activation: Activation, update: Mapping[str, Any], changed: Mapping[str, Any]
-    ) -> tuple[Values, Any, Values | None]:
+    def _write(self, activation: Activation, update: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
         values, log = activation.values, activation.log
-        if log is None:
-            # Nobody else carries these values. For undoing, remember only what is overwritten.
-            old = {key: values.get(key, _ABSENT) for key in changed}
-            values.update(changed)
-            return values, None, old
-        now = dict(changed)
-        reducers = self.plan.state.reducers
-        activation.log = logged(
-            log, values, update, now, reducers, activation.node.name, self.tree.next_write
-        )
-        if now:
-            activation.values = {**values, **now}
-        return values, log, None
+        if log is not None:
+            changed = dict(changed)
+            reducers, name = self.plan.state.reducers, activation.node.name
+            activation.log = logged(log, values, update, changed, reducers, name, self.tree.next_write)
+        if changed:
+            activation.values = {**values, **changed}
 
     def _forget(self, activation: Activation) -> None:
         """Where only this one token is left, nothing before this point needs to be told apart any more."""
@@ -977,7 +970,7 @@ class Run:
         """A token reached `STOP`: its state is the run's, whatever else was under way."""
         stop = self.ended.pop()
         self.ended = [stop]
-        self._stop("failed" if self.failures else "succeeded")
+        self._stop("succeeded")
 
     def halt(self, activation: Activation) -> bool:
         """Cancel a live activation or item. True if it is gone already."""
@@ -1108,8 +1101,9 @@ class Run:
 
     def _end(self, ending: Ending) -> None:
         tree = self.tree
-        if ending == "succeeded" and self.ended:
-            self.state = self.ended[-1].values
+        if ending == "succeeded":
+            # Tokens that a join absorbed end without effect; if all were, nothing has changed.
+            self.state = self.ended[-1].values if self.ended else self._initial
         else:
             self.state = self.present_values()
         if ending == "failed":
@@ -1491,17 +1485,6 @@ def _doing(activation: Activation) -> str:
             return f"{number} is being cancelled"
         case _:
             return f"{number} is running (attempt {activation.attempt})"
-
-
-def _restore(activation: Activation, before: tuple[Values, Any, Values | None]) -> None:
-    """Undo an update whose consequences failed: the record shows the state as it was before."""
-    values, log, old = before
-    activation.values, activation.log = values, log
-    for key, value in (old or {}).items():
-        if value is _ABSENT:
-            del values[key]
-        else:
-            values[key] = value
 
 
 def _error_info(activation: Activation, error: BaseException) -> ErrorInfo:
