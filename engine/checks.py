@@ -17,9 +17,9 @@ import attrs
 
 from .errors import GraphProblem
 from .plan import JOIN_ALL, JOIN_COUNT, ChoiceDecl, Plan, PlanEdge, PlanNode
-from .schema import View
 from .typecheck import fits, type_name
 from .values import STOP
+from .views import View
 
 MOST_ENDS = 64  # Above this many ends their pairs are not compared: reading their sources takes too long.
 

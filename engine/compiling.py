@@ -6,20 +6,18 @@ fault does not hide the next: the plan of what remains is judged too (checks.py)
 
 from __future__ import annotations
 
-import types
-import typing
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import attrs
 
-from . import checks
-from .call import PLAIN, Call, Signature, analyse, returns_goto, signature_of
+from .call import PLAIN, Signature
+from .checks import structure
+from .edges import Edges
 from .errors import GraphProblem
 from .nodespec import NodeSpec
 from .options import (
     NODE_OPTIONS,
-    edge_option_faults,
     graph_option_faults,
     join_fault,
     mapping_fault,
@@ -29,8 +27,6 @@ from .options import (
     positive_fault,
 )
 from .plan import (
-    ChoiceDecl,
-    EdgeDecl,
     GraphDecl,
     MapDecl,
     NodeDecl,
@@ -39,9 +35,11 @@ from .plan import (
     WaitDecl,
     compile_plan,
 )
-from .schema import Key, Schema, View, did_you_mean, is_state_type, read_schema, view_of
-from .typecheck import fits, is_union, shown, type_name, unwrap
+from .reading import Reader, Reading, is_dict, nothing
+from .schema import Key, Schema, did_you_mean, is_state_type, read_schema
+from .typecheck import fits, shown, type_name
 from .values import RESERVED, Reducer
+from .views import View, view_of
 from .written import Written, WrittenNode, written_of
 
 
@@ -49,23 +47,6 @@ class ToolSource(Protocol):
     """Finds tools by name: a registry, or any mapping from names to functions."""
 
     def get(self, name: str, /) -> Callable[..., Any] | None: ...
-
-
-@attrs.frozen
-class Reading:
-    """What was found out about a function, for every node that runs it."""
-
-    call: Call
-    view: View | None
-    spec: NodeSpec
-    signature: Signature | None = None
-    goes: bool = False
-    """It says that it may return a `Goto`."""
-    faults: tuple[tuple[str, str, str], ...] = ()
-    """(code, message, hint)"""
-
-
-_UNREAD = Reading(PLAIN, None, NodeSpec(run_in="thread"))
 
 
 class Compiler:
@@ -84,11 +65,8 @@ class Compiler:
         self.outer = (*outer, written)
         self.problems: list[GraphProblem] = []
         self.schema = self._schema()
-        self._readings: dict[Any, Reading] = {}
-        self._views: dict[Any, Schema] = {}
-        self._conditions: dict[Any, str] = {}
-        self.known = {node.name for node in written.nodes} - RESERVED
-        self._loose = checks.Loose()
+        self.reader = Reader(self.schema)
+        self.edges = Edges(written, self.reader, self.problems)
 
     def problem(self, code: str, where: str, message: str, hint: str = "") -> None:
         self.problems.append(GraphProblem(code, where, message, hint))
@@ -97,11 +75,10 @@ class Compiler:
         """The plan of what is sound; only if `problems` holds no error may it be used."""
         self._settings()
         nodes = self._nodes()
-        edges = self._edges()
-        entries = self._entries()
+        edges, entries = self.edges.edges(), self.edges.entries()
         decl = GraphDecl(state=self.schema, nodes=nodes, edges=edges, entries=entries, **self._decl_settings())
         plan = compile_plan(decl)
-        self.problems += checks.structure(plan, self._loose)
+        self.problems += structure(plan, self.edges.loose)
         return plan
 
     # --- the graph itself -----------------------------------------------------------------------------
@@ -178,7 +155,7 @@ class Compiler:
             return self._subgraph(written)
         name, options = written.name, written.options
         function, tool = self._function(written)
-        reading = self._reading(function, written)
+        reading = self.reader.read(function, written)
         for code, message, hint in reading.faults:
             self.problem(code, name, message, hint)
         if reading.goes and not options.get("goto"):
@@ -205,7 +182,7 @@ class Compiler:
                 return what, None
             hint = "give a function, a Graph or a tool's name"
             self.problem("bad_option", written.name, f"{shown(what)} cannot be run", hint)
-            return _nothing, None
+            return nothing, None
         function = self.tools.get(what) if self.tools is not None else None
         if function is None:
             tools: Any = self.tools
@@ -214,7 +191,7 @@ class Compiler:
                 or "register it, or give the function itself"
             )
             self.problem("unknown_tool", written.name, f"no tool is called {what!r}", hint)
-            return _nothing, what
+            return nothing, what
         return function, what
 
     def _own_view(self, view: View | None, name: str) -> Any:
@@ -223,78 +200,6 @@ class Compiler:
             return view
         whole = self.schema.evolve(node=name)
         return whole if view is None else View(whole, view.narrow.evolve(node=name))
-
-    def _reading(self, function: Any, written: WrittenNode, *, is_map: bool = False) -> Reading:
-        if function is _nothing:
-            return _UNREAD
-        params = written.options.get("params")
-        params = params if isinstance(params, Mapping) else None
-        key = _same_code(function, is_map) if not params else None
-        if key is not None and (known := self._readings.get(key)):
-            return known
-        reading = self._read(function, params, written.names, is_map)
-        if key is not None:
-            self._readings[key] = reading
-        return reading
-
-    def _read(self, function: Any, params: Any, names: Any, is_map: bool) -> Reading:
-        try:
-            signature = signature_of(function, names)
-        except (ValueError, TypeError):
-            # Some built-in functions show no signature; they are taken at their word.
-            return _UNREAD
-        call, subject, found = analyse(signature, params, is_map=is_map)
-        faults = [("bad_params", message, hint) for message, hint in found]
-        if signature.is_generator:
-            faults.append(("bad_option", "its function is a generator", "return the changes instead of yielding"))
-        view = None
-        if subject is not None:
-            view, more = self._view(subject.name, subject.annotation, names)
-            faults += more
-        spec = NodeSpec(
-            call=call,
-            is_async=signature.is_async,
-            run_in="loop" if signature.is_async else "thread",
-            gives=self._gives(signature.returns),
-        )
-        return Reading(call, view, spec, signature, returns_goto(function, signature), tuple(faults))
-
-    def _view(self, parameter: str, hint: Any, names: Any) -> tuple[View | None, list[tuple[str, str, str]]]:
-        """The view that a parameter's annotation asks for; None if it gets the whole state."""
-        hint = unwrap(hint)
-        schema = self.schema
-        if is_union(hint):
-            hint = next((arg for arg in typing.get_args(hint) if is_state_type(arg)), None)
-        if hint is None or hint is schema.type or hint in (Any, object) or hint == schema.type:
-            return None, []
-        if isinstance(hint, str):
-            if hint == schema.name:
-                return None, []
-            cure = "define it at module level, or where the node is added"
-            return None, [("type_mismatch", f"the annotation {hint!r} of {parameter!r} cannot be resolved", cure)]
-        plain = typing.get_origin(hint) or hint
-        if not isinstance(plain, type) and not typing.is_typeddict(hint):
-            return None, []
-        if is_state_type(hint) and not _is_dict(plain):
-            return self._narrow(hint, names)
-        if _is_dict(plain) and _is_dict(_base(schema)):
-            return None, []
-        if getattr(plain, "_is_protocol", False) or (
-            isinstance(_base(schema), type) and issubclass(_base(schema), plain)
-        ):
-            return None, []
-        message = f"its parameter {parameter!r} is annotated {type_name(hint)}, but it is given a {schema.name}"
-        cure = f"annotate it {schema.name}, or with a TypedDict or attrs class of some of its keys"
-        return None, [("type_mismatch", message, cure)]
-
-    def _narrow(self, hint: Any, names: Any) -> tuple[View | None, list[tuple[str, str, str]]]:
-        narrow = self._views.get(hint)
-        faults: list[GraphProblem] = []
-        if narrow is None:
-            narrow, faults = read_schema(hint, names=dict(names or {}), isolation=self.schema.isolation)
-            self._views[hint] = narrow
-        view, more = view_of(self.schema, narrow, "")
-        return view, [(p.code, p.message, p.hint) for p in (*faults, *more)]
 
     # --- options --------------------------------------------------------------------------------------
 
@@ -331,7 +236,7 @@ class Compiler:
 
     def _goto(self, name: str, goto: Any) -> tuple[str, ...]:
         targets = (goto,) if isinstance(goto, str) else tuple(goto) if isinstance(goto, Iterable) else (goto,)
-        found = tuple(t for t in targets if self._target_exists(name, t, f"{name} -> {t}"))
+        found = tuple(t for t in targets if self.edges.target_exists(name, t, f"{name} -> {t}"))
         return tuple(dict.fromkeys(found))
 
     def _params(self, written: WrittenNode) -> None:
@@ -371,18 +276,17 @@ class Compiler:
         for option in ("accepts", "produces"):
             if (declared := options.get(option)) is not None:
                 found[option] = self._declared_keys(option, declared, written.name)
-        if gives := self._gives(options.get("produces")):
+        if gives := self.reader.gives(options.get("produces")):
             found["gives"] = gives
         return attrs.evolve(reading.spec, tool=tool, **found)
 
     def _declared_keys(self, option: str, declared: Any, where: str) -> frozenset[str] | None:
         """The keys that `accepts` or `produces` declare: as a type, or by their names."""
-        if is_state_type(declared) and not _is_dict(declared):
-            if option == "accepts":
-                return frozenset(self._type_keys(declared))
-            _, faults = view_of(self.schema, self._type(declared), where)
-            self.problems += faults
-            return frozenset(self._type_keys(declared))
+        if is_state_type(declared) and not is_dict(declared):
+            keys = self.reader.type_of(declared)
+            if option == "produces":
+                self.problems += view_of(self.schema, keys, where)[1]
+            return frozenset(keys.keys)
         names = (declared,) if isinstance(declared, str) else declared
         names = list(names) if isinstance(names, Iterable) else [None]
         if not all(isinstance(name, str) for name in names):
@@ -393,26 +297,11 @@ class Compiler:
             self._known_key(name, where, option)
         return frozenset(names)
 
-    def _gives(self, declared: Any) -> dict[str, Any]:
-        """The keys and types that a type declares as returned."""
-        declared = unwrap(declared)
-        if declared is None or not is_state_type(declared) or _is_dict(declared):
-            return {}
-        return {name: key.type for name, key in self._type(declared).keys.items()}
-
-    def _type(self, declared: Any) -> Schema:
-        if declared not in self._views:
-            self._views[declared] = read_schema(declared, isolation=self.schema.isolation)[0]
-        return self._views[declared]
-
-    def _type_keys(self, declared: Any) -> Iterable[str]:
-        return self._type(declared).keys
-
     def _accepted(self, options: Mapping[str, Any], name: str) -> View | None:
         declared = options.get("accepts")
-        if declared is None or not is_state_type(declared) or _is_dict(declared):
+        if declared is None or not is_state_type(declared) or is_dict(declared):
             return None
-        view, faults = self._narrow(declared, None)
+        view, faults = self.reader.narrow(declared)
         for code, message, hint in faults:
             self.problem(code, name, message, hint)
         return view
@@ -448,7 +337,7 @@ class Compiler:
         assert what is not None
         part = self._part(what, name, self._inheritance(what, name, enter, leave))
         if part is None:
-            return NodeDecl(name=name, function=_nothing, options=NodeSpec(), **shared)
+            return NodeDecl(name=name, function=nothing, options=NodeSpec(), **shared)
         self._passing(name, part[1], enter, leave)
         spec = self._spec(Reading(PLAIN, None, NodeSpec()), written)
         subgraph = SubgraphDecl(plan=part[0], enter=enter, leave=leave)
@@ -504,7 +393,7 @@ class Compiler:
         self._only_for("a subgraph", written, "inputs", "outputs")
         if isinstance(own["over"], str):
             self._known_key(own["over"], name, "over")
-        elif fault := self._condition_fault(own["over"]):
+        elif fault := self.reader.condition_fault(own["over"]):
             self.problem("bad_option", name, f"over {fault}", "give a key, or a function of the state")
         self._known_key(own["into"], name, "into")
         settings: dict[str, Any] = {}
@@ -531,12 +420,12 @@ class Compiler:
             spec = self._spec(Reading(PLAIN, None, NodeSpec()), written)
             if part is not None and item is not None:
                 self._known_inside(item, part[1], name, "item")
-            return (part[0] if part is not None else _nothing), spec
+            return (part[0] if part is not None else nothing), spec
         if item is not None:
             hint = "a function gets the item as its first argument"
             self.problem("bad_option", name, "item is for a worker that is a graph", hint)
         function, tool = self._function(written)
-        reading = self._reading(function, written, is_map=True)
+        reading = self.reader.read(function, written, is_map=True)
         for code, message, hint in reading.faults:
             self.problem(code, name, message, hint)
         if reading.signature is not None:
@@ -558,179 +447,3 @@ class Compiler:
         decl = WaitDecl(signals=tuple(dict.fromkeys(signals)), into=str(written.own["into"]), timeout=timeout)
         spec = self._spec(Reading(PLAIN, None, NodeSpec()), written)
         return NodeDecl(name=name, kind="wait", wait=decl, options=spec, **shared)
-
-    # --- edges ----------------------------------------------------------------------------------------
-
-    def _entries(self) -> tuple[str, ...]:
-        entries: list[str] = []
-        for name in self.written.entries:
-            if name not in self.known:
-                hint = did_you_mean(name, self.known)
-                self.problem("unknown_node", str(name), f"the entry point {name!r} is no node", hint)
-                self._loose.anywhere = True
-            elif name in entries:
-                self.problem("duplicate_edge", name, "it is an entry point twice", "name it once")
-            else:
-                entries.append(name)
-        if not self.written.entries:
-            first = self.written.nodes[0].name if self.written.nodes else "first"
-            hint = f"say graph.set_entry_point({first!r})"
-            self.problem("no_entry_point", str(self.written.name), "the graph has no entry point", hint)
-        return tuple(entries)
-
-    def _edges(self) -> tuple[EdgeDecl | ChoiceDecl, ...]:
-        """The edges whose ends exist, faulty options left out."""
-        sound: list[EdgeDecl | ChoiceDecl] = []
-        plain: set[tuple[str, str]] = set()
-        for edge in self.written.edges:
-            if isinstance(edge, ChoiceDecl):
-                if (choice := self._choice(edge)) is not None:
-                    sound.append(choice)
-                continue
-            if not self._ends_exist(edge):
-                continue
-            if edge.when is None and not edge.otherwise and edge.on_error is None:
-                ends = (edge.source, edge.target)
-                if ends in plain:
-                    hint = "draw it once, or give each a condition"
-                    where = f"{edge.source} -> {edge.target}"
-                    self.problem("duplicate_edge", where, "there are two unconditional edges here", hint)
-                    continue
-                plain.add(ends)
-            sound.append(self._sound_edge(edge))
-        return tuple(sound)
-
-    def _ends_exist(self, edge: EdgeDecl) -> bool:
-        source, target = edge.source, edge.target
-        if source in self.known and (target in self.known or target in RESERVED):
-            return True
-        where = f"{source} -> {target}"
-        there = self._source_exists(source, where)
-        return self._target_exists(source, target, where) and there
-
-    def _source_exists(self, source: Any, where: str) -> bool:
-        if source in self.known:
-            return True
-        if source in RESERVED:
-            hint = "turn the edge round, or leave it out"
-            self.problem("edge_from_end", where, f"nothing comes after {source}", hint)
-        else:
-            self.problem("unknown_node", where, f"there is no node {source!r}", self._name_hint(source))
-        self._loose.targets.add(where.rpartition(" -> ")[2])
-        return False
-
-    def _target_exists(self, source: Any, target: Any, where: str) -> bool:
-        if target in self.known or target in RESERVED:
-            return True
-        hint = self._name_hint(target)
-        self.problem("unknown_node", where, f"there is no node {target!r}", hint)
-        self._loose.sources.add(str(source))
-        if hint.startswith("did you mean"):
-            self._loose.targets.update(name for name in self.known if repr(name) in hint)
-        return False
-
-    def _name_hint(self, wrong: Any) -> str:
-        name = getattr(wrong, "__name__", None)
-        if name in self.known:
-            return f"give its name, {name!r}"
-        return did_you_mean(wrong, [*sorted(self.known), *sorted(RESERVED)])
-
-    def _sound_edge(self, edge: EdgeDecl) -> EdgeDecl:
-        """The edge without what is wrong with it; nearly always the very same."""
-        if (
-            edge.when is None
-            and edge.on_error is None
-            and edge.otherwise is False
-            and edge.max_iterations is None
-            and edge.on_limit is None
-            and edge.capacity is None
-        ):
-            return edge
-        where = f"{edge.source} -> {edge.target}"
-        without: dict[str, Any] = {}
-        conditions = [n for n in ("when", "otherwise", "on_error") if getattr(edge, n) not in (None, False)]
-        if len(conditions) > 1:
-            hint = "draw an edge for each"
-            self.problem("bad_condition", where, f"it has {' and '.join(conditions)} at once", hint)
-            without |= {"otherwise": False, "on_error": None} if edge.when else {"otherwise": False}
-        if edge.when is not None and (fault := self._condition_fault(edge.when)):
-            self.problem("bad_condition", where, f"its condition {fault}", "give a plain function of the state")
-            without["when"] = _always
-        for option, fault in edge_option_faults(edge):
-            self.problem("bad_option", where, f"{option} {fault}")
-            without[option] = Exception if option == "on_error" else False if option == "otherwise" else None
-        return attrs.evolve(edge, **without) if without else edge
-
-    def _choice(self, choice: ChoiceDecl) -> ChoiceDecl | None:
-        if not choice.targets:
-            hint = "list the nodes that the router may choose"
-            where = f"{choice.source} -> ?"
-            self.problem("bad_condition", where, f"its router has no targets, found {shown(choice.targets)}", hint)
-            return None
-        wheres = {target: f"{choice.source} -> {target}" for target in choice.targets.values()}
-        first = next(iter(wheres.values()))
-        there = self._source_exists(choice.source, first)
-        router = choice.router
-        if fault := self._condition_fault(router):
-            self.problem("bad_condition", first, f"its router {fault}", "give a plain function of the state")
-            router = _always
-        targets = {
-            label: target
-            for label, target in choice.targets.items()
-            if self._target_exists(choice.source, target, wheres[target])
-        }
-        return ChoiceDecl(source=choice.source, router=router, targets=targets) if there and targets else None
-
-    def _condition_fault(self, condition: Any) -> str:
-        """What is wrong with a condition or router, as the end of a sentence."""
-        if not callable(condition):
-            return f"is {shown(condition)}, not a function"
-        key = _same_code(condition, None) or id(condition)
-        if key not in self._conditions:
-            self._conditions[key] = _condition_fault(condition)
-        return self._conditions[key]
-
-
-def _condition_fault(condition: Any) -> str:
-    try:
-        signature = signature_of(condition)
-    except (ValueError, TypeError):
-        return ""
-    if signature.is_async:
-        return "is async"
-    if signature.is_generator:
-        return "is a generator"
-    needed = sum(not p.optional for p in signature.parameters)
-    by_place = sum(p.positional for p in signature.parameters)
-    if needed > 1 or (by_place == 0 and not signature.some) or needed > by_place:
-        takes = ", ".join(p.name for p in signature.parameters)
-        return f"must take the state and nothing else, it takes ({takes})"
-    return ""
-
-
-def _nothing(state: Any) -> None:
-    """Stands for a function that could not be found, so that the rest of the graph can be judged."""
-
-
-def _always(state: Any) -> bool:
-    """Stands for a condition that cannot be used."""
-    return True
-
-
-def _is_dict(tp: Any) -> bool:
-    return tp in (dict, Mapping, MutableMapping, typing.Mapping, typing.MutableMapping)
-
-
-def _base(schema: Schema) -> Any:
-    """The class of what a node is given."""
-    return dict if schema.type is dict or typing.is_typeddict(schema.type) else schema.type
-
-
-def _same_code(function: Any, more: Any) -> Any:
-    """A key under which functions with the same signature meet: those made by one `def`, mostly."""
-    if type(function) is not types.FunctionType:
-        return None
-    annotations = function.__annotations__
-    hints = tuple(map(id, annotations.values())) if annotations else ()
-    defaults = function.__defaults__
-    return id(function.__code__), defaults and len(defaults), bool(function.__kwdefaults__), hints, more

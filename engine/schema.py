@@ -22,7 +22,7 @@ import attrs
 from .errors import GraphProblem, StateFault, StateInvalid, StateMutated, UnknownKey
 from .fingerprint import fingerprint
 from .reducers import annotated_reducer, reducer_fault
-from .typecheck import Check, Checks, fits, safe_hints, shown, type_name, unwrap
+from .typecheck import Check, Checks, safe_hints, shown, type_name, unwrap
 from .values import Reduce, Reducer, Replace
 
 Isolation = Literal["shallow", "deep", "check"]
@@ -419,68 +419,6 @@ def is_frozen(cls: type) -> bool:
 def _has_hooks(cls: Any) -> bool:
     hooks = any(field.validator or field.converter for field in attrs.fields(cls))
     return hooks or hasattr(cls, "__attrs_post_init__") or hasattr(cls, "__attrs_pre_init__")
-
-
-# --- views ----------------------------------------------------------------------------------------------
-
-
-class View:
-    """A node's narrower input: reads only its own keys, writes by the rules of the whole state."""
-
-    def __init__(self, whole: Schema, narrow: Schema) -> None:
-        self.whole = whole
-        self.narrow = narrow
-        self.reducers = whole.reducers
-        self.keys = frozenset(narrow.keys)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, View):
-            return NotImplemented
-        return self.whole == other.whole and self.narrow == other.narrow
-
-    def __hash__(self) -> int:
-        return hash((self.whole, self.narrow))
-
-    def admit(self, state: Any) -> Values:
-        return self.whole.admit(state)
-
-    def knows(self, key: str) -> bool:
-        return self.whole.knows(key)
-
-    def _seen(self, values: Values) -> Values:
-        return {name: values[name] for name in self.narrow.keys if name in values}
-
-    def _complete(self, values: Values) -> Values:
-        seen = self._seen(values)
-        missing = [k.name for k in self.narrow.keys.values() if k.required and k.name not in seen]
-        if missing:
-            faults = [StateFault((name,), "missing") for name in missing]
-            raise StateInvalid.of(f"the input {self.narrow.name}", faults, node=self.narrow.node or None)
-        return seen
-
-    def build(self, values: Values) -> Any:
-        return self.narrow.build(self._complete(values))
-
-    def give(self, values: Values) -> Any:
-        return self.narrow.give(self._complete(values))
-
-    def take(self, values: Values, given: Any, returned: Any) -> Values | None:
-        return self.narrow.taken(self.whole, values, self._seen(values), given, returned)
-
-
-def view_of(whole: Schema, narrow: Schema, where: str) -> tuple[View, list[GraphProblem]]:
-    """A view of `whole`, and a problem for every key that cannot be read as the view has it."""
-    problems = []
-    for name, key in narrow.keys.items():
-        mine = whole.keys.get(name)
-        if mine is None and whole.closed:
-            message = f"its input {narrow.name} has {name!r}, which the state {whole.name} does not have"
-            problems.append(GraphProblem("unknown_key", where, message, did_you_mean(name, whole.keys)))
-        elif mine is not None and not fits(mine.type, key.type):
-            wanted, found = type_name(key.type), type_name(mine.type)
-            message = f"its input {narrow.name} wants {name!r} as {wanted}, the state has it as {found}"
-            problems.append(GraphProblem("type_mismatch", where, message, "make the two types agree"))
-    return View(whole, narrow), problems
 
 
 # --- reading a type -------------------------------------------------------------------------------------

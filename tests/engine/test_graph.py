@@ -19,8 +19,9 @@ from engine.nodespec import NodeSpec
 from engine.options import Batch, Rate
 from engine.plan import Plan, PlanNode
 from engine.retry import Retry
-from engine.schema import AttrsSchema, DictSchema, View
+from engine.schema import AttrsSchema, DictSchema
 from engine.values import END, STOP, Reduce
+from engine.views import View
 
 
 @attrs.frozen
@@ -299,6 +300,29 @@ def test_a_narrower_annotation_is_a_view() -> None:
 
 def test_a_view_may_be_declared_as_an_option() -> None:
     assert view_of(step, accepts=TextOnly).keys == {"text"}
+
+
+def test_a_batch_is_annotated_as_a_list_of_what_one_activation_gets() -> None:
+    def whole(reviews: list[Review]) -> Any: ...
+    def narrow(texts: list[TextOnly]) -> Any: ...
+
+    assert view_of(whole, batch=Batch(8)) is None
+    assert view_of(narrow, batch=Batch(8)).keys == {"text"}
+
+
+def test_functions_of_one_def_may_have_views_of_their_own() -> None:
+    def add(graph: Graph, name: str, cls: Any) -> None:
+        def node(review: "cls") -> None: ...
+
+        graph.add_node(name, node)
+
+    graph = Graph("g", state=Review).set_entry_point("a", "b")
+    add(graph, "a", TextOnly)
+    add(graph, "b", Review)
+    a, b = (node.decl.view for node in graph.compile().nodes)
+
+    assert isinstance(a, View)
+    assert b is None
 
 
 def test_a_view_defined_inside_a_function_is_found_though_annotations_are_text() -> None:

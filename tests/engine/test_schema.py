@@ -10,9 +10,10 @@ import attrs
 import pytest
 
 from engine.errors import StateInvalid, StateMutated, UnknownKey
-from engine.schema import Schema, is_frozen, read_schema, view_of
+from engine.schema import Schema, is_frozen, read_schema
 from engine.typecheck import fits
 from engine.values import Reduce, Replace
+from engine.views import view_of
 
 
 class Typed(TypedDict):
