@@ -78,6 +78,7 @@ class Interpreter(Joining):
 
     def settle(self, activation: Activation) -> None:
         token, answer, error = activation.token, activation.answer, activation.error
+        self.facts["retry"] += activation.attempts > 1
         if error is None and self.spec.typed and any(key not in activation.state for key in answer.changes):
             error = activation.error = "UnknownKey"
         try:
