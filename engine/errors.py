@@ -7,6 +7,7 @@ caller of a run, `StoreUnavailable` for the operator.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -397,3 +398,53 @@ class StoreUnavailable(EngineError):
     def __init__(self, message: str, *, facts: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.facts = dict(facts or {})
+
+
+# --- executors ------------------------------------------------------------------------------------------
+
+_TRANSFER_CURES = {
+    "function": "define it at the top level of a module that can be imported without side effects",
+    "arguments": "leave it out of what the node reads, or open it within the function",
+    "result": "return plain data",
+    "exception": "raise an exception that holds plain data",
+}
+
+
+class NotTransferable(EngineError, TypeError):
+    """Something that has to travel to a worker process or back cannot be pickled, or not be found there."""
+
+    def __init__(self, function: str, what: str, reason: str, where: str = "") -> None:
+        said = f"the {what} of {function!r}" if what != "function" else f"the function {function!r}"
+        super().__init__(
+            f"{said} cannot travel between processes"
+            + (f", because of {where}" if where else "")
+            + f": {reason}; {_TRANSFER_CURES[what]}, or run the node with run_in='thread'"
+        )
+        self.function = function
+        self.what = what
+        self.reason = reason
+        self.where = where
+
+
+class WorkerLost(EngineError):
+    """A worker process died by itself during a call; whether its work was done is not known."""
+
+    def __init__(self, function: str, pid: int, exit_code: int | None) -> None:
+        super().__init__(f"worker process {pid} {_how_it_ended(exit_code)} while it ran {function!r}")
+        self.function = function
+        self.pid = pid
+        self.exit_code = exit_code
+        """As in `subprocess`: negative for the signal that killed it; None if it cannot be told."""
+
+
+def _how_it_ended(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "was lost"
+    if exit_code >= 0:
+        return f"exited with code {exit_code}"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = str(-exit_code)
+    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    return f"was killed by signal {name}{hint}"

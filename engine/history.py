@@ -8,7 +8,7 @@ next one started) until it is read.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -53,6 +53,10 @@ class Event:
 RawLog = tuple[str, int, int, LogStatus, float, float, BaseException | str | None, tuple[str, ...]]
 
 
+RawData = Mapping[str, Any] | str | int | tuple[Any, ...] | None
+"""An event's data before it is read: a target, an attempt, or an attempt and its keys stand for themselves."""
+
+
 class History:
     """What a run and its subgraphs leave behind, the newest `limit` of each kind."""
 
@@ -76,10 +80,10 @@ class History:
         time: float,
         node: str | None = None,
         activation: int | None = None,
-        data: Mapping[str, Any] | None = None,
+        data: RawData = None,
     ) -> None:
-        self.seq += 1
-        self._events.append((self.seq, type, time, node, activation, data))
+        self.seq = seq = self.seq + 1
+        self._events.append((seq, type, time, node, activation, data))
 
     def entry(self, raw: RawLog) -> None:
         self.logged += 1
@@ -155,14 +159,24 @@ def described(error: BaseException) -> str:
 def _events(raw: tuple[Any, ...]) -> Iterator[Event]:
     if len(raw) == 6:
         seq, type_, time, node, number, data = raw
-        yield Event(seq, type_, time, node, number, data if data is not None else {})
+        yield Event(seq, type_, time, node, number, _data(data))
         return
     seq, log, target, next_node, next_number = raw
     node, number, attempt, _, _, time, _, keys = log
-    yield Event(seq - 2, "node_succeeded", time, node, number, succeeded_data(attempt, keys))
+    yield Event(seq - 2, "node_succeeded", time, node, number, _data((attempt, keys)))
     yield Event(seq - 1, "edge_taken", time, node, number, {"target": target})
     yield Event(seq, "node_started", time, next_node, next_number, {"attempt": 1})
 
 
-def succeeded_data(attempt: int, keys: Iterable[str]) -> dict[str, Any]:
-    return {"attempt": attempt, "keys": list(keys)}
+def _data(raw: RawData) -> Mapping[str, Any]:
+    match raw:
+        case None:
+            return {}
+        case str():
+            return {"target": raw}
+        case int():
+            return {"attempt": raw}
+        case tuple():
+            return {"attempt": raw[0], "keys": list(raw[1])}
+        case _:
+            return raw

@@ -102,8 +102,14 @@ class Joins:
         if waiting is None:
             waiting = self.at[node.index] = Waiting(node)
         if node.join == JOIN_ALL:
-            waiting.queues.setdefault(token.edge.slot, deque()).append(token)
+            slot = token.edge.slot
+            queue = waiting.queues.get(slot)
+            if queue is None:
+                queue = waiting.queues[slot] = deque()
+            queue.append(token)
             self._hold(waiting, 1)
+            if slot != waiting.pointer and waiting.witness >= 0 and (self.live >> waiting.witness) & 1:
+                return True  # It still waits for what it waited for.
         elif not self._join_wave(waiting, token):
             return False
         self._check[node.index] = None
@@ -247,8 +253,7 @@ class Joins:
             slot = (waiting.pointer + step) % ways
             if not self._lacks(waiting, slot):
                 continue
-            edge = node.ins[slot]
-            found = node.rank if running_here and edge.source is node else self.plan.reach(edge).among(places)
+            found = self._source_of(node.ins[slot], places, running_here)
             if found >= 0:
                 waiting.pointer = slot
                 if running_here and not (self.live >> found) & 1:
@@ -257,6 +262,18 @@ class Joins:
                 self._watched.setdefault(found, {})[node.index] = None
                 return True
         return False
+
+    def _source_of(self, edge: PlanEdge, places: int, running_here: bool) -> int:
+        """The rank of a place from which a token can still come by this edge, or -1."""
+        source = edge.source
+        if source is None:
+            return -1
+        rank = source.rank
+        if source is edge.target:
+            return rank if running_here else -1
+        if (places >> rank) & 1:
+            return rank  # It is right there: no need to know what reaches it.
+        return self.plan.reach(edge).among(places)
 
     def _lacks(self, waiting: Waiting, slot: int) -> bool:
         if waiting.node.join == JOIN_ALL:

@@ -209,6 +209,8 @@ class PlanNode:
     """Some of its edges depend on the state."""
     straight: PlanEdge | None = None
     """Its one way on, if that is unconditional, unlimited and runs a function by itself: the fast path."""
+    simple: bool = False
+    """Every token that comes runs a function by itself."""
     input: StateType = attrs.field(default=None)
     """What it is given: the graph's state, or its view of it."""
     retry: tuple[Retry, ...] = ()
@@ -496,6 +498,7 @@ def _wire(rows: Sequence[_Row], nodes: Sequence[PlanNode], edges: Sequence[PlanE
         node.decided = bool(node.plains or node.whens or node.otherwise or node.choices)
         node.conditional = bool(node.whens or node.choices or node.otherwise)
         _set_join(node)
+        node.simple = node.join == JOIN_NONE and node.kind == "function"
     for node in nodes:
         node.straight = _straight_way(node)
 
@@ -529,9 +532,7 @@ def _straight_way(node: PlanNode) -> PlanEdge | None:
         return None
     edge = node.plains[0]
     target = edge.target
-    if target is None or edge.loop is not None or target.join != JOIN_NONE or target.kind != "function":
-        return None
-    return edge
+    return edge if target is not None and target.simple and edge.loop is None else None
 
 
 def _set_join(node: PlanNode) -> None:

@@ -39,14 +39,10 @@ def matches(error: BaseException, types: ErrorTypes) -> bool:
         return True
     if isinstance(error, Exception):
         return False
-    return any(
-        kind in (Exception, BaseException) for kind in (types if isinstance(types, tuple) else (types,))
-    )
+    return any(kind in (Exception, BaseException) for kind in (types if isinstance(types, tuple) else (types,)))
 
 
-def retry_delay(
-    policies: Sequence[Retry], error: BaseException, attempts_so_far: int, random: float
-) -> float | None:
+def retry_delay(policies: Sequence[Retry], error: BaseException, attempts_so_far: int, random: float) -> float | None:
     """Seconds to wait before the next attempt, or None if there shall be none.
 
     Of several policies the first that matches the error counts, with all attempts

@@ -35,6 +35,8 @@ def choose(node: PlanNode, counts: Counts | None, look: Callable[[], Any]) -> Ro
     if not node.conditional:
         return _allowed(node, node.plains, counts)
     state = look()
+    if not node.choices and not node.plains:
+        return _first_whens(node, state, counts)
     wanted = set(node.plains)
     for choice in node.choices:
         wanted.update(chosen(node, choice, state))
@@ -44,6 +46,23 @@ def choose(node: PlanNode, counts: Counts | None, look: Callable[[], Any]) -> Ro
         more, more_limits = _select(node.otherwise, counts)
         taken, limits = sorted([*taken, *more], key=_index), limits + more_limits
     return _some(node, taken, limits)
+
+
+def _first_whens(node: PlanNode, state: Any, counts: Counts | None) -> Route:
+    """The usual branch: edges with conditions and perhaps an `otherwise`, nothing else."""
+    wanted = [edge for edge in node.whens if edge.condition(state)]  # type: ignore[misc]
+    limits: Sequence[PlanEdge] = ()
+    for edge in wanted:
+        if edge.loop is not None:
+            wanted, limits = _select(wanted, counts)
+            break
+    if wanted:
+        return wanted, limits
+    for edge in node.otherwise:
+        if edge.loop is not None:
+            taken, more = _select(node.otherwise, counts)
+            return _some(node, taken, [*limits, *more])
+    return _some(node, node.otherwise, limits)
 
 
 def _allowed(node: PlanNode, edges: Sequence[PlanEdge], counts: Counts | None) -> Route:

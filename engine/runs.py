@@ -32,7 +32,7 @@ from .errors import (
     RunTimeout,
     UnknownSignal,
 )
-from .history import History, LogStatus, RawLog, described, succeeded_data
+from .history import History, LogStatus, RawLog, described
 from .joins import Joins
 from .maps import MapWork, worker_plan
 from .merge import Branch, Contributions, Log, Meeting, logged, new_values, same, tracked_items
@@ -317,48 +317,66 @@ class Run:
             None,
             tuple(update) if update else (),
         )
-        edge = node.straight
+        outcome = None
         if (
-            edge is not None
-            and activation.log is None
-            and activation.counts is None
+            activation.log is None
             and activation.descent is None
             and goto is None
             and not tree.careful
             and self.started < self._limit
         ):
-            # One token, one way on, nobody else: what _settle does, without the detours.
+            # One token and nobody else: what _settle does, without the detours, if it goes straight on.
             values = activation.values
             if changed:
                 values = {**values, **changed}
-            activation.status = SETTLED
-            self.last[node.index] = None
-            target = edge.target
-            assert target is not None
-            index = target.index
-            self.numbers[index] = number = self.numbers[index] + 1
-            self.next_token = token = self.next_token + 1
-            self.started += 1
-            following = Activation(
-                self, target, number, values, None, 0, None, None, (token,), edge, activation.number
-            )
-            self.last[index] = following
-            del self.active[activation]
-            self.active[following] = None
-            tree.history.step(raw, edge.target_name, self.prefix + target.name, number)
-            try:
-                following.state = target.input.give(values)
-            except Exception as error:
-                return self.failed(following, 1, error, now, now)
-            if tree.later or tree.signals.parked:
-                tree.out.append(following)
-                return self._commands()
-            return [following]
+            edge = node.straight
+            if edge is None:
+                outcome = Outcome(update, changed)
+                edge = self._one_way(node, values, activation.counts, outcome)
+            if edge is not None:
+                counts = activation.counts
+                if counts is not None or edge.loop is not None:
+                    counts = travel(self.plan, counts, edge)
+                activation.status = SETTLED
+                self.last[node.index] = None
+                target: PlanNode = edge.target  # type: ignore[assignment]  # straight ways lead to nodes
+                index = target.index
+                self.numbers[index] = number = self.numbers[index] + 1
+                self.next_token = token = self.next_token + 1
+                self.started += 1
+                following = Activation(
+                    self, target, number, values, None, 0, counts, None, (token,), edge, activation.number
+                )
+                self.last[index] = following
+                del self.active[activation]
+                self.active[following] = None
+                tree.history.step(raw, edge.target_name, self.prefix + target.name, number)
+                try:
+                    following.state = target.input.give(values)
+                except Exception as error:
+                    return self.failed(following, 1, error, now, now)
+                return [following]
         tree.executing -= 1
         tree.history.entry(raw)
-        tree.history.event("node_succeeded", now, raw[0], raw[1], succeeded_data(attempt, raw[7]))
-        self._finish(activation, Outcome(update, changed, goto))
+        tree.history.event("node_succeeded", now, raw[0], raw[1], (attempt, raw[7]))
+        self._finish(activation, outcome if outcome is not None else Outcome(update, changed, goto))
         return self._commands()
+
+    def _one_way(
+        self, node: PlanNode, values: Values, counts: Counts | None, outcome: Outcome
+    ) -> PlanEdge | None:
+        """The only edge taken, if it runs a function by itself; else the decision is left in the outcome."""
+        if not node.decided:
+            return None
+        try:
+            outcome.route = taken, limits = choose(node, counts, lambda: self.plan.state.build(values))
+        except Exception as error:
+            outcome.fault = error
+            return None
+        if len(taken) != 1 or limits:
+            return None
+        target = taken[0].target
+        return taken[0] if target is not None and target.simple else None
 
     def failed(
         self,
@@ -655,7 +673,20 @@ class Run:
             self._defer(lambda: self._fail_start(activation))
             return
         self.started += 1
-        self._run_node(activation)
+        tree, node = self.tree, activation.node
+        if node.kind != "function" or tree.paused:
+            self._run_node(activation)
+            return
+        name = self.prefix + node.name
+        tree.history.visit(name)
+        tree.history.event("node_started", tree.now, name, activation.number, 1)
+        try:
+            activation.state = node.input.give(activation.values)
+        except Exception as error:
+            self._defer(partial(self._attempt_failed, activation, error, 0.5))
+            return
+        tree.executing += 1
+        tree.out.append(activation)
 
     def _run_node(self, activation: Activation) -> None:
         tree = self.tree
@@ -670,7 +701,7 @@ class Run:
         node, tree = activation.node, self.tree
         name = self.prefix + node.name
         tree.history.visit(name)
-        tree.history.event("node_started", tree.now, name, activation.number, {"attempt": activation.attempt})
+        tree.history.event("node_started", tree.now, name, activation.number, activation.attempt)
         self._order_attempt(activation)
 
     def _order_attempt(self, activation: Activation) -> None:
@@ -699,6 +730,12 @@ class Run:
         index = activation.node.index
         behind: Activation | None = None
         ahead = self.last[index]
+        if ahead is None:
+            self.last[index] = activation
+            self.active[activation] = None
+            if self.joins.count:
+                self.joins.started(activation.node)
+            return
         while ahead is not None and ahead.number > activation.number:
             behind, ahead = ahead, ahead.ahead
         activation.ahead, activation.behind = ahead, behind
@@ -792,7 +829,12 @@ class Run:
         before = activation.values, activation.log
         self.update(activation, outcome)
         try:
-            if outcome.goto is not None:
+            if outcome.fault is not None:
+                raise outcome.fault
+            if outcome.route is not None:
+                taken, limits = outcome.route
+                outcome.route = None
+            elif outcome.goto is not None:
                 taken, limits = follow(node, outcome.goto, activation.counts)
             else:
                 build = self.plan.state.build
@@ -800,6 +842,7 @@ class Run:
         except Exception as error:
             # The record shows the state as it was before: the update led nowhere.
             activation.values, activation.log = before
+            outcome.fault = None
             self._fail(activation, error, "routing")
             return
         self.apply(activation, "settled", taken, limits)
@@ -869,7 +912,7 @@ class Run:
         if any(edge.target_name == STOP for edge in taken):
             taken = [edge for edge in taken if edge.target_name == STOP]
         for edge in taken:
-            tree.history.event("edge_taken", tree.now, name, activation.number, {"target": edge.target_name})
+            tree.history.event("edge_taken", tree.now, name, activation.number, edge.target_name)
             target = edge.target
             if target is not None:
                 counts = activation.counts
@@ -1173,7 +1216,7 @@ class Run:
             self._give_up(activation, error)
             return
         self._log(activation, "succeeded", None, started, tuple(update or ()))
-        data = succeeded_data(activation.attempt, tuple(update or ()))
+        data = (activation.attempt, tuple(update or ()))
         self.history.event("node_succeeded", self.tree.now, self.prefix + node.name, activation.number, data)
         self._finish(activation, Outcome(update, changed))
 
@@ -1317,7 +1360,7 @@ class Run:
             self._give_up(activation, error)
             return
         self._log(activation, "succeeded", None, started, tuple(update))
-        data = succeeded_data(activation.attempt, tuple(update))
+        data = (activation.attempt, tuple(update))
         name = self.prefix + activation.node.name
         self.history.event("node_succeeded", self.tree.now, name, activation.number, data)
         self._finish(activation, Outcome(update, changed))

@@ -100,6 +100,7 @@ class Schema:
         self.node = node
         self.reducers: Mapping[str, Reducer] = {k.name: k.reducer for k in keys.values() if k.reducer is not None}
         self._loans: dict[int, tuple[Any, Loan]] = {}
+        self._short = isolation == "shallow" and not always
 
     @property
     def name(self) -> str:
@@ -322,6 +323,30 @@ class DictSchema(Schema):
             fault = StateFault((), f"expected {self.name}, found {shown(state)}")
             raise StateInvalid.of("the initial state", [fault])
         return dict(self._admitted(state))
+
+    def take(self, values: Values, given: Any, returned: Any) -> Values | None:
+        """As `Schema.take`; short for what nearly every activation does, the long way for all else."""
+        if self._short and len(given) == len(values):
+            find = values.get
+            for name, value in given.items():
+                if find(name, _MISSING) is not value:
+                    return super().take(values, given, returned)
+            if returned is None or returned is given:
+                return None
+            if type(returned) is dict:
+                return self._changed(values, returned)
+        return super().take(values, given, returned)
+
+    def _changed(self, values: Values, returned: Values) -> Values | None:
+        update: Values = {}
+        reducers, find, keys = self.reducers, values.get, self.keys if self.closed else None
+        for name, value in returned.items():
+            kind = type(value)
+            if type(name) is not str or kind is Replace or (keys is not None and name not in keys):
+                return super().take(values, values, returned)
+            if find(name, _MISSING) is not value or (name in reducers and not issubclass(kind, list | dict | set)):
+                update[name] = value
+        return update or None
 
     def build(self, values: Values) -> Any:
         return values.copy()

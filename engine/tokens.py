@@ -6,7 +6,7 @@ activation, and a frozen attrs class costs about four times as much to make.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
@@ -248,7 +248,7 @@ class Item(Activation):
 class Outcome:
     """How an activation ended, kept until its turn to be settled."""
 
-    __slots__ = ("changed", "edge", "error", "goto", "update")
+    __slots__ = ("changed", "edge", "error", "fault", "goto", "route", "update")
 
     def __init__(
         self,
@@ -265,6 +265,10 @@ class Outcome:
         self.edge = edge
         """The error edge to go along."""
         self.error = error
+        self.route: tuple[Sequence[PlanEdge], Sequence[PlanEdge]] | None = None
+        """The edges to take, if they are decided already, and those at their limit."""
+        self.fault: Exception | None = None
+        """What deciding raised."""
 
 
 class Ended:

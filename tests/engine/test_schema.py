@@ -1,6 +1,7 @@
 """State types: what is admitted, what nodes are given, and what counts as their update."""
 
 import enum
+import functools
 import operator
 import pickle
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,8 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.errors import StateInvalid, StateMutated, UnknownKey
 from engine.schema import Schema, is_frozen, read_schema
@@ -376,6 +379,35 @@ class TestUpdates:
         mine = schema(dict, isolation=isolation)
 
         assert updated(mine, {"a": 1}, lambda s: {"a": Replace(2)}) == {"a": 2}
+
+
+VALUES = st.sampled_from([0, 1, 1.0, "a", None, Replace(1)]) | st.lists(st.integers(0, 1), max_size=1)
+STATES = st.dictionaries(st.sampled_from(["text", "score", "notes"]), VALUES.filter(lambda v: type(v) is not Replace))
+
+
+@given(
+    state=STATES,
+    changed=STATES,
+    returned=st.none() | st.dictionaries(st.sampled_from(["text", "score", "notes", "other", 3]), VALUES),
+    kept=st.booleans(),
+    declared=st.sampled_from([dict, Typed]),
+    reducers=st.sampled_from([{}, {"score": operator.add}]),
+)
+def test_the_short_way_to_an_update_gives_what_the_long_way_gives(
+    state: Any, changed: Any, returned: Any, kept: bool, declared: Any, reducers: Any
+) -> None:
+    mine = schema(declared, reducers)
+
+    def outcome(take: Any) -> Any:
+        node_given = mine.give(state)
+        node_given.update(changed)
+        answer = {**node_given, **returned} if kept and returned is not None else returned
+        try:
+            return take(state, node_given, answer)
+        except StateInvalid as error:
+            return str(error)
+
+    assert outcome(mine.take) == outcome(functools.partial(Schema.take, mine))
 
 
 def test_the_update_is_not_the_mapping_that_the_node_may_still_change() -> None:

@@ -1,0 +1,121 @@
+"""How the body of a node is run: what an attempt calls, with what, and where.
+
+One small class per way. `begin` returns the result, or an awaitable of it where the body has to wait; in either case
+it runs in a copy of the submitter's context variables, so nothing that a node sets is seen by the next.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextvars import Context as Variables
+from types import CoroutineType
+from typing import Any, Protocol
+
+from .call import Call
+from .context import Context
+from .driving import Driven
+from .ports import Executor
+from .tokens import Activation
+
+logger = logging.getLogger("engine.node")
+
+
+class Body(Protocol):
+    """Runs a node's function for one attempt."""
+
+    def begin(self, activation: Activation) -> Any:
+        """Start it: the result, or an awaitable of the result."""
+        ...
+
+
+class Surroundings(Protocol):
+    """What a body needs to know of the run that an attempt belongs to."""
+
+    @property
+    def variables(self) -> Variables:
+        """The context variables of whoever submitted the run."""
+        ...
+
+    def context_for(self, activation: Activation) -> Context:
+        """What a node sees as `Context`."""
+        ...
+
+
+class _Prepared:
+    """The function with what it is called with."""
+
+    __slots__ = ("_call", "_function", "_is_map")
+
+    def __init__(self, function: Callable[..., Any], call: Call, is_map: bool) -> None:
+        self._function = function
+        self._call = call
+        self._is_map = is_map
+
+    def _invoke(self, activation: Activation) -> Any:
+        call = self._call
+        if call.plain:
+            return self._function(activation.state)
+        return call(self._function, activation.state, self._context(activation), self._state(activation))
+
+    def _context(self, activation: Activation) -> Context | None:
+        if not self._call.wants_context:
+            return None
+        context: Context = activation.run.tree.owner.context_for(activation)
+        return context
+
+    def _state(self, activation: Activation) -> Any:
+        return activation.node.input.give(activation.values) if self._is_map else None
+
+
+class AsyncBody(_Prepared):
+    """A coroutine function, in the worker's own task."""
+
+    __slots__ = ()
+
+    def begin(self, activation: Activation) -> Any:
+        """Take its first step; most end there."""
+        variables = activation.run.tree.owner.variables.copy()
+        coroutine = self._invoke(activation)
+        return step(variables, coroutine)
+
+
+class LoopBody(_Prepared):
+    """A quick sync function, called in the loop."""
+
+    __slots__ = ()
+
+    def begin(self, activation: Activation) -> Any:
+        """Call it; what turns out to be a coroutine is awaited."""
+        variables = activation.run.tree.owner.variables.copy()
+        result = variables.run(self._invoke, activation)
+        return step(variables, result) if isinstance(result, CoroutineType) else result
+
+
+class ElsewhereBody(_Prepared):
+    """A sync function, run by an executor: threads, processes, a cluster."""
+
+    __slots__ = ("_executor",)
+
+    def __init__(self, function: Callable[..., Any], call: Call, is_map: bool, executor: Executor) -> None:
+        super().__init__(function, call, is_map)
+        self._executor = executor
+
+    def begin(self, activation: Activation) -> Any:
+        """Hand it over."""
+        call = self._call
+        if call.plain:
+            args, kwargs = [activation.state], {}
+        else:
+            args, kwargs = call.arguments(activation.state, self._context(activation), self._state(activation))
+        variables = activation.run.tree.owner.variables.copy()
+        return step(variables, self._executor.run(self._function, args, kwargs))
+
+
+def step(variables: Variables, coroutine: Any) -> Any:
+    """Take a coroutine's first step in a context: its result if that was all, otherwise the rest to await."""
+    try:
+        first = variables.run(coroutine.send, None)
+    except StopIteration as stop:
+        return stop.value
+    return Driven(variables, coroutine, first)

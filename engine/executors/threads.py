@@ -1,0 +1,165 @@
+"""Sync functions in threads of our own.
+
+Not anyio's threads, for three reasons. On asyncio these are not daemons: one call that never returns keeps the
+interpreter from ever ending. Their limiters differ: on trio an abandoned thread holds its place, on asyncio it does
+not. And they cost two to three times as much.
+
+A thread tells that it is done by a byte on a socket for which the caller waits. So it never touches an event loop,
+which may be gone when an abandoned thread ends; the code is the same on each backend; and a virtual clock sees a
+file that is waited for and does not jump.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import itertools
+import queue
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+
+from .places import Places, _closed, processors
+from .worker import backend_here, finished
+
+_Job = tuple[contextvars.Context, Callable[..., Any], Sequence[Any], Mapping[str, Any]]
+_numbers = itertools.count(1)
+
+
+class _Thread(threading.Thread):
+    """Takes one job at a time from its inbox, until it finds None there."""
+
+    def __init__(self, backend: str, given_up: set[_Thread]) -> None:
+        # A daemon: a call that never returns must not keep the interpreter from ending.
+        super().__init__(name=f"engine-thread-{next(_numbers)}", daemon=True)
+        self.inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.done, self._tell = socket.socketpair()
+        self.done.setblocking(False)
+        self._backend = backend
+        self._given_up = given_up
+
+    def run(self) -> None:
+        with self._tell:
+            while self._work():
+                pass
+        self._given_up.discard(self)
+
+    def _work(self) -> bool:
+        job = self.inbox.get()
+        if job is None:
+            return False
+        context, function, args, kwargs = job
+        try:
+            self.result = context.run(self._call, function, args, kwargs)
+        except BaseException as error:
+            self.error = error
+        # An idle thread must keep no state alive; and the caller has closed its end if it gave this up.
+        del job, context, function, args, kwargs
+        with contextlib.suppress(OSError):
+            self._tell.send(b".")
+        return True
+
+    def _call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        return finished(function(*args, **kwargs), self._backend)
+
+    def outcome(self) -> Any:
+        result, error = self.result, self.error
+        self.result = self.error = None
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del error  # or this frame and the error would keep each other
+
+
+class ThreadExecutor(Places):
+    """An `Executor` on threads, which see the context variables of whoever calls `run`."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        """Run at most `limit` calls at once, by default 4 more than there are processors, but at most 32."""
+        super().__init__(min(32, processors() + 4) if limit is None else limit)
+        self._idle: list[_Thread] = []
+        self._busy: set[_Thread] = set()
+        self._given_up: set[_Thread] = set()
+        self._backend = "asyncio"
+
+    @property
+    def abandoned(self) -> int:
+        """Threads given up that have not ended yet, those from before it was last entered included."""
+        return len(self._given_up)
+
+    async def run(self, function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] = {}) -> Any:
+        """Call the function in a thread; see `Executor.run`."""
+        free = await self._take()
+        try:
+            thread = self._idle.pop() if self._idle else self._new_thread()
+            self._busy.add(thread)
+            try:
+                thread.inbox.put((_context(), function, args, kwargs))
+                await _wait(thread.done)
+            except anyio.ClosedResourceError:
+                raise _closed(self) from None
+            except BaseException:
+                self._give_up(thread)
+                raise
+            self._busy.discard(thread)
+            self._idle.append(thread)
+            return thread.outcome()
+        finally:
+            free.release()
+
+    def _new_thread(self) -> _Thread:
+        thread = _Thread(self._backend, self._given_up)
+        thread.start()
+        return thread
+
+    def _give_up(self, thread: _Thread) -> None:
+        if thread in self._busy:
+            self._busy.discard(thread)
+            # Counted before it is told to end, which takes it out again.
+            self._given_up.add(thread)
+            thread.inbox.put(None)
+            thread.done.close()
+
+    async def __aenter__(self) -> Self:
+        self._backend = backend_here()
+        self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close()
+        for thread in list(self._busy):
+            anyio.notify_closing(thread.done)
+            self._give_up(thread)
+        idle, self._idle = self._idle, []
+        for thread in idle:
+            thread.inbox.put(None)
+            thread.done.close()
+        for thread in idle:
+            thread.join()  # at once: it waits for its inbox only
+
+
+def _context() -> contextvars.Context:
+    context = contextvars.copy_context()
+    if sniffio := sys.modules.get("sniffio"):
+        # Or whoever calls `anyio.run` in the thread is told that a loop is running there already.
+        context.run(sniffio.current_async_library_cvar.set, None)
+    return context
+
+
+async def _wait(done: socket.socket) -> None:
+    while True:
+        await anyio.wait_readable(done)
+        with contextlib.suppress(BlockingIOError):
+            done.recv(1)
+            return

@@ -1,0 +1,225 @@
+"""The scheduler of one graph: receives, decides, carries out. The only driver of `runs.py`.
+
+It is an actor in all that matters: events come one at a time, nothing else touches its runs, and nothing in it
+waits. But its turn is taken by whoever brings the event (a worker with a result, a caller with a signal, the timers),
+inside their own task, so that an event costs no task switch. An event that comes while another is being handled
+waits in the inbox until that one's consequences have started.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from time import time
+from typing import Any, Final, Protocol
+
+from actors import SupervisorRef
+
+from .items import ItemSource
+from .nodes import Crew
+from .plan import Plan, PlanNode
+from .runs import Run
+from .timers import Timer, Timers
+from .tokens import Activation, CancelNode, ClearTimer, CloseItems, Command, PullItems, Record, RunDone, SetTimer
+
+logger = logging.getLogger("engine")
+
+
+class Owner(Protocol):
+    """Who drives a run outside its graph: told when something can be read, and when it is over."""
+
+    def changed(self) -> None:
+        """Something has been added to the run's history."""
+        ...
+
+    def run_over(self) -> None:
+        """The run has ended and nothing of it is left running."""
+        ...
+
+    def broke(self, error: Exception) -> None:
+        """The engine itself failed on this run."""
+        ...
+
+
+class Scheduler:
+    """Drives all runs of one graph; also `nodes.Answers`, to which workers bring their results."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        timers: Timers,
+        make_crew: Callable[[PlanNode, Scheduler], Crew],
+        *,
+        clock: Callable[[], float] = time,
+        random: Callable[[], float],
+    ) -> None:
+        self.plan: Final = plan
+        self.crews: dict[PlanNode, Crew] = {}
+        self.retries = 0
+        self.loop_limits = 0
+        self._timers = timers
+        self._make_crew = make_crew
+        self._clock = clock
+        self._random = random
+        self._pool: SupervisorRef | None = None
+        self._set: dict[Activation, Timer] = {}
+        self._sources: dict[Activation, ItemSource] = {}
+        self._inbox: deque[tuple[Run, Callable[[], list[Command]]]] = deque()
+        self._in_turn = False
+
+    def open(self, pool: SupervisorRef) -> None:
+        """Nodes get their actors from here on from this dynamic supervisor, each with its first message."""
+        self._pool = pool
+        for crew in self.crews.values():
+            pool.spawn_soon(crew, name=crew.name)
+
+    # -- events from outside
+
+    def event(self, run: Run, happened: Callable[[], list[Command]]) -> None:
+        """Let something happen to a run, and carry out what follows, now or after the event at hand."""
+        if self._in_turn:
+            self._inbox.append((run, happened))
+            return
+        self._in_turn = True
+        try:
+            self._turn(run, happened)
+            while self._inbox:
+                self._turn(*self._inbox.popleft())
+        finally:
+            self._in_turn = False
+
+    # -- events from workers
+
+    def attempt_succeeded(self, activation: Activation, attempt: int, returned: Any, started: float) -> None:
+        """A node's function returned."""
+        run = activation.run
+        if self._in_turn:
+            happened = partial(run.succeeded, activation, attempt, returned, self._clock(), started)
+            self._inbox.append((run.root, happened))
+            return
+        # The way of every node of every run: what `event` does, without making a closure.
+        self._in_turn = True
+        try:
+            try:
+                commands = run.succeeded(activation, attempt, returned, self._clock(), started)
+            except Exception as error:
+                self._broke(run.root, error)
+            else:
+                self._carry_out(run.root, commands)
+            while self._inbox:
+                self._turn(*self._inbox.popleft())
+        finally:
+            self._in_turn = False
+
+    def attempt_failed(
+        self, activation: Activation, attempt: int, error: BaseException, started: float, timed_out: bool
+    ) -> None:
+        """A node's function raised, or was stopped at its time-out."""
+        run = activation.run
+        now, random = self._clock(), self._random()
+        self.event(run.root, lambda: run.failed(activation, attempt, error, now, started, random, timed_out))
+
+    def attempt_cancelled(self, activation: Activation, attempt: int, started: float | None) -> None:
+        """A cancelled attempt is over."""
+        run = activation.run
+        self.event(run.root, lambda: run.cancelled(activation, attempt, self._clock(), started))
+
+    # -- events from the sources of maps
+
+    def items_given(self, activation: Activation, items: Sequence[Any], more: bool) -> None:
+        """A map's source gave items."""
+        run = activation.run
+        self.event(run.root, lambda: run.items_given(activation, items, more, self._clock()))
+
+    def items_failed(self, activation: Activation, error: Exception) -> None:
+        """A map's source raised."""
+        run = activation.run
+        self.event(run.root, lambda: run.items_failed(activation, error, self._clock()))
+
+    # -- one event
+
+    def _turn(self, run: Run, happened: Callable[[], list[Command]]) -> None:
+        try:
+            commands = happened()
+        except Exception as error:
+            self._broke(run, error)
+        else:
+            self._carry_out(run, commands)
+
+    def _carry_out(self, run: Run, commands: Iterable[Command]) -> None:
+        for command in commands:
+            if isinstance(command, Activation):
+                self._start(command)
+            else:
+                self._do(command)
+        run.tree.owner.changed()
+
+    def _do(self, command: Command) -> None:
+        match command:
+            case CancelNode():
+                self._cancel(command.activation)
+            case SetTimer():
+                self._set_timer(command)
+            case ClearTimer():
+                self._clear_timer(command.activation)
+            case PullItems():
+                self._pull(command)
+            case CloseItems():
+                source = self._sources.pop(command.activation, None)
+                if source is not None:
+                    source.close()
+            case RunDone():
+                command.run.tree.owner.run_over()
+            case Record():
+                pass  # the journal's, once there is one: see ARCHITECTURE.md, "The journal"
+
+    def _broke(self, run: Run, error: Exception) -> None:
+        logger.exception("the engine failed on run %s", run.id, exc_info=error, extra={"run": run.id})
+        run.tree.owner.broke(error)
+
+    # -- commands
+
+    def _start(self, activation: Activation) -> None:
+        crew = self.crews.get(activation.node)
+        if crew is None:
+            crew = self._crew_of(activation.node)
+        crew.start(activation)
+
+    def _crew_of(self, node: PlanNode) -> Crew:
+        crew = self.crews[node] = self._make_crew(node, self)
+        if self._pool is not None:
+            self._pool.spawn_soon(crew, name=crew.name)
+        return crew
+
+    def _cancel(self, activation: Activation) -> None:
+        crew = self.crews.get(activation.node)
+        if crew is not None and crew.cancel(activation):
+            run, attempt = activation.run, activation.attempt
+            self.event(run.root, lambda: run.cancelled(activation, attempt, self._clock()))
+
+    def _set_timer(self, command: SetTimer) -> None:
+        activation, purpose = command.activation, command.purpose
+        self._clear_timer(activation)
+
+        def fire() -> None:
+            self._set.pop(activation, None)
+            run = activation.run
+            self.event(run.root, lambda: run.timer_fired(activation, purpose, self._clock()))
+
+        self._set[activation] = self._timers.after(command.delay, fire)
+
+    def _clear_timer(self, activation: Activation) -> None:
+        timer = self._set.pop(activation, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _pull(self, command: PullItems) -> None:
+        activation = command.activation
+        source = self._sources.get(activation)
+        if source is None:
+            source = self._sources[activation] = ItemSource(activation, self)
+            crew = self.crews.get(activation.node) or self._crew_of(activation.node)
+            crew.run_beside(source.serve)
+        source.want(command.count)
