@@ -85,7 +85,7 @@ class Compiler:
 
     def _schema(self) -> Schema:
         settings = self.written.settings
-        reducers = settings.get("reducers") or {}
+        reducers = settings["reducers"] if settings["reducers"] is not None else {}
         if not isinstance(reducers, Mapping):
             self.problem("bad_reducer", "state", f"reducers must be a mapping, found {shown(reducers)}")
             reducers = {}
@@ -351,7 +351,9 @@ class Compiler:
         self, what: Written, where: str, enter: Mapping[str, str], leave: Mapping[str, str]
     ) -> dict[str, Reducer]:
         """The reducers of this graph that hold inside; a different one there is refused."""
-        inner, _ = read_schema(what.state, what.settings.get("reducers"), names=dict(what.names or {}))
+        own = what.settings["reducers"]
+        own = own if isinstance(own, Mapping) else None
+        inner, _ = read_schema(what.state, own, names=dict(what.names or {}))
         inherited: dict[str, Reducer] = {}
         for key, reducer in self.schema.reducers.items():
             for name in {enter.get(key, key), *(child for child, parent in leave.items() if parent == key)}:

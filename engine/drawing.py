@@ -1,56 +1,15 @@
-"""A graph drawn as Mermaid, as plain text or as SVG, with a run's progress on it.
-
-Drawn from what was written, not from the plan: a faulty graph is the one that
-its author most wants to see.
-"""
+"""A graph drawn as Mermaid, as plain text or as SVG, with a run's progress on it."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
-import attrs
-
-from .plan import ChoiceDecl, EdgeDecl
-from .values import END, RESERVED, STOP
-from .written import Written, written_of
-
-START = "START"
-Shape = Literal["function", "subgraph", "map", "wait", "end"]
-Style = Literal["always", "maybe", "error"]
-
-
-@attrs.frozen
-class Box:
-    """A node as drawn; `runs` and `failed` come from a run."""
-
-    name: str
-    label: str
-    shape: Shape
-    runs: int = 0
-    failed: bool = False
-
-
-@attrs.frozen
-class Arrow:
-    """An edge as drawn."""
-
-    source: str
-    target: str
-    label: str = ""
-    style: Style = "always"
-
-
-@attrs.frozen
-class Picture:
-    """What there is to draw, whatever the format."""
-
-    title: str
-    boxes: tuple[Box, ...]
-    arrows: tuple[Arrow, ...]
-    progress: bool = False
+from .picture import Arrow, Box, Picture, Shape, Style, picture_of, status, words
+from .svg import svg
+from .values import END, STOP
+from .written import Written
 
 
 def draw(written: Written, format: str = "mermaid", run: Any = None) -> str:
@@ -61,80 +20,8 @@ def draw(written: Written, format: str = "mermaid", run: Any = None) -> str:
     if format == "text":
         return text(picture)
     if format == "svg":
-        # A drawing that is rarely asked for costs nothing at import.
-        from .svg import svg
-
         return svg(picture)
     raise ValueError(f"there is no drawing format {format!r}; use 'mermaid', 'svg' or 'text'")
-
-
-# --- what there is to draw ------------------------------------------------------------------------------
-
-
-def picture_of(written: Written, run: Any = None) -> Picture:
-    visited = Counter(getattr(run, "visited", None) or ())
-    failed = {entry.node for entry in getattr(run, "log", None) or () if getattr(entry, "status", "") == "failed"}
-    succeeded = {e.node for e in getattr(run, "log", None) or () if getattr(e, "status", "") == "succeeded"}
-    arrows = list(_arrows(written))
-    boxes = {START: Box(START, START, "end")} if written.entries else {}
-    for node in written.nodes:
-        name = str(node.name)
-        shape: Shape = "subgraph" if written_of(node.what) is not None else node.kind
-        boxes.setdefault(name, Box(name, name, shape, visited[name], name in failed - succeeded))
-    for arrow in arrows:
-        for end in (arrow.source, arrow.target):
-            boxes.setdefault(end, Box(end, end if end in RESERVED else f"{end} ?", "end"))
-    return Picture(str(written.name), tuple(boxes.values()), tuple(arrows), run is not None)
-
-
-def _arrows(written: Written) -> Iterator[Arrow]:
-    for name in written.entries:
-        yield Arrow(START, str(name))
-    drawn: set[tuple[Any, Any]] = set()
-    for edge in written.edges:
-        if isinstance(edge, ChoiceDecl):
-            yield from _choice_arrows(edge)
-            drawn.update((edge.source, target) for target in edge.targets.values())
-        else:
-            yield _arrow(edge)
-            drawn.add((edge.source, edge.target))
-    for node in written.nodes:
-        goto = node.options.get("goto") or ()
-        for target in (goto,) if isinstance(goto, str) else goto:
-            if (node.name, target) not in drawn:
-                yield Arrow(str(node.name), str(target), "goto", "maybe")
-
-
-def _choice_arrows(choice: ChoiceDecl) -> Iterator[Arrow]:
-    by_target: dict[str, list[str]] = {}
-    for label, target in choice.targets.items():
-        by_target.setdefault(str(target), []).append(str(label))
-    for target, labels in by_target.items():
-        chosen = ", ".join(label for label in labels if label != target)
-        yield Arrow(str(choice.source), target, chosen or _called(choice.router, "choice"), "maybe")
-
-
-def _arrow(edge: EdgeDecl) -> Arrow:
-    words: list[str] = []
-    style: Style = "always"
-    if edge.on_error is not None:
-        kinds = edge.on_error if isinstance(edge.on_error, tuple) else (edge.on_error,)
-        words.append("on " + " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds))
-        style = "error"
-    elif edge.when is not None:
-        words.append(_called(edge.when, "when"))
-        style = "maybe"
-    elif edge.otherwise:
-        words.append("otherwise")
-        style = "maybe"
-    if edge.max_iterations is not None:
-        words.append(f"at most {edge.max_iterations} times")
-    return Arrow(str(edge.source), str(edge.target), ", ".join(words), style)
-
-
-def _called(function: Any, unnamed: str) -> str:
-    name = getattr(function, "__name__", unnamed)
-    return unnamed if name == "<lambda>" else str(name)
 
 
 # --- Mermaid --------------------------------------------------------------------------------------------
@@ -166,7 +53,7 @@ def mermaid(picture: Picture) -> str:
     lines = ["flowchart TD"]
     for box in picture.boxes:
         opening, closing = _BRACKETS[box.shape]
-        lines.append(f"    {ids[box.name]}{opening}{escaped(_with_runs(box))}{closing}")
+        lines.append(f"    {ids[box.name]}{opening}{escaped(words(box))}{closing}")
     for arrow in picture.arrows:
         label = f'|"{escaped(arrow.label)}"|' if arrow.label else ""
         lines.append(f"    {ids[arrow.source]} {_LINES[arrow.style]}{label} {ids[arrow.target]}")
@@ -176,17 +63,6 @@ def mermaid(picture: Picture) -> str:
             if box.shape != "end":
                 lines.append(f"    class {ids[box.name]} {status(box)}")
     return "\n".join(lines) + "\n"
-
-
-def status(box: Box) -> str:
-    if box.failed:
-        return "failed"
-    return "done" if box.runs else "waiting"
-
-
-def _with_runs(box: Box) -> str:
-    times = f" (x{box.runs})" if box.runs > 1 else ""
-    return box.label + times
 
 
 # --- text -----------------------------------------------------------------------------------------------
@@ -213,9 +89,9 @@ def text(picture: Picture) -> str:
 def _headline(picture: Picture, box: Box) -> str:
     kind = f"  <{box.shape}>" if box.shape in ("subgraph", "map", "wait") else ""
     mark = f"{_MARKS[status(box)]} " if picture.progress and box.shape != "end" else ""
-    return f"{mark}{_with_runs(box)}{kind}"
+    return f"{mark}{words(box)}{kind}"
 
 
-def _line(words: str) -> str:
+def _line(label: str) -> str:
     """On one line, whatever is in it."""
-    return "".join(c if c.isprintable() else " " for c in words)
+    return "".join(c if c.isprintable() else " " for c in label)

@@ -59,7 +59,7 @@ class Graph:
     ) -> None:
         settings = {
             "version": version,
-            "reducers": reducers if reducers is not None else {},
+            "reducers": dict(reducers) if isinstance(reducers, Mapping) else reducers,
             "max_iterations": max_iterations,
             "max_activations": max_activations,
             "on_failure": on_failure,

@@ -129,7 +129,13 @@ class _Reader:
         if isinstance(retry, Retry):
             return retry
         fields = tuple(field.name for field in attrs.fields(Retry) if field.name != "on")
-        return Retry(**retry) if self._is_mapping(retry, where, fields) else None
+        if not self._is_mapping(retry, where, fields):
+            return None
+        try:
+            return Retry(**retry)
+        except (TypeError, ValueError) as error:
+            self.problem("bad_option", where, str(error))
+            return None
 
     def _is_mapping(self, value: Any, where: str, keys: Sequence[str]) -> bool:
         if not isinstance(value, Mapping):

@@ -11,7 +11,7 @@ from html import escape
 
 import attrs
 
-from .drawing import Arrow, Box, Picture, status
+from .picture import Arrow, Box, Picture, status, words
 
 WIDTH_OF_LETTER = 7.4
 HEIGHT, GAP_ACROSS, GAP_DOWN, MARGIN = 36.0, 36.0, 56.0, 24.0
@@ -118,7 +118,7 @@ def _mean(places: Sequence[float]) -> float:
 
 
 def _places(rows: Sequence[Sequence[Box]]) -> dict[str, Place]:
-    widths = {box.name: max(64.0, len(_words(box)) * WIDTH_OF_LETTER + 24) for row in rows for box in row}
+    widths = {box.name: max(64.0, len(_short(words(box))) * WIDTH_OF_LETTER + 24) for row in rows for box in row}
     spans = [sum(widths[box.name] for box in row) + GAP_ACROSS * (len(row) - 1) for row in rows]
     widest = max(spans, default=0.0)
     places = {}
@@ -132,9 +132,8 @@ def _places(rows: Sequence[Sequence[Box]]) -> dict[str, Place]:
     return places
 
 
-def _words(box: Box) -> str:
-    words = box.label + (f" (x{box.runs})" if box.runs > 1 else "")
-    return words if len(words) <= 48 else words[:47] + "…"
+def _short(label: str, most: int = 48) -> str:
+    return label if len(label) <= most else label[: most - 1] + "…"
 
 
 def _box(box: Box, at: Place, progress: bool) -> str:
@@ -145,7 +144,7 @@ def _box(box: Box, at: Place, progress: bool) -> str:
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{at.width:.1f}" height="{HEIGHT:.0f}" rx="{round_by:g}" '
         f'fill="{fill}" stroke="#444"{twice}><title>{escape(box.label)}</title></rect>'
-        f'<text x="{at.x:.1f}" y="{at.y + 4.5:.1f}" text-anchor="middle">{escape(_words(box))}</text>'
+        f'<text x="{at.x:.1f}" y="{at.y + 4.5:.1f}" text-anchor="middle">{escape(_short(words(box)))}</text>'
     )
 
 
@@ -164,6 +163,5 @@ def _line(arrow: Arrow, places: Mapping[str, Place], lane: float | None) -> str:
     drawn = f'<path d="{path}" {style}/>'
     if not arrow.label:
         return drawn
-    words = arrow.label if len(arrow.label) <= 40 else arrow.label[:39] + "…"
     place = f'x="{label_x:.1f}" y="{label_y:.1f}" font-size="11" fill="#555"'
-    return f"{drawn}<text {place}>{escape(words)}</text>"
+    return f"{drawn}<text {place}>{escape(_short(arrow.label, 40))}</text>"
