@@ -783,3 +783,55 @@ def test_a_rate_that_is_none_is_refused_with_the_cure(rate: Any) -> None:
 def test_a_batch_refuses_nonsense(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be a"):
         Batch(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("add", "code"),
+    [
+        (lambda g: g.add_map("m", step, over="text", into="text", item="x"), "bad_option"),
+        (lambda g: g.add_map("m", step, over="text", into="text", concurrency=0), "bad_option"),
+        (lambda g: g.add_map("m", step, over="text", into="text", on_item_error="forget"), "bad_option"),
+        (lambda g: g.add_map("m", step, over=5, into="text"), "bad_option"),
+        (lambda g: g.add_map("m", step, over="text", into=5), "bad_option"),
+        (lambda g: g.add_map("m", scaled, over="text", into="text"), "type_mismatch"),
+        (lambda g: g.add_map("m", lambda item, state, more: None, over="text", into="text"), "bad_params"),
+        (lambda g: g.add_map("m", "no tool", over="text", into="text"), "unknown_tool"),
+        (lambda g: g.add_map("m", chain("x", state=Typed), over="text", into="text", item="row"), "unknown_key"),
+        (lambda g: g.add_map("m", chain("x"), over="text", into="text", run_in="process"), "bad_option"),
+        (lambda g: g.add_wait("m", signal=[], into="text"), "bad_option"),
+        (lambda g: g.add_wait("m", signal=5, into="text"), "bad_option"),
+        (lambda g: g.add_wait("m", signal="go", into="text", timeout=-1), "bad_option"),
+        (lambda g: g.add_wait("m", signal="go", into="text", batch=Batch(2)), "bad_option"),
+        (lambda g: g.add_wait("m", signal="go", into="text", params={}), "bad_params"),
+    ],
+    ids=range(15),
+)
+def test_faults_of_maps_and_waits_are_found_like_any_other(add: Callable[[Graph], Graph], code: str) -> None:
+    assert only(add(Graph("g", state=Typed)).set_entry_point("m"), code).where == "m"
+
+
+@pytest.mark.parametrize("name", ["", None, 5])
+def test_a_graph_needs_a_name(name: Any) -> None:
+    graph = Graph(name).add_node("a", step).set_entry_point("a")
+
+    assert only(graph, "bad_option").where == "graph"
+
+
+@pytest.mark.parametrize("reducers", [[operator.add], 5])
+def test_reducers_are_a_mapping(reducers: Any) -> None:
+    assert "mapping" in only(chain("a", reducers=reducers), "bad_reducer").message
+
+
+@pytest.mark.parametrize("name", [5, None, ("a", "b")])
+def test_the_name_of_a_node_is_text(name: Any) -> None:
+    assert problems(chain("a").add_node(name, step)) == [("bad_option", str(name))]
+
+
+def test_an_end_that_writes_a_key_only_sometimes_is_not_warned_of() -> None:
+    def sometimes(state: Any) -> Any:
+        if state:
+            return {"score": 1}
+
+    graph = chain("a").add_node("b", sometimes).add_node("c", writes_score).add_edge("a", ["b", "c"])
+
+    assert graph.validate() == []

@@ -500,3 +500,44 @@ def test_importing_the_builder_is_quick() -> None:
     ]
 
     assert min(times) < 0.25
+
+
+# --- maps and waits
+
+
+def test_a_graph_may_be_the_worker_of_a_map() -> None:
+    graph = Graph("g").add_map("m", inner(), over="rows", into="found", item="row", concurrency=2, retry=Retry())
+
+    node = graph.set_entry_point("m").compile().by_name["m"]
+
+    assert node.decl.map is not None
+    assert isinstance(node.decl.map.worker, Plan)
+    assert (node.decl.map.item, node.decl.map.concurrency, len(node.retry)) == ("row", 2, 1)
+
+
+def test_a_wait_may_listen_to_several_signals_and_has_its_own_timeout() -> None:
+    graph = Graph("g").add_wait("w", signal=["yes", "no", "yes"], into="answer", timeout=60).set_entry_point("w")
+
+    node = graph.compile().by_name["w"]
+
+    assert node.decl.wait is not None
+    assert (node.decl.wait.signals, node.decl.wait.timeout, node.timeout) == (("yes", "no"), 60, None)
+    assert graph.compile().signals == {"yes", "no"}
+
+
+# --- what a node sees beside its state
+
+
+def test_a_context_made_by_hand_serves_to_test_a_node() -> None:
+    heard: list[Any] = []
+    context = Context(run_id="r", node="a", activation=2, report=lambda kind, data: heard.append((kind, data)))
+
+    context.progress(0.5, "half")
+    context.emit({"rows": 3})
+
+    assert context.token == "r/a#2"
+    assert heard == [
+        ("node_progress", {"fraction": 0.5, "message": "half"}),
+        ("node_progress", {"event": {"rows": 3}}),
+    ]
+    assert Context().progress(1.0) is None  # type: ignore[func-returns-value]

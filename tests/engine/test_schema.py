@@ -1,11 +1,12 @@
 """State types: what is admitted, what nodes are given, and what counts as their update."""
 
+import dataclasses
 import enum
 import functools
 import operator
 import pickle
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NewType, NotRequired, TypedDict, cast
 
 import attrs
 import pytest
@@ -50,6 +51,9 @@ class Checked:
 class Tree:
     value: int
     children: "list[Tree]" = attrs.field(factory=list)
+
+
+UserId = NewType("UserId", int)
 
 
 class Colour(enum.Enum):
@@ -617,3 +621,41 @@ def test_a_schema_survives_pickling_for_a_worker_process() -> None:
 def test_frozen_classes_are_told_from_mutable_ones() -> None:
     assert is_frozen(Review)
     assert not is_frozen(Mutable)
+
+
+def test_an_annotation_that_cannot_be_resolved_leaves_the_others_checked() -> None:
+    class Partly(TypedDict):
+        known: int
+        unknown: "Unheard"  # type: ignore[name-defined]  # noqa: F821
+
+    assert schema(Partly).admit({"known": 1, "unknown": object()})["known"] == 1
+    assert faults(Partly, {"known": "x", "unknown": 1}) == ["known: expected int, found 'x' (str)"]
+
+
+def test_new_types_and_data_classes_are_looked_through() -> None:
+    @dataclasses.dataclass
+    class Row:
+        user: UserId
+
+    class Rows(TypedDict):
+        rows: list[Row]
+
+    mine = schema(Rows, names=locals())
+
+    assert mine.admit({"rows": [Row(UserId(1))]})
+    with pytest.raises(StateInvalid) as caught:
+        mine.admit({"rows": [Row(cast(UserId, "x"))]})
+    assert caught.value.path == ("rows", 0, "user")
+
+
+def test_a_deep_view_is_the_nodes_own_and_its_changes_count() -> None:
+    whole = schema(dict, isolation="deep")
+    mine, _ = view_of(whole, schema(TextOnly, isolation="deep"), "node")
+    values = {"text": "x", "rows": [1]}
+    given = mine.give(values)
+    given["text"] = "y"
+
+    assert mine.take(values, given, {"rows": [2]}) == {"text": "y", "rows": [2]}
+    assert mine.build(values) == {"text": "x"}
+    assert mine.admit({"a": 1}) == {"a": 1}
+    assert mine.knows("anything")
