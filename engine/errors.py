@@ -448,3 +448,40 @@ def _how_it_ended(exit_code: int | None) -> str:
         name = str(-exit_code)
     hint = " (out of memory?)" if name == "SIGKILL" else ""
     return f"was killed by signal {name}{hint}"
+
+
+class GraphConflict(EngineError, ValueError):
+    """Another graph is known under this name and version."""
+
+    def __init__(self, graph: str, version: str) -> None:
+        super().__init__(
+            f"another graph is registered as {graph!r} version {version!r}; give the changed one another version"
+        )
+        self.graph = graph
+        self.version = version
+
+
+class GraphNotFound(EngineError, LookupError):
+    """No graph of this name is registered."""
+
+    def __init__(self, graph: str, known: Sequence[str]) -> None:
+        super().__init__(f"no graph is registered as {graph!r}, known are {_list(known)}; engine.register(graph) first")
+        self.graph = graph
+        self.known = tuple(known)
+
+
+class IdempotencyConflict(EngineError, ValueError):
+    """This idempotency key was used for another submission."""
+
+    def __init__(self, key: str, run_id: str) -> None:
+        super().__init__(f"idempotency key {key!r} belongs to run {run_id!r}, which was submitted with another input")
+        self.key = key
+        self.run_id = run_id
+
+
+class TooDeep(EngineError, RecursionError):
+    """Runs were submitted by nodes of runs of nodes of runs, deeper than the engine allows."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__(f"a run {depth} runs deep was submitted by a node; raise Settings(max_depth=...) if it is meant")
+        self.depth = depth

@@ -30,6 +30,11 @@ class Executor(Protocol):
         ...
 
     @property
+    def limit(self) -> int:
+        """How many calls run at once."""
+        ...
+
+    @property
     def running(self) -> int:
         """Calls that hold a place."""
         ...

@@ -50,7 +50,7 @@ class Scheduler:
         self,
         plan: Plan,
         timers: Timers,
-        make_crew: Callable[[PlanNode, Scheduler], Crew],
+        make_crew: Callable[[Activation, Scheduler], Crew],
         *,
         clock: Callable[[], float] = time,
         random: Callable[[], float],
@@ -89,6 +89,21 @@ class Scheduler:
                 self._turn(*self._inbox.popleft())
         finally:
             self._in_turn = False
+
+    def now(self) -> float:
+        """The time that goes into logs and events."""
+        return self._clock()
+
+    def abandon(self, run: Run) -> None:
+        """Stop whatever still runs of a run that the engine failed on; its answers are dropped."""
+        for crew in self.crews.values():
+            for activation in [*crew.busy, *crew.ready]:
+                if activation.run.root is run:
+                    crew.cancel(activation)
+        for timers in (self._set, self._sources):
+            for activation in [one for one in timers if one.run.root is run]:
+                stopped: Any = timers.pop(activation)
+                stopped.cancel() if isinstance(stopped, Timer) else stopped.close()
 
     # -- events from workers
 
@@ -184,11 +199,11 @@ class Scheduler:
     def _start(self, activation: Activation) -> None:
         crew = self.crews.get(activation.node)
         if crew is None:
-            crew = self._crew_of(activation.node)
+            crew = self._crew_of(activation)
         crew.start(activation)
 
-    def _crew_of(self, node: PlanNode) -> Crew:
-        crew = self.crews[node] = self._make_crew(node, self)
+    def _crew_of(self, activation: Activation) -> Crew:
+        crew = self.crews[activation.node] = self._make_crew(activation, self)
         if self._pool is not None:
             self._pool.spawn_soon(crew, name=crew.name)
         return crew
@@ -220,6 +235,6 @@ class Scheduler:
         source = self._sources.get(activation)
         if source is None:
             source = self._sources[activation] = ItemSource(activation, self)
-            crew = self.crews.get(activation.node) or self._crew_of(activation.node)
+            crew = self.crews.get(activation.node) or self._crew_of(activation)
             crew.run_beside(source.serve)
         source.want(command.count)

@@ -1,0 +1,420 @@
+"""The engine: the one place where everything is put together."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from contextvars import ContextVar, copy_context
+from heapq import heappop, heappush
+from itertools import count
+from random import Random
+from types import TracebackType
+from typing import Any, Final, Self
+from uuid import uuid4
+
+import anyio
+import attrs
+
+from actors import Actor, ChildSpec, StopReason, Waker, new_waker, supervise
+
+from .errors import EngineBusy, EngineClosed, EngineError, IdempotencyConflict, RunNotFound, TooDeep
+from .executors import ProcessExecutor, ThreadExecutor
+from .graph import Graph
+from .handle import Run
+from .history import Event
+from .ports import Executor
+from .registry import Registered, Registry
+from .result import RunResult
+from .runs import Run as Machine
+from .runs import Status
+from .settings import Settings
+from .timers import Timers
+
+logger = logging.getLogger("engine")
+
+# How many runs the one whose node submits now is inside of.
+_depth: Final[ContextVar[int]] = ContextVar("workflow_engine_depth", default=0)
+
+# Runs that may wait for a place, where only `max_runs` was given.
+QUEUE_FACTOR: Final = 10
+
+Watcher = Callable[[Run, Event], object]
+
+
+@attrs.frozen
+class EngineStatistics:
+    """What an engine has taken on."""
+
+    running: int
+    queued: int
+    submitted: int
+    ended: Mapping[str, int]
+    refused: int
+
+
+class Engine:
+    """Runs graphs, inside `async with Engine() as engine`.
+
+    Leaving without an exception waits for the runs that are running; runs that only wait for a signal or a timer
+    are cancelled then, with a warning that names them. Leaving with an exception cancels. Nothing is left behind.
+    """
+
+    def __init__(
+        self,
+        store: str | None = None,
+        *,
+        tools: Any = None,
+        files: Any = None,
+        executors: Mapping[str, Executor] | None = None,
+        max_runs: int | None = None,
+        max_queued: int | None = None,
+        durability: str = "standard",
+        metrics: bool = True,
+        settings: Settings | None = None,
+    ) -> None:
+        if store not in (None, "memory", "memory://"):
+            raise ValueError(f"unknown store {store!r}: this version keeps runs in memory only; leave it out")
+        if durability not in ("standard", "strict", "relaxed"):
+            raise ValueError(f"unknown durability {durability!r}: it is one of standard, strict, relaxed")
+        for name, value in (("max_runs", max_runs), ("max_queued", max_queued)):
+            if value is not None and (type(value) is not int or value < (name == "max_runs")):
+                raise ValueError(f"Engine({name}={value!r}): must be a whole number of at least {int(name == 'max_runs')}")
+        self.tools = tools
+        self.files = files
+        self.watched = False
+        self._watchers: dict[Watcher, None] = {}
+        self._settings = settings or Settings()
+        self._executors = dict(executors or {})
+        self._max_runs = max_runs
+        self._max_queued = max_queued if max_queued is not None or max_runs is None else max_runs * QUEUE_FACTOR
+        self._timers = Timers()
+        self._registry = Registry(self._timers, tools, Random())
+        self._active: dict[str, Run] = {}
+        self._ended: OrderedDict[str, Run] = OrderedDict()
+        self._queue: list[tuple[int, int, Run, Any]] = []
+        self._order = count()
+        self._running = 0
+        self._by_key: dict[str, tuple[Run, Any]] = {}
+        self._submitted = 0
+        self._refused = 0
+        self._open = False
+        self._draining = False
+        self._idle: dict[Waker, None] = {}
+        self._stack: AsyncExitStack | None = None
+
+    # -- its life
+
+    async def __aenter__(self) -> Self:
+        if self._stack is not None:
+            raise EngineClosed("an engine is entered once: make another")
+        executors: dict[str, Executor] = {
+            "thread": ThreadExecutor(self._settings.threads),
+            "process": ProcessExecutor(self._settings.processes),
+            **self._executors,
+        }
+        async with AsyncExitStack() as stack:
+            places: dict[str, tuple[Executor, int]] = {}
+            for name, executor in executors.items():
+                entered = await stack.enter_async_context(executor)
+                places[name] = (entered, entered.limit)
+            self._registry.open(places)
+            self._root = await stack.enter_async_context(
+                supervise([ChildSpec("timers", _Clockwork, (self._timers,))], name="engine")
+            )
+            self._stack = stack.pop_all()
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        assert self._stack is not None
+        self._draining = True
+        try:
+            if error is None:
+                await self._finish()
+            else:
+                await self._abandon()
+        except BaseException:
+            kind, error, traceback = sys.exc_info()
+            self._open = False
+            await self._abandon()
+            await self._stack.__aexit__(kind, error, traceback)
+            raise
+        self._open = False
+        return bool(await self._stack.__aexit__(kind, error, traceback))
+
+    async def drain(self, timeout: float | None = None) -> list[Run]:
+        """Refuse new runs and wait until none is running; returns those that still are when time is up."""
+        self._draining = True
+        with anyio.move_on_after(timeout):
+            await self._until(lambda: not self._active)
+        return list(self._active.values())
+
+    # -- runs
+
+    async def submit(
+        self,
+        graph: Graph | str,
+        state: Any = None,
+        *,
+        run_id: str | None = None,
+        idempotency_key: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        deadline: float | None = None,
+        priority: int = 0,
+    ) -> Run:
+        """Start a run, or queue it; returns once it is safe, which in memory is at once.
+
+        Refuses before anything is accepted: `GraphInvalid`, `StateInvalid`, `UnknownKey`, `EngineBusy`,
+        `EngineClosed`. `deadline` is in seconds from now. Higher priorities start first, then older runs.
+        """
+        self._check_open()
+        registered = self._registry.find(graph) if isinstance(graph, str) else self._registry.register(graph)
+        state = {} if state is None else state
+        if idempotency_key is not None and (known := self._by_key.get(idempotency_key)) is not None:
+            if known[0].graph != registered.plan.name or not _equal(known[1], state):
+                raise IdempotencyConflict(idempotency_key, known[0].id)
+            return known[0]
+        run = self._admit(registered, state, run_id, tags or {}, priority)
+        await registered.start(self._root)
+        seconds = deadline if deadline is not None else registered.plan.decl.deadline
+        if seconds is not None:
+            timer = self._timers.after(seconds, lambda: run.deadline_hit(seconds))
+            run.set_deadline(timer, timer.when)
+        if self._max_runs is None or self._running < self._max_runs:
+            self._begin(run, state)
+        else:
+            self._active[run.id] = run
+            heappush(self._queue, (-priority, next(self._order), run, state))
+        if idempotency_key is not None:
+            run.key = idempotency_key
+            self._by_key[idempotency_key] = (run, state)
+        return run
+
+    async def run(self, graph: Graph | str, state: Any = None, **options: Any) -> RunResult:
+        """Submit a run and wait for its result."""
+        return await (await self.submit(graph, state, **options)).result()
+
+    async def get(self, run_id: str) -> Run:
+        """The run of this id; raises `RunNotFound`, also for one that ended too many runs ago."""
+        found = self._active.get(run_id) or self._ended.get(run_id)
+        if found is None:
+            raise RunNotFound(run_id)
+        return found
+
+    async def runs(
+        self,
+        status: Status | None = None,
+        graph: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        since: float | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[Run]:
+        """The runs that match, oldest first, at most `limit`; `after` is the id of the last one seen."""
+        everything = sorted([*self._ended.values(), *self._active.values()], key=lambda run: run.number)
+        if after is not None:
+            number = (await self.get(after)).number
+            everything = [run for run in everything if run.number > number]
+        wanted = tags or {}
+        return [
+            run
+            for run in everything
+            if (status is None or run.status == status)
+            and (graph is None or run.graph == graph)
+            and (since is None or run.submitted_at >= since)
+            and all(run.tags.get(name) == value for name, value in wanted.items())
+        ][:limit]
+
+    # -- graphs, watchers, numbers
+
+    def register(self, graph: Graph) -> None:
+        """Make a graph known by its name and version, so that it can be submitted by name."""
+        self._registry.register(graph)
+
+    def graphs(self) -> list[tuple[str, str]]:
+        """Name and version of each graph, in the order of their registration."""
+        return [(known.plan.name, known.plan.version) for known in self._registry.all()]
+
+    def subscribe(self, callback: Watcher) -> Callable[[], None]:
+        """Call `callback(run, event)` for each event of every run, in the loop; returns what ends it.
+
+        What the callback raises is logged and harms no run.
+        """
+        self._watchers[callback] = None
+        for run in self._active.values():
+            run.told = run.machine.history.seq
+        self._look()
+
+        def end() -> None:
+            self._watchers.pop(callback, None)
+            self._look()
+
+        return end
+
+    def statistics(self) -> EngineStatistics:
+        """A snapshot."""
+        ended: dict[str, int] = {}
+        for known in self._registry.all():
+            for status, number in known.runs.items():
+                ended[status] = ended.get(status, 0) + number
+        return EngineStatistics(self._running, len(self._queue), self._submitted, ended, self._refused)
+
+    # -- for its runs
+
+    def notice(self, run: Run) -> None:
+        """A run has changed, and somebody cares: watchers, or who waits for the engine to come to rest."""
+        if self._watchers:
+            self._tell(run)
+        for waker in self._idle:
+            waker.wake()
+
+    def run_over(self, run: Run) -> None:
+        """A run has ended: keep it among the ended ones, and let the next in the queue begin."""
+        if self._active.pop(run.id, None) is None:
+            return
+        registered = run.registered
+        registered.runs[run.status] = registered.runs.get(run.status, 0) + 1
+        self._ended[run.id] = run
+        while len(self._ended) > self._settings.keep_runs:
+            gone = self._ended.popitem(last=False)[1]
+            if gone.key is not None:
+                self._by_key.pop(gone.key, None)
+        if run.counted:
+            run.counted = False
+            self._running -= 1
+            self._begin_queued()
+        self.notice(run)
+
+    def revive(self, run: Run) -> None:
+        """A run that had failed goes on."""
+        self._check_open()
+        self._ended.pop(run.id, None)
+        self._active[run.id] = run
+        run.counted = True
+        self._running += 1
+
+    # -- inside
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise EngineClosed()
+        if self._draining:
+            raise EngineClosed("the engine is draining: it takes no more runs")
+
+    def _admit(
+        self, registered: Registered, state: Any, run_id: str | None, tags: Mapping[str, str], priority: int
+    ) -> Run:
+        """Accept a run, or say why not, before anything of it is there."""
+        depth = _depth.get()
+        if depth >= self._settings.max_depth:
+            raise TooDeep(depth)
+        if run_id is not None and (run_id in self._active or run_id in self._ended):
+            raise EngineError(f"a run has the id {run_id!r} already; leave run_id out to get a new one")
+        if self._max_runs is not None and self._running >= self._max_runs and len(self._queue) >= self._max_queued:
+            self._refused += 1
+            raise EngineBusy(f"{self._running} runs are running and {len(self._queue)} are queued: the engine is full")
+        if self._max_runs is not None:
+            registered.plan.state.admit(state)  # of one that is queued, too, before it is accepted
+        machine = Machine(registered.plan, run_id or uuid4().hex)
+        variables = copy_context()
+        variables.run(_depth.set, depth + 1)
+        self._submitted += 1
+        return Run(self, registered, machine, variables, tags=tags, priority=priority, number=self._submitted)
+
+    def _begin(self, run: Run, state: Any) -> None:
+        self._active[run.id] = run
+        run.counted = True
+        self._running += 1
+        try:
+            run.begin(state)
+        except BaseException:
+            del self._active[run.id]
+            run.counted = False
+            self._running -= 1
+            raise
+
+    def _begin_queued(self) -> None:
+        while self._queue and (self._max_runs is None or self._running < self._max_runs):
+            run, state = heappop(self._queue)[2:]
+            if not run.over:
+                del self._active[run.id]
+                self._begin(run, state)
+
+    async def _finish(self) -> None:
+        """Wait for what is running; give up, loudly, what only waits for a signal or a timer."""
+        await self._until(lambda: not self._queue and all(_only_waits(run) for run in self._active.values()))
+        left = list(self._active.values())
+        if left:
+            logger.warning(
+                "leaving the engine cancels %d runs that only wait, since memory does not outlive it: %s",
+                len(left),
+                ", ".join(f"{run.id} of {run.graph!r} ({run.status})" for run in left),
+            )
+        for run in left:
+            await run.cancel("the engine was left")
+        await self._until(lambda: not self._active)
+
+    async def _abandon(self) -> None:
+        self._queue.clear()
+        for run in list(self._active.values()):
+            await run.cancel("the engine was left by an exception")
+        with anyio.move_on_after(self._settings.close_seconds, shield=True):
+            await self._until(lambda: not self._active)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        waker = new_waker()
+        self._idle[waker] = None
+        self._look()
+        try:
+            while not condition():
+                await waker.park()
+        finally:
+            del self._idle[waker]
+            self._look()
+
+    def _look(self) -> None:
+        # One flag for the hot path.
+        self.watched = bool(self._watchers or self._idle)
+
+    def _tell(self, run: Run) -> None:
+        history = run.machine.history
+        for event in history.events(max(run.told, history.first_kept - 1)):
+            run.told = event.seq
+            for watcher in list(self._watchers):
+                try:
+                    watcher(run, event)
+                except Exception:
+                    logger.exception("a subscriber raised on an event of run %s", run.id, extra={"run": run.id})
+
+
+class _Clockwork(Actor[Any]):
+    """The actor that runs the timers."""
+
+    def __init__(self, timers: Timers) -> None:
+        self.timers = timers
+
+    async def run(self, serve: Callable[[], Awaitable[StopReason]]) -> StopReason:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.timers.serve)
+            reason = await serve()
+            group.cancel_scope.cancel()
+        return reason
+
+    async def receive(self, message: object) -> None:
+        """Take orders only."""
+
+
+def _only_waits(run: Run) -> bool:
+    return run.status in ("waiting", "paused")
+
+
+def _equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:
+        return False

@@ -1,0 +1,291 @@
+"""A run as its submitter holds it: look, wait, signal, cancel. The decisions are in `runs.py`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextvars import Context as Variables
+from functools import partial
+from time import time
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from actors import Waker, new_waker
+
+from .context import Context
+from .errors import EngineError, RunCancelled, RunEnded, RunFailed
+from .history import Event, LogEntry
+from .result import RunResult
+from .runs import Run as Machine
+from .runs import Status
+from .timers import Timer
+from .tokens import Activation, Command
+
+if TYPE_CHECKING:
+    from .app import Engine
+    from .registry import Registered
+
+node_logger = logging.getLogger("engine.node")
+
+
+class Run:
+    """One execution of a graph. Made by `Engine.submit`."""
+
+    __slots__ = (
+        "_broken",
+        "_engine",
+        "_readers",
+        "_scheduler",
+        "_timer",
+        "counted",
+        "deadline_at",
+        "graph",
+        "id",
+        "key",
+        "machine",
+        "number",
+        "priority",
+        "registered",
+        "submitted_at",
+        "tags",
+        "told",
+        "variables",
+        "version",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        registered: Registered,
+        machine: Machine,
+        variables: Variables,
+        *,
+        tags: Mapping[str, str],
+        priority: int,
+        number: int,
+    ) -> None:
+        self.id: Final = machine.id
+        self.graph: Final = machine.plan.name
+        self.version: Final = machine.plan.version
+        self.tags: Final = dict(tags)
+        self.priority: Final = priority
+        self.submitted_at: Final = time()
+        self.number: Final = number
+        self.key: str | None = None
+        self.registered: Final = registered
+        self.machine: Final = machine
+        self.variables: Final = variables
+        self.deadline_at: float | None = None
+        self.told = 0
+        self.counted = False
+        self._engine = engine
+        self._scheduler = registered.scheduler
+        self._readers: dict[Waker, None] | None = None
+        self._broken: Exception | None = None
+        self._timer: Timer | None = None
+        machine.tree.owner = self
+
+    # -- look
+
+    @property
+    def status(self) -> Status:
+        """Where the run is: queued, running, waiting, paused, succeeded, failed or cancelled."""
+        return "failed" if self._broken is not None else self.machine.status
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, and nothing of it is left running."""
+        return self._broken is not None or self.machine.over
+
+    @property
+    def state(self) -> Any:
+        """The state as it stands: of a run that is not over, everything live and ended merged."""
+        return self.machine.plan.state.build(self.machine.present_values())
+
+    @property
+    def log(self) -> list[LogEntry]:
+        """One entry for each attempt that has ended, the newest `Graph(history=…)` of them."""
+        return self.machine.history.log()
+
+    @property
+    def visited(self) -> list[str]:
+        """The node of each activation in the order of their starts, as many as the history keeps."""
+        return self.machine.history.visited()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Activations, retries and loop limits hit."""
+        return self.machine.counters
+
+    def explain(self, node: str) -> str:
+        """Say what a node is waiting for, or what has become of it."""
+        return self.machine.explain(node)
+
+    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """Every event with a larger sequence number, those that are kept and then live, until the run is over.
+
+        Misses none: raises `HistoryGone` if one that was asked for is not kept any more.
+        """
+        seen = after
+        while True:
+            for event in self.machine.history.events(seen):
+                seen = event.seq
+                yield event
+            if self.machine.history.seq > seen:
+                continue
+            if self.over:
+                return
+            await self._until_changed(seen)
+
+    # -- wait
+
+    async def wait(self) -> Status:
+        """Wait until the run is over, however it ends, and tell how it did."""
+        while not self.over:
+            await self._until_changed(self.machine.history.seq)
+        return self.status
+
+    async def result(self, timeout: float | None = None) -> RunResult:
+        """Wait for the result; raises `RunFailed` or `RunCancelled`, or `TimeoutError` (the run goes on)."""
+        with anyio.move_on_after(timeout):
+            await self.wait()
+        if not self.over:
+            raise TimeoutError(f"run {self.id!r} is not over after {timeout:g} s; it goes on ({self.status})")
+        if self._broken is not None:
+            raise self._broken
+        error: RunFailed | RunCancelled | None = self.machine.error
+        if error is not None:
+            raise error
+        return RunResult.of(self.machine)
+
+    # -- act
+
+    async def cancel(self, reason: str | None = None) -> None:
+        """Ask the run to end; idempotent, and without effect on one that is over. `wait()` tells when it is."""
+        self._event(lambda now: self.machine.cancel(now, reason))
+
+    async def signal(self, name: str, payload: Any = None, id: str | None = None) -> None:
+        """Give the run a signal, kept until a wait takes it, once per `id`; raises `UnknownSignal`, `RunEnded`."""
+        self._checked_event(lambda now: self.machine.signal(name, payload, now, id))
+
+    async def pause(self) -> None:
+        """Hold new activations; what runs goes on, and so do retries and the time-outs of waits."""
+        self._event(self.machine.pause)
+
+    async def resume(self) -> None:
+        """Let what `pause()` held go."""
+        self._event(self.machine.resume)
+
+    async def retry(self, update: Mapping[str, Any] | None = None) -> None:
+        """Run a failed run on from its failure, with `update` applied to what the failed activations were given."""
+        if self.status != "failed" or self._broken is not None:
+            raise RunEnded(self.id, self.status)
+        self._engine.revive(self)
+        try:
+            self._checked_event(lambda now: self.machine.retry(now, update))
+        except BaseException:
+            self._engine.run_over(self)
+            raise
+
+    # -- for those who drive it
+
+    def begin(self, state: Any) -> None:
+        """Start it."""
+        self._checked_event(lambda now: self.machine.start(state, now))
+
+    def set_deadline(self, timer: Timer, at: float) -> None:
+        """The run must be over at this time."""
+        self._timer = timer
+        self.deadline_at = at
+
+    def deadline_hit(self, seconds: float) -> None:
+        """It is not."""
+        self._event(lambda now: self.machine.deadline_hit(now, seconds))
+
+    def changed(self) -> None:
+        """Something has been added to its history."""
+        if self._readers:
+            self._wake()
+        if self._engine.watched:
+            self._engine.notice(self)
+
+    def run_over(self) -> None:
+        """It has ended and nothing of it is left running."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._engine.run_over(self)
+
+    def broke(self, error: Exception) -> None:
+        """The engine failed on it."""
+        if self._broken is None:
+            failed = EngineError(f"the engine itself failed on run {self.id!r}: {error!r}")
+            failed.__cause__ = error
+            self._broken = failed
+            self._scheduler.abandon(self.machine)
+            self.run_over()
+            self._wake()
+
+    def context_for(self, activation: Activation) -> Context:
+        """What a node sees of itself and its run."""
+        name, number = activation.name, activation.number
+        return Context(
+            run_id=self.id,
+            graph=self.graph,
+            node=name,
+            activation=number,
+            attempt=activation.attempt,
+            iteration=activation.iteration,
+            error=activation.error,
+            arrivals=activation.arrivals,
+            deadline=self.deadline_at,
+            tools=self._engine.tools,
+            files=self._engine.files,
+            logger=logging.LoggerAdapter(
+                node_logger, {"run": self.id, "graph": self.graph, "node": name, "activation": number}
+            ),
+            report=partial(self._report, name, number),
+        )
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id} of {self.graph!r}, {self.status}>"
+
+    # -- inside
+
+    def _report(self, node: str, number: int, type: str, data: Mapping[str, Any]) -> None:
+        if not self.over:
+            self.machine.history.event(type, time(), node, number, dict(data))
+            self.changed()
+
+    def _event(self, happened: Callable[[float], list[Command]]) -> None:
+        self._scheduler.event(self.machine, lambda: happened(self._scheduler.now()))
+
+    def _checked_event(self, happened: Callable[[float], list[Command]]) -> None:
+        """An event that refuses what is wrong with it: the caller's mistake, not the engine's."""
+        refused: list[Exception] = []
+
+        def checked(now: float) -> list[Command]:
+            try:
+                return happened(now)
+            except Exception as error:
+                refused.append(error)
+                return []
+
+        self._event(checked)
+        if refused:
+            raise refused[0]
+
+    def _wake(self) -> None:
+        for waker in self._readers or ():
+            waker.wake()
+
+    async def _until_changed(self, seen: int) -> None:
+        if self._readers is None:
+            self._readers = {}
+        waker = new_waker()
+        self._readers[waker] = None
+        try:
+            while self.machine.history.seq <= seen and not self.over:
+                await waker.park()
+        finally:
+            del self._readers[waker]

@@ -1,0 +1,163 @@
+"""The graphs an engine knows, by name and version, each with its scheduler and its place in the supervision tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any, Final
+
+import anyio
+
+from actors import ChildSpec, Supervisor, SupervisorRef
+
+from .bodies import AsyncBody, Body, ElsewhereBody, LoopBody
+from .errors import GraphConflict, GraphInvalid, GraphNotFound, GraphProblem
+from .gates import Gate
+from .graph import Graph
+from .nodes import Crew, NodeActor, Places
+from .nodespec import NodeSpec
+from .plan import Plan, PlanEdge, PlanNode
+from .ports import Executor
+from .scheduler import Scheduler
+from .timers import Timers
+from .tokens import Activation
+
+
+class Registered:
+    """One graph: its plan, its scheduler, and the actors of its nodes, which start with its first run."""
+
+    def __init__(self, plan: Plan, scheduler: Scheduler) -> None:
+        self.plan: Final = plan
+        self.scheduler: Final = scheduler
+        self.runs = dict[str, int]()
+        self.durations: list[float] = []
+        self._starting: anyio.Lock | None = None
+        self._started = False
+
+    async def start(self, root: SupervisorRef) -> None:
+        """Give its nodes a supervisor, once."""
+        if self._started:
+            return
+        if self._starting is None:
+            self._starting = anyio.Lock()
+        async with self._starting:
+            if not self._started:
+                name = f"graph {self.plan.name} {self.plan.version}".replace("/", "|")
+                node = ChildSpec("node", NodeActor, restart="permanent")
+                await root.start_child(Supervisor.spec(name, [node], strategy="dynamic"))
+                self.scheduler.open(root.supervisor(name))
+                self._started = True
+
+
+class Registry:
+    """What is registered, and what making a node's crew needs."""
+
+    def __init__(self, timers: Timers, tools: Any, random: Random) -> None:
+        self._graphs: dict[tuple[str, str], Registered] = {}
+        self._newest: dict[str, Registered] = {}
+        self._timers = timers
+        self._tools = tools
+        self._random = random
+        self._executors: dict[str, tuple[Executor, Places]] = {}
+
+    def open(self, executors: Mapping[str, tuple[Executor, int]]) -> None:
+        """Run nodes by these executors, each with so many places."""
+        self._executors = {name: (executor, Places(limit)) for name, (executor, limit) in executors.items()}
+
+    def register(self, graph: Graph | Plan) -> Registered:
+        """Make a graph known; raises `GraphInvalid`, or `GraphConflict` if its name and version are another's."""
+        plan = graph if isinstance(graph, Plan) else graph.compile(self._tools)
+        key = (plan.name, plan.version)
+        known = self._graphs.get(key)
+        if known is not None:
+            if known.plan is not plan and known.plan.decl != plan.decl:
+                raise GraphConflict(*key)
+            return known
+        self._check_executors(plan)
+        gates = {
+            edge: Gate(edge.name, edge.capacity)
+            for edge in plan.edges
+            if edge.capacity is not None and edge.loop is None
+        }
+        make = CrewMaker(self._timers, self._executors, gates)
+        registered = Registered(plan, Scheduler(plan, self._timers, make, random=self._random.random))
+        self._graphs[key] = self._newest[plan.name] = registered
+        return registered
+
+    def find(self, name: str) -> Registered:
+        """The graph registered last under this name."""
+        found = self._newest.get(name)
+        if found is None:
+            raise GraphNotFound(name, sorted(self._newest))
+        return found
+
+    def all(self) -> list[Registered]:
+        """Every graph, in the order of their registration."""
+        return list(self._graphs.values())
+
+    def _check_executors(self, plan: Plan) -> None:
+        known = {"loop", *self._executors}
+        problems = [
+            GraphProblem(
+                "bad_option",
+                node.name,
+                f"run_in={node.options.run_in!r} is no executor of this engine",
+                f"known are {', '.join(sorted(known))}; others are given as Engine(executors={{...}})",
+            )
+            for node in plan.decl.nodes
+            if isinstance(node.options, NodeSpec) and node.options.run_in not in known
+        ]
+        if problems:
+            raise GraphInvalid.of(plan.name, problems)
+
+
+class CrewMaker:
+    """Makes the crews of one graph's nodes, those of its subgraphs among them."""
+
+    def __init__(
+        self,
+        timers: Timers,
+        executors: Mapping[str, tuple[Executor, Places]],
+        gates: Mapping[PlanEdge, Gate],
+    ) -> None:
+        self.gates = gates
+        self._timers = timers
+        self._executors = executors
+        self._names: set[str] = set()
+
+    def __call__(self, activation: Activation, answers: Scheduler) -> Crew:
+        """The crew of an activation's node."""
+        node, run = activation.node, activation.run
+        spec: NodeSpec = node.decl.options
+        body, places = self._body(node, spec)
+        return Crew(
+            node,
+            self._unused(node.name if run.parent is None else f"{run.plan.name}.{node.name}"),
+            body,
+            answers,
+            self._timers,
+            concurrency=spec.concurrency,
+            rate=spec.rate,
+            places=places,
+            gates_in={edge: self.gates[edge] for edge in node.ins if edge in self.gates},
+            gates_out=[self.gates[edge] for edge in node.outs if edge in self.gates],
+        )
+
+    def _body(self, node: PlanNode, spec: NodeSpec) -> tuple[Body, Places | None]:
+        is_map = node.decl.map is not None
+        function: Callable[..., Any] | Any = node.decl.map.worker if node.decl.map is not None else node.decl.function
+        if spec.is_async and spec.run_in in ("loop", "thread"):
+            return AsyncBody(function, spec.call, is_map), None
+        if spec.run_in == "loop":
+            return LoopBody(function, spec.call, is_map), None
+        executor, places = self._executors[spec.run_in]
+        return ElsewhereBody(function, spec.call, is_map, executor), places
+
+    def _unused(self, name: str) -> str:
+        name = found = name.replace("/", "|")
+        number = 1
+        while found in self._names:
+            number += 1
+            found = f"{name} {number}"
+        self._names.add(found)
+        return found
