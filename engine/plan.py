@@ -208,9 +208,9 @@ class PlanNode:
     conditional: bool = False
     """Some of its edges depend on the state."""
     straight: PlanEdge | None = None
-    """Its one way on, if that is unconditional, unlimited and runs a function by itself: the fast path."""
+    """Its one way on, if that is unconditional, unlimited and into a `simple` node: the fast path."""
     simple: bool = False
-    """Every token that comes runs a function by itself."""
+    """A run's only token, when it comes here, runs a function at once."""
     input: StateType = attrs.field(default=None)
     """What it is given: the graph's state, or its view of it."""
     retry: tuple[Retry, ...] = ()
@@ -498,7 +498,7 @@ def _wire(rows: Sequence[_Row], nodes: Sequence[PlanNode], edges: Sequence[PlanE
         node.decided = bool(node.plains or node.whens or node.otherwise or node.choices)
         node.conditional = bool(node.whens or node.choices or node.otherwise)
         _set_join(node)
-        node.simple = node.join == JOIN_NONE and node.kind == "function"
+        node.simple = node.join != JOIN_COUNT and node.kind == "function"
     for node in nodes:
         node.straight = _straight_way(node)
 
