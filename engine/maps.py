@@ -52,7 +52,7 @@ class MapWork:
     def fill(self, run: Run) -> None:
         """Take items while there is room; settle the map if it has come to its end."""
         room = self.decl.concurrency - len(self.at_work)
-        if room > self._pulled and self._more and not self.stopping:
+        if self._more and not self.stopping and room > self._pulled:
             if self._source is None:
                 run.tree.out.append(PullItems(self.owner, room - self._pulled))
                 self._pulled = room

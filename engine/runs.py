@@ -17,10 +17,11 @@ once it exists, so tokens share it and whoever reads it may keep it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Literal
 
+from . import replay
 from .errors import (
     ActivationLimit,
     JoinStarved,
@@ -148,13 +149,14 @@ class Run:
         "failed_ones",
         "failures",
         "id",
-        "item",
+        "in_map",
         "joins",
         "last",
         "next_token",
         "numbers",
         "parent",
         "plan",
+        "pool",
         "prefix",
         "reserved",
         "root",
@@ -184,6 +186,9 @@ class Run:
             self.tree = parent.run.tree
             self.root = parent.run.root
             self.prefix = parent.id + "/"
+        self.in_map: bool = parent is not None and (parent.index >= 0 or parent.run.in_map)
+        self.pool: dict[int, Token] | None = None
+        """While a fork is rebuilt: the tokens that no record has consumed yet."""
         self.numbers = [0] * len(plan.nodes)
         self.last: list[Activation | None] = [None] * len(plan.nodes)
         """Each node's newest live activation; from it `ahead` leads to the older ones."""
@@ -224,8 +229,30 @@ class Run:
         self._enter(values)
         return self._commands()
 
+    def replay(self, state: Any, records: Iterable[Record], now: float) -> list[Command]:
+        """Instead of `start`: go on from where these records of the run end; orders what was in flight."""
+        replay.replay(self, state, records, now)
+        return self._commands()
+
+    def fork(
+        self,
+        state: Any,
+        records: Sequence[Record],
+        at: str,
+        now: float,
+        update: Mapping[str, Any] | None = None,
+    ) -> list[Command]:
+        """Instead of `start`: go on from the activation `at` (`score#2`) of the run with these records.
+
+        Everything that `at` did not cause is kept; it runs again with its tokens,
+        after `update` to what it is given, and so does what had failed beside it.
+        """
+        replay.fork(self, state, records, at, update, now)
+        return self._commands()
+
     def pause(self, now: float) -> list[Command]:
         """Hold new activations; what runs goes on, and so do retries and the time-outs of waits."""
+        self._remember("pause")
         self.tree.now = now
         self.tree.paused = True
         self.tree.careful = True
@@ -233,6 +260,7 @@ class Run:
 
     def resume(self, now: float) -> list[Command]:
         tree = self.tree
+        self._remember("resume")
         tree.now = now
         tree.paused = False
         tree.careful = tree.journal
@@ -246,6 +274,7 @@ class Run:
         self.tree.now = now
         if self._state in ("queued", "running") and not self.ending:
             self.cancel_reason = reason
+            self._remember("cancel", reason)
             self._stop("cancelled")
         return self._commands()
 
@@ -253,6 +282,7 @@ class Run:
         self.tree.now = now
         if self._state in ("queued", "running") and self.ending in ("", "failed"):
             self._timeout = RunTimeout(self.id, seconds)
+            self._remember("deadline", seconds)
             if not self.ending:
                 self._stop("failed")
         return self._commands()
@@ -267,12 +297,15 @@ class Run:
         tree.now = now
         kept = tree.signals.accept(name, payload, id)
         if kept is not None:
-            if tree.journal:
-                record = Record("signal")
-                record.signal = (kept.serial, name, payload, id)
-                tree.out.append(record)
+            self._remember("signal", (kept.serial, name, payload, id))
             tree.later.append(self._match_signals)
         return self._commands()
+
+    def _remember(self, kind: RecordKind, fact: Any = None) -> None:
+        if self.tree.journal:
+            record = Record(kind)
+            record.signal = fact
+            self.tree.out.append(record)
 
     def retry(self, now: float, update: Mapping[str, Any] | None = None) -> list[Command]:
         """Run a failed run on from its failure, after `update` to what the failed activations were given."""
@@ -414,6 +447,7 @@ class Run:
         tree.now = now
         if purpose == "retry" and activation.status == RETRYING:
             activation.attempt += 1
+            self._record_attempt(activation)
             self._order_attempt(activation)
         elif purpose == "wait" and activation.status == PARKED:
             tree.signals.parked.pop(activation, None)
@@ -498,7 +532,7 @@ class Run:
             return {}
         if len(branches) == 1:
             return branches[0].values.copy()
-        return self._meeting(END, last=True).merge(branches)[0]
+        return self._taken_as_last(END, branches)[0]
 
     def is_active(self, node: PlanNode) -> bool:
         return self.last[node.index] is not None
@@ -544,8 +578,11 @@ class Run:
         node = edge.target
         assert node is not None
         self.next_token += 1
-        if node.join:
+        if node.join or self.pool is not None:
             token = Token(self.next_token, edge, came_from, values, log, self.epoch, counts, descent, error)
+            if self.pool is not None:
+                self.pool[token.id] = token
+                return
             if not self.joins.arrive(token):
                 if record is not None:
                     record.absorbed.append(token.id)
@@ -578,17 +615,25 @@ class Run:
     def start_join(self, node: PlanNode, tokens: list[Token], fault: Exception | None = None) -> int:
         """Run a join with these tokens, given in the order of their edges; gives the activation's number."""
         number = self._number(node)
-        settled: frozenset[str] = frozenset()
         failed_ways = self._failed_ways(node, tokens)
         if fault is None and failed_ways and node.needed == len(node.ins):
             fault = self._lacking(node, tokens, failed_ways)
+        activation, conflict = self.gather(node, tokens, number)
+        if failed_ways:
+            activation.failed_ways = failed_ways
+        self._begin(activation, fault or conflict)
+        return number
+
+    def gather(
+        self, node: PlanNode, tokens: Sequence[Token], number: int
+    ) -> tuple[Activation, Exception | None]:
+        """An activation with all that these tokens carry, and what is wrong with merging them."""
         conflict: Exception | None = None
         try:
-            values, log = self._merged(node.name, tokens, settled)
+            values, log = self._merged(node.name, tokens)
         except Exception as error:
             conflict = error
-            values, log = self._meeting(node.name, last=True).merge(tokens)
-        descent = self._descent(node, tokens, number)
+            values, log = self._taken_as_last(node.name, tokens)
         activation = Activation(
             self,
             node,
@@ -597,19 +642,25 @@ class Run:
             log,
             max(token.epoch for token in tokens),
             largest(token.counts for token in tokens),
-            descent,
+            self._descent(node, tokens, number),
             tuple(token.id for token in tokens),
             tokens[0].edge,
             tokens[0].number,
         )
         activation.error = next((token.error for token in tokens if token.error is not None), None)
         activation.arrived = tuple(tokens)
-        if failed_ways:
-            activation.failed_ways = failed_ways
-        self._begin(activation, fault or conflict)
-        return number
+        return activation, conflict
 
-    def _merged(self, name: str, branches: Sequence[Branch], settled: frozenset[str]) -> tuple[Values, Any]:
+    def _taken_as_last(self, name: str, branches: Sequence[Branch]) -> tuple[Values, Any]:
+        """For the record of a failure: whatever can be merged; the first branch if a reducer raises."""
+        try:
+            return self._meeting(name, last=True).merge(branches)
+        except Exception:
+            return branches[0].values, branches[0].log
+
+    def _merged(
+        self, name: str, branches: Sequence[Branch], settled: frozenset[str] = frozenset()
+    ) -> tuple[Values, Any]:
         if len(branches) == 1:
             return branches[0].values, branches[0].log
         return self._meeting(name, settled=settled).merge(branches)
@@ -724,6 +775,16 @@ class Run:
             self._begin_map(activation)
         else:
             self._begin_inside(activation)
+
+    def _record_attempt(self, activation: Activation) -> None:
+        if self.journals and activation.index < 0:
+            node, number, attempt = activation.node.name, activation.number, activation.attempt
+            self.tree.out.append(Record("attempt", self.path, node, number, attempt))
+
+    @property
+    def journals(self) -> bool:
+        """Are its decisions recorded? Those inside a map's items are not: a map is recorded as a whole."""
+        return self.tree.journal and not self.in_map
 
     def _link(self, activation: Activation) -> None:
         """Count it as being at its node, in the order of activation numbers."""
@@ -874,6 +935,7 @@ class Run:
             and not self.joins.count
             and not self.failed_ones
             and not self.ended
+            and not self.pool
         ):
             kept = {key: trace for key, trace in activation.log.items() if key in self.tracked}
             activation.log = kept if self.tracked else None
@@ -892,7 +954,7 @@ class Run:
         assert outcome is not None
         self._leave(activation, SETTLED)
         record = None
-        if tree.journal:
+        if self.journals:
             record = self._record(kind, activation)
             record.limits = tuple(edge.index for edge in limits)
             first = self.next_token + 1
@@ -969,6 +1031,8 @@ class Run:
 
     def _join(self) -> None:
         """After every change: start the joins that can go, and end the run if nothing is live."""
+        if self.pool is not None:
+            return
         if self.joins.count and not self.ending:
             self.joins.go()
         if not self.active and not self.joins.count and not self.ending:
@@ -983,7 +1047,7 @@ class Run:
         data = {"attempts": attempts, "error": described(error)}
         tree.history.event("node_failed", tree.now, self.prefix + node.name, activation.number, data)
         activation.stage = stage
-        if tree.journal:
+        if self.journals:
             self._record("failed", activation).error = error
         self.failed_ones.append(activation)
         behind = self._leave(activation, FAILED)
@@ -1054,7 +1118,7 @@ class Run:
         activation.outcome = None
         if tree.replaying:
             return
-        if tree.journal:
+        if self.journals:
             self._record("cancelled", activation)
         self.halt(activation)
         status = activation.status
@@ -1130,13 +1194,19 @@ class Run:
             try:
                 values, log = self._merged(END, branches, self._final_settled)
             except Exception as error:
-                self._end_conflict = True
-                self.failures.append(NodeFailed(END, 0, 0, error))
-                self.ending = "failed"
-                self._maybe_over()
+                if self.journals:
+                    self.tree.out.append(Record("failed", self.path, END, error=error))
+                self._fail_end(error)
                 return
             self.ended = [Ended((0, 0, 0), 0, values, log, self.epoch)]
         self.ending = "succeeded"
+        self._maybe_over()
+
+    def _fail_end(self, error: BaseException) -> None:
+        """What came to its end cannot be merged."""
+        self._end_conflict = True
+        self.failures.append(NodeFailed(END, 0, 0, error))
+        self.ending = "failed"
         self._maybe_over()
 
     def _ended_in_order(self) -> list[Ended]:
@@ -1443,6 +1513,7 @@ class Run:
             return
         activation.base = activation.attempt
         activation.attempt += 1
+        self._record_attempt(activation)
         if child is not None and child._state in ("failed", "cancelled"):
             activation.status = INSIDE
             activation.timed_out = False

@@ -350,7 +350,20 @@ class RunDone:
         self.run = run
 
 
-RecordKind = Literal["settled", "error_edge", "failed", "cancelled", "signal", "retry", "ended"]
+RecordKind = Literal[
+    "settled",
+    "error_edge",
+    "failed",
+    "cancelled",
+    "attempt",
+    "signal",
+    "pause",
+    "resume",
+    "cancel",
+    "deadline",
+    "retry",
+    "ended",
+]
 
 
 class Record:
