@@ -1,1 +1,107 @@
 """Graphs of functions, run as supervised actors."""
+
+from .app import Engine, EngineStatistics
+from .context import Context
+from .errors import (
+    ActivationLimit,
+    EngineBusy,
+    EngineClosed,
+    EngineError,
+    GraphConflict,
+    GraphInvalid,
+    GraphNotFound,
+    GraphProblem,
+    HistoryGone,
+    IdempotencyConflict,
+    JoinStarved,
+    LoopLimit,
+    MergeConflict,
+    NodeFailed,
+    NodeTimeout,
+    NoRoute,
+    NotTransferable,
+    RunCancelled,
+    RunEnded,
+    RunFailed,
+    RunNotFound,
+    RunTimeout,
+    StateFault,
+    StateInvalid,
+    StateMutated,
+    StoreUnavailable,
+    TooDeep,
+    UnknownKey,
+    UnknownRoute,
+    UnknownSignal,
+    VersionMismatch,
+    WorkerLost,
+)
+from .executors import ProcessExecutor, ThreadExecutor
+from .graph import Graph
+from .handle import Run
+from .history import Event, LogEntry
+from .options import Batch
+from .ports import Executor
+from .result import RunResult
+from .retry import Retry
+from .settings import Settings
+from .tokens import ErrorInfo
+from .values import END, STOP, Arrival, Goto, ItemError, Reduce, Replace, Signal
+
+__all__ = [
+    "ActivationLimit",
+    "Arrival",
+    "Batch",
+    "Context",
+    "END",
+    "Engine",
+    "EngineBusy",
+    "EngineClosed",
+    "EngineError",
+    "EngineStatistics",
+    "ErrorInfo",
+    "Event",
+    "Executor",
+    "Goto",
+    "Graph",
+    "GraphConflict",
+    "GraphInvalid",
+    "GraphNotFound",
+    "GraphProblem",
+    "HistoryGone",
+    "IdempotencyConflict",
+    "ItemError",
+    "JoinStarved",
+    "LogEntry",
+    "LoopLimit",
+    "MergeConflict",
+    "NodeFailed",
+    "NodeTimeout",
+    "NoRoute",
+    "NotTransferable",
+    "ProcessExecutor",
+    "Reduce",
+    "Replace",
+    "Retry",
+    "Run",
+    "RunCancelled",
+    "RunEnded",
+    "RunFailed",
+    "RunNotFound",
+    "RunResult",
+    "RunTimeout",
+    "Settings",
+    "Signal",
+    "StateFault",
+    "StateInvalid",
+    "StateMutated",
+    "STOP",
+    "StoreUnavailable",
+    "ThreadExecutor",
+    "TooDeep",
+    "UnknownKey",
+    "UnknownRoute",
+    "UnknownSignal",
+    "VersionMismatch",
+    "WorkerLost",
+]

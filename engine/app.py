@@ -81,7 +81,9 @@ class Engine:
             raise ValueError(f"unknown durability {durability!r}: it is one of standard, strict, relaxed")
         for name, value in (("max_runs", max_runs), ("max_queued", max_queued)):
             if value is not None and (type(value) is not int or value < (name == "max_runs")):
-                raise ValueError(f"Engine({name}={value!r}): must be a whole number of at least {int(name == 'max_runs')}")
+                raise ValueError(
+                    f"Engine({name}={value!r}): must be a whole number of at least {int(name == 'max_runs')}"
+                )
         self.tools = tools
         self.files = files
         self.watched = False

@@ -483,5 +483,7 @@ class TooDeep(EngineError, RecursionError):
     """Runs were submitted by nodes of runs of nodes of runs, deeper than the engine allows."""
 
     def __init__(self, depth: int) -> None:
-        super().__init__(f"a run {depth} runs deep was submitted by a node; raise Settings(max_depth=...) if it is meant")
+        super().__init__(
+            f"a run {depth} runs deep was submitted by a node; raise Settings(max_depth=...) if it is meant"
+        )
         self.depth = depth

@@ -38,6 +38,7 @@ class Run:
         "_readers",
         "_scheduler",
         "_timer",
+        "_waiters",
         "counted",
         "deadline_at",
         "graph",
@@ -81,7 +82,9 @@ class Run:
         self.counted = False
         self._engine = engine
         self._scheduler = registered.scheduler
-        self._readers: dict[Waker, None] | None = None
+        # Readers are woken by every event, waiters by the end alone: one who waits must cost a node nothing.
+        self._readers: dict[Waker, None] = {}
+        self._waiters: dict[Waker, None] = {}
         self._broken: Exception | None = None
         self._timer: Timer | None = None
         machine.tree.owner = self
@@ -136,14 +139,14 @@ class Run:
                 continue
             if self.over:
                 return
-            await self._until_changed(seen)
+            await self._until_woken(self._readers)
 
     # -- wait
 
     async def wait(self) -> Status:
         """Wait until the run is over, however it ends, and tell how it did."""
         while not self.over:
-            await self._until_changed(self.machine.history.seq)
+            await self._until_woken(self._waiters)
         return self.status
 
     async def result(self, timeout: float | None = None) -> RunResult:
@@ -205,8 +208,8 @@ class Run:
 
     def changed(self) -> None:
         """Something has been added to its history."""
-        if self._readers:
-            self._wake()
+        for waker in self._readers:
+            waker.wake()
         if self._engine.watched:
             self._engine.notice(self)
 
@@ -214,6 +217,8 @@ class Run:
         """It has ended and nothing of it is left running."""
         if self._timer is not None:
             self._timer.cancel()
+        for waker in self._waiters:
+            waker.wake()
         self._engine.run_over(self)
 
     def broke(self, error: Exception) -> None:
@@ -224,7 +229,7 @@ class Run:
             self._broken = failed
             self._scheduler.abandon(self.machine)
             self.run_over()
-            self._wake()
+            self.changed()
 
     def context_for(self, activation: Activation) -> Context:
         """What a node sees of itself and its run."""
@@ -275,17 +280,10 @@ class Run:
         if refused:
             raise refused[0]
 
-    def _wake(self) -> None:
-        for waker in self._readers or ():
-            waker.wake()
-
-    async def _until_changed(self, seen: int) -> None:
-        if self._readers is None:
-            self._readers = {}
+    async def _until_woken(self, among: dict[Waker, None]) -> None:
         waker = new_waker()
-        self._readers[waker] = None
+        among[waker] = None
         try:
-            while self.machine.history.seq <= seen and not self.over:
-                await waker.park()
+            await waker.park()
         finally:
-            del self._readers[waker]
+            del among[waker]

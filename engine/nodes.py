@@ -139,7 +139,9 @@ class Crew:
         """Stop an attempt; true if it was only queued and so is over already."""
         worker = self.busy.get(activation)
         if worker is None:
-            self._waited(activation, self.ready.pop(activation))
+            since = self.ready.pop(activation, None)
+            if since is not None:
+                self._waited(activation, since)
             self.cancelled += 1
             return True
         if worker.stopping is None:
@@ -262,11 +264,12 @@ class Crew:
             return  # the actor is down; `closed` has put the attempt back
         stopping, worker.stopping = worker.stopping, None
         attempt, started = activation.attempt, worker.started
+        seconds = self._timeout or 0.0
+        late = NodeTimeout(activation.name, seconds)
         self._free(worker, activation)
         if stopping == "timeout":
-            self._count(self._timeout or 0.0, False)
-            error = NodeTimeout(self.node.name, activation.number, self._timeout or 0.0)
-            self._answers.attempt_failed(activation, attempt, error, started, True)
+            self._count(seconds, False)
+            self._answers.attempt_failed(activation, attempt, late, started, True)
         else:
             self.cancelled += 1
             self._answers.attempt_cancelled(activation, attempt, started or None)
@@ -412,4 +415,3 @@ class NodeActor(Actor[Any]):
 
     async def receive(self, message: object) -> None:
         """Take orders only: to stop comes from the supervisor, and work does not come by mail."""
-

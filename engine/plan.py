@@ -266,9 +266,7 @@ class Plan:
         "version",
     )
 
-    def __init__(
-        self, decl: GraphDecl, nodes: tuple[PlanNode, ...], edges: tuple[PlanEdge, ...], order: Order
-    ) -> None:
+    def __init__(self, decl: GraphDecl, nodes: tuple[PlanNode, ...], edges: tuple[PlanEdge, ...], order: Order) -> None:
         self.decl = decl
         self.name = decl.name
         self.version = decl.version
@@ -327,9 +325,7 @@ def _bound_for(join: PlanNode) -> dict[int, frozenset[int]]:
         escaping = [
             node
             for node in bound.values()
-            if any(
-                e.target is None or (e.target is not join and e.target.index not in bound) for e in node.outs
-            )
+            if any(e.target is None or (e.target is not join and e.target.index not in bound) for e in node.outs)
         ]
         for node in escaping:
             del bound[node.index]
@@ -398,18 +394,14 @@ def _edge_rows(decl: GraphDecl) -> list[_Row]:
     written: set[tuple[str, str]] = set()
     for edge in decl.edges:
         if isinstance(edge, ChoiceDecl):
-            rows += [
-                _Row("choice", edge.source, target, edge) for target in dict.fromkeys(edge.targets.values())
-            ]
+            rows += [_Row("choice", edge.source, target, edge) for target in dict.fromkeys(edge.targets.values())]
             written.update((edge.source, target) for target in edge.targets.values())
         else:
             rows.append(_Row(_kind_of(edge), edge.source, edge.target, edge))
             written.add((edge.source, edge.target))
     for node in decl.nodes:
         rows += [
-            _Row("goto", node.name, target)
-            for target in dict.fromkeys(node.goto)
-            if (node.name, target) not in written
+            _Row("goto", node.name, target) for target in dict.fromkeys(node.goto) if (node.name, target) not in written
         ]
     for edge in decl.edges:
         if isinstance(edge, ChoiceDecl):

@@ -93,9 +93,7 @@ def limit_error(edge: PlanEdge) -> LoopLimit:
 
 def _some(node: PlanNode, taken: Sequence[PlanEdge], limits: Sequence[PlanEdge]) -> Route:
     if not taken:
-        tried = [
-            edge.target_name for edge in node.outs if edge.kind not in ("error", "goto") and not edge.implicit
-        ]
+        tried = [edge.target_name for edge in node.outs if edge.kind not in ("error", "goto") and not edge.implicit]
         raise NoRoute(node.name, tried)
     return taken, limits
 

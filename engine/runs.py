@@ -395,9 +395,7 @@ class Run:
         self._finish(activation, outcome if outcome is not None else Outcome(update, changed, goto))
         return self._commands()
 
-    def _one_way(
-        self, node: PlanNode, values: Values, counts: Counts | None, outcome: Outcome
-    ) -> PlanEdge | None:
+    def _one_way(self, node: PlanNode, values: Values, counts: Counts | None, outcome: Outcome) -> PlanEdge | None:
         """The only edge taken, if it runs a function by itself; else the decision is left in the outcome."""
         if not node.decided:
             return None
@@ -459,9 +457,7 @@ class Run:
                 child._stop("cancelled")
         return self._commands()
 
-    def items_given(
-        self, activation: Activation, items: Sequence[Any], more: bool, now: float
-    ) -> list[Command]:
+    def items_given(self, activation: Activation, items: Sequence[Any], more: bool, now: float) -> list[Command]:
         """Answer to `PullItems`: the next items of a map, and whether there may be more."""
         self.tree.now = now
         work = getattr(activation, "work", None)
@@ -499,11 +495,7 @@ class Run:
     @property
     def not_run(self) -> list[str]:
         """The nodes that never ran."""
-        return [
-            node.name
-            for node in self.plan.nodes
-            if self.numbers[node.index] <= self.unstarted.get(node.index, 0)
-        ]
+        return [node.name for node in self.plan.nodes if self.numbers[node.index] <= self.unstarted.get(node.index, 0)]
 
     @property
     def counters(self) -> dict[str, int]:
@@ -624,9 +616,7 @@ class Run:
         self._begin(activation, fault or conflict)
         return number
 
-    def gather(
-        self, node: PlanNode, tokens: Sequence[Token], number: int
-    ) -> tuple[Activation, Exception | None]:
+    def gather(self, node: PlanNode, tokens: Sequence[Token], number: int) -> tuple[Activation, Exception | None]:
         """An activation with all that these tokens carry, and what is wrong with merging them."""
         conflict: Exception | None = None
         try:
@@ -698,8 +688,7 @@ class Run:
         return frozenset(
             edge.slot
             for edge in node.ins
-            if edge.slot not in came
-            and ((here and edge.source is node) or self.plan.reach(edge).among(ranks) >= 0)
+            if edge.slot not in came and ((here and edge.source is node) or self.plan.reach(edge).among(ranks) >= 0)
         )
 
     def _lacking(self, node: PlanNode, tokens: Sequence[Token], failed_ways: frozenset[int]) -> JoinStarved:
@@ -1544,9 +1533,7 @@ class Run:
         name = activation.name if activation.index < 0 else f"{activation.name}[{activation.index}]"
         shown = None if error is None else described(error)
         start = now if started is None else started
-        self.tree.history.entry(
-            (name, activation.number, activation.attempt, status, start, now, shown, keys)
-        )
+        self.tree.history.entry((name, activation.number, activation.attempt, status, start, now, shown, keys))
 
     def _commands(self) -> list[Command]:
         tree = self.tree

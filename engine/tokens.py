@@ -276,9 +276,7 @@ class Ended:
 
     __slots__ = ("epoch", "id", "log", "place", "values")
 
-    def __init__(
-        self, place: tuple[int, int, int], id: int, values: Values, log: Log | None, epoch: int
-    ) -> None:
+    def __init__(self, place: tuple[int, int, int], id: int, values: Values, log: Log | None, epoch: int) -> None:
         self.place = place
         self.id = id
         self.values = values

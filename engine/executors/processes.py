@@ -165,14 +165,14 @@ class _Worker:
             finally:
                 os.close(their_lifeline)
         self.channel.setblocking(False)
-        # It gets them with its first call.
-        self._unsent = wire.to_send(wire.dump(settings))
+        # They come with the first call; those after it have an empty part in this place.
+        [self._settings] = wire.dump(settings)
 
     async def ask(self, request: Sequence[wire.Part]) -> list[bytearray]:
         """Send a call and wait for its answer; raises `EOFError` when the process dies."""
-        unsent, self._unsent = self._unsent, []
+        settings, self._settings = self._settings, wire.Part()
         try:
-            await self._send([*unsent, *wire.to_send(request)])
+            await self._send(wire.to_send([settings, *request]))
             return await self._receive()
         except (ConnectionError, anyio.ClosedResourceError):
             raise EOFError from None
@@ -187,15 +187,13 @@ class _Worker:
 
     async def _receive(self) -> list[bytearray]:
         reading = wire.to_receive()
+        view = next(reading)
         try:
-            view = next(reading)
             while True:
+                # Before each read, though more may be there: a large result must not keep the loop from all else.
                 await anyio.wait_readable(self.channel)
                 with contextlib.suppress(BlockingIOError):
-                    # Once a read brings less than asked for, wait, even if more may be there by now:
-                    # a large result must not keep the loop from all else.
-                    while not (view := view[self._read(view) :]):
-                        view = next(reading)
+                    view = reading.send(self._read(view))
         except StopIteration as end:
             parts: list[bytearray] = end.value
             return parts

@@ -27,6 +27,8 @@ Buffer = bytes | bytearray | memoryview
 
 _SMALL_BYTES = 65_536  # below this, joining is cheaper than another system call
 
+_FIRST_READ_BYTES = 16_384
+
 loading_main = False
 """Whether a worker is just running the parent's script, in order to find a function there."""
 
@@ -68,16 +70,26 @@ def to_send(parts: Sequence[Part]) -> list[memoryview]:
     return [chunk for chunk in (*chunks, memoryview(b"".join(small))) if chunk]
 
 
-def to_receive() -> Generator[memoryview, None, list[bytearray]]:
-    """Give memory to be filled, piece by piece, and return the parts of the message that has been read into it."""
-    count = bytearray(4)
-    yield memoryview(count)
-    sizes = bytearray(8 * int.from_bytes(count, "big"))
-    yield memoryview(sizes)
-    parts = [bytearray(size) for (size,) in struct.iter_unpack("!Q", sizes)]
+def to_receive() -> Generator[memoryview, int, list[bytearray]]:
+    """Give memory to be filled, be sent how much of it was, and return the parts of the message that came.
+
+    One read is enough for a small message. It may bring nothing of another: each side waits for the other's answer.
+    """
+    start = bytearray(_FIRST_READ_BYTES)
+    got, head = 0, 4
+    while got < head:
+        got += yield memoryview(start)[got:]
+        head = 4 + 8 * int.from_bytes(start[:4], "big")
+        if head > len(start):
+            start = start[:got] + bytearray(head - got)
+    parts = [bytearray(size) for (size,) in struct.iter_unpack("!Q", start[4:head])]
     for part in parts:
-        if part:
-            yield memoryview(part)
+        have = min(len(part), got - head)
+        part[:have] = start[head : head + have]
+        head += have
+        rest = memoryview(part)[have:]
+        while rest:
+            rest = rest[(yield rest) :]
     return parts
 
 
@@ -179,11 +191,9 @@ def _inside(value: Any, name: str) -> list[tuple[Any, str]]:
         return [(child, f"{name}[{key!r}]") for key, child in value.items()]
     if isinstance(value, (list, tuple)):
         return [(child, f"{name}[{index}]") for index, child in enumerate(value)]
-    if isinstance(value, BaseException) and value.args:
-        return [*_inside(value.args, f"{name}.args"), *_inside(vars(value), name)]
     slots = [slot for base in type(value).__mro__ for slot in base.__dict__.get("__slots__", ())]
-    names = [*getattr(value, "__dict__", ()), *(slot for slot in slots if hasattr(value, slot))]
-    return [(getattr(value, key), f"{name}.{key}") for key in names if not key.startswith("__")]
+    names = [*getattr(value, "__dict__", ()), *slots, *(["args"] if isinstance(value, BaseException) else [])]
+    return [(getattr(value, key), f"{name}.{key}") for key in names if key[:2] != "__" and hasattr(value, key)]
 
 
 # --- the worker -----------------------------------------------------------------------------------------
@@ -206,10 +216,13 @@ def main(channel: int, lifeline: int) -> None:
     # A forked child must not keep the channel open: the parent waits for its end.
     os.register_at_fork(after_in_child=let_go)
     die_with_parent(lifeline)
+    backend = ""
     try:
-        backend = _set_up(load(_receive(channel)))
         while True:
-            reply = _answer(_receive(channel), backend)
+            settings, *call = _receive(channel)
+            if settings:
+                backend = _set_up(load([settings]))
+            reply = _answer(call, backend)
             _flush()
             _send(channel, reply)
             del reply
@@ -338,17 +351,14 @@ def _refuse(what: str, where: str, error: BaseException) -> list[Part]:
 
 def _receive(channel: int) -> list[bytearray]:
     reading = to_receive()
+    view = next(reading)
     try:
-        while True:
-            view = next(reading)
-            while view:
-                count = os.readv(channel, [view])
-                if not count:
-                    raise EOFError
-                view = view[count:]
+        while count := os.readv(channel, [view]):
+            view = reading.send(count)
     except StopIteration as end:
         parts: list[bytearray] = end.value
         return parts
+    raise EOFError
 
 
 def _send(channel: int, parts: Sequence[Part]) -> None:
