@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar, copy_context
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
@@ -16,10 +18,12 @@ from typing import Any, Final, Self
 from uuid import uuid4
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from actors import Actor, ChildSpec, StopReason, Waker, new_waker, supervise
 
+from .blocking import Backend, BlockingEngine
 from .errors import EngineBusy, EngineClosed, EngineError, IdempotencyConflict, RunNotFound, TooDeep
 from .executors import ProcessExecutor, ThreadExecutor
 from .graph import Graph
@@ -53,6 +57,23 @@ class EngineStatistics:
     submitted: int
     ended: Mapping[str, int]
     refused: int
+
+
+class _Blocking:
+    """A method that, asked of the class, first makes an engine of its arguments."""
+
+    def __init__(self, method: Callable[..., BlockingEngine]) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, engine: Engine | None, owner: type[Engine]) -> Callable[..., BlockingEngine]:
+        if engine is not None:
+            return partial(self._method, engine)
+
+        def blocking(*args: Any, backend: Backend = "asyncio", **options: Any) -> BlockingEngine:
+            return self._method(owner(*args, **options), backend)
+
+        return blocking
 
 
 class Engine:
@@ -91,7 +112,7 @@ class Engine:
         self._settings = settings or Settings()
         self._executors = dict(executors or {})
         self._max_runs = max_runs
-        self._max_queued = max_queued if max_queued is not None or max_runs is None else max_runs * QUEUE_FACTOR
+        self._max_queued = (max_runs or 0) * QUEUE_FACTOR if max_queued is None else max_queued
         self._timers = Timers()
         self._registry = Registry(self._timers, tools, Random())
         self._active: dict[str, Run] = {}
@@ -103,11 +124,18 @@ class Engine:
         self._submitted = 0
         self._refused = 0
         self._open = False
+        self.thread: int | None = None
+        self.token: Any = None
         self._draining = False
         self._idle: dict[Waker, None] = {}
         self._stack: AsyncExitStack | None = None
 
     # -- its life
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has been entered and not been left."""
+        return self._open
 
     async def __aenter__(self) -> Self:
         if self._stack is not None:
@@ -127,6 +155,8 @@ class Engine:
                 supervise([ChildSpec("timers", _Clockwork, (self._timers,))], name="engine")
             )
             self._stack = stack.pop_all()
+        self.thread = threading.get_ident()
+        self.token = anyio.lowlevel.current_token()
         self._open = True
         return self
 
@@ -232,6 +262,23 @@ class Engine:
             and all(run.tags.get(name) == value for name, value in wanted.items())
         ][:limit]
 
+    # -- for those who do not await
+
+    def run_sync(
+        self, graph: Graph | str, state: Any = None, *, backend: Backend = "asyncio", **options: Any
+    ) -> RunResult:
+        """Run a graph and return its result, for scripts; of an engine that is running, from another thread.
+
+        An engine that is not running is entered for this one run, on a loop of its own.
+        """
+        with self.blocking(backend) as engine:
+            return engine.run(graph, state, **options)
+
+    @_Blocking
+    def blocking(self, backend: Backend = "asyncio") -> BlockingEngine:
+        """This engine for sync programs and other threads, in `with`; on the class, a new one: `Engine.blocking()`."""
+        return BlockingEngine(self, backend)
+
     # -- graphs, watchers, numbers
 
     def register(self, graph: Graph) -> None:
@@ -317,10 +364,10 @@ class Engine:
             raise TooDeep(depth)
         if run_id is not None and (run_id in self._active or run_id in self._ended):
             raise EngineError(f"a run has the id {run_id!r} already; leave run_id out to get a new one")
-        if self._max_runs is not None and self._running >= self._max_runs and len(self._queue) >= self._max_queued:
-            self._refused += 1
-            raise EngineBusy(f"{self._running} runs are running and {len(self._queue)} are queued: the engine is full")
         if self._max_runs is not None:
+            if self._running >= self._max_runs and len(self._queue) >= self._max_queued:
+                self._refused += 1
+                raise EngineBusy(f"{self._running} runs are running, {len(self._queue)} are queued: the engine is full")
             registered.plan.state.admit(state)  # of one that is queued, too, before it is accepted
         machine = Machine(registered.plan, run_id or uuid4().hex)
         variables = copy_context()

@@ -105,7 +105,8 @@ class ElsewhereBody(_Prepared):
         """Hand it over."""
         call = self._call
         if call.plain:
-            args, kwargs = [activation.state], {}
+            args: list[Any] = [activation.state]
+            kwargs: dict[str, Any] = {}
         else:
             args, kwargs = call.arguments(activation.state, self._context(activation), self._state(activation))
         variables = activation.run.tree.owner.variables.copy()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from math import inf
 from time import perf_counter, time
 from typing import Any, Final, Literal, Protocol
@@ -115,7 +115,7 @@ class Crew:
         self._gates_in = gates_in
         self._gates_out = gates_out
         self._free_for_all = rate is None and places is None and not gates_out
-        self._beside: list[Callable[[], Awaitable[None]]] = []
+        self._beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._idle: list[Worker] = []
         self._workers = 0
         self._group: TaskGroup | None = None
@@ -125,10 +125,10 @@ class Crew:
 
     def start(self, activation: Activation) -> bool:
         """Hand an attempt to a worker, or queue it; tells whether a worker has it."""
-        if self._group is not None and not self.ready and (self._idle or self._workers < self.limit):
-            if self._free_for_all or self._admitted():
-                self._give(self._idle.pop() if self._idle else self._hire(), activation)
-                return True
+        hands = self._group is not None and not self.ready and (self._idle or self._workers < self.limit)
+        if hands and (self._free_for_all or self._admitted()):
+            self._give(self._idle.pop() if self._idle else self._hire(), activation)
+            return True
         self.ready[activation] = perf_counter()
         if self._gates_in:
             for gate in self._gates_of(activation):
@@ -164,7 +164,7 @@ class Crew:
         self._beside.clear()
         self.take_queued()
 
-    def run_beside(self, work: Callable[[], Awaitable[None]]) -> None:
+    def run_beside(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run something else in the actor's group, now or when it is up."""
         if self._group is None:
             self._beside.append(work)
@@ -243,7 +243,7 @@ class Crew:
         except Exception as raised:
             error = raised
         except anyio.get_cancelled_exc_class() as raised:
-            if worker.stopping is not None or not is_stray_cancellation():
+            if not is_stray_cancellation():
                 raise
             error = StrayCancellation(f"node {self.node.name!r} raised a cancellation that nobody asked for")
             error.__cause__ = raised
@@ -408,10 +408,11 @@ class NodeActor(Actor[Any]):
         async with anyio.create_task_group() as group:
             self.crew.opened(group)
             try:
-                return await serve()
+                reason = await serve()
             finally:
                 self.crew.closed()
                 group.cancel_scope.cancel()
+        return reason
 
     async def receive(self, message: object) -> None:
         """Take orders only: to stop comes from the supervisor, and work does not come by mail."""

@@ -1,0 +1,202 @@
+"""The same engine for those who do not await: sync programs and other threads.
+
+The engine stays on its loop; a call from another thread is carried there and waits for the answer. Context variables
+of the calling thread go along.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+
+import anyio
+import anyio.from_thread
+
+from .errors import EngineClosed
+from .graph import Graph
+from .handle import Run
+from .history import Event, LogEntry
+from .result import RunResult
+from .runs import Status
+
+if TYPE_CHECKING:
+    from .app import Engine, EngineStatistics, Watcher
+
+T = TypeVar("T")
+
+Backend = Literal["asyncio", "trio"]
+
+
+class BlockingEngine:
+    """An engine whose methods block, for use in `with`.
+
+    Of an engine that is not running it starts one, on a loop in a thread of its own. Of one that is running it is a
+    bridge for other threads, and leaves the engine alone when it is left.
+    """
+
+    def __init__(self, engine: Engine, backend: Backend = "asyncio") -> None:
+        self._engine = engine
+        self._backend: Backend = backend
+        self._stack = ExitStack()
+        self._portal: anyio.from_thread.BlockingPortal | None = None
+
+    def __enter__(self) -> Self:
+        if not self._engine.is_open:
+            with ExitStack() as stack:
+                self._portal = stack.enter_context(anyio.from_thread.start_blocking_portal(self._backend))
+                stack.enter_context(self._portal.wrap_async_context_manager(self._engine))
+                self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, traceback)
+
+    def submit(self, graph: Graph | str, state: Any = None, **options: Any) -> BlockingRun:
+        """Start a run, or queue it: see `Engine.submit`."""
+        return BlockingRun(self, self._await(lambda: self._engine.submit(graph, state, **options)))
+
+    def run(self, graph: Graph | str, state: Any = None, **options: Any) -> RunResult:
+        """Submit a run and wait for its result."""
+        return self._await(lambda: self._engine.run(graph, state, **options))
+
+    def get(self, run_id: str) -> BlockingRun:
+        """The run of this id; raises `RunNotFound`."""
+        return BlockingRun(self, self._await(lambda: self._engine.get(run_id)))
+
+    def runs(self, **filters: Any) -> list[BlockingRun]:
+        """The runs that match: see `Engine.runs`."""
+        return [BlockingRun(self, run) for run in self._await(lambda: self._engine.runs(**filters))]
+
+    def drain(self, timeout: float | None = None) -> list[BlockingRun]:
+        """Refuse new runs and wait until none is running; returns those that still are when time is up."""
+        return [BlockingRun(self, run) for run in self._await(lambda: self._engine.drain(timeout))]
+
+    def register(self, graph: Graph) -> None:
+        """Make a graph known by its name and version."""
+        self.call(self._engine.register, graph)
+
+    def graphs(self) -> list[tuple[str, str]]:
+        """Name and version of each graph."""
+        return self.call(self._engine.graphs)
+
+    def subscribe(self, callback: Watcher) -> Callable[[], None]:
+        """Call `callback(run, event)` for each event of every run, in the engine's thread; returns what ends it."""
+        end = self.call(self._engine.subscribe, callback)
+        return lambda: self.call(end)
+
+    def statistics(self) -> EngineStatistics:
+        """A snapshot."""
+        return self.call(self._engine.statistics)
+
+    @property
+    def metrics(self) -> Any:
+        """The engine's `prometheus_client` registry."""
+        return self._engine.metrics
+
+    # -- for its runs
+
+    def call(self, function: Callable[..., T], *args: Any) -> T:
+        """Call a plain function in the engine's thread."""
+
+        async def call() -> T:
+            return function(*args)
+
+        return self._await(call)
+
+    def _await(self, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        engine = self._engine
+        if self._portal is not None:
+            return self._portal.call(begin)
+        if not engine.is_open or engine.token is None:
+            raise EngineClosed()
+        if engine.thread == threading.get_ident():
+            raise RuntimeError(
+                "a blocking call in the engine's own thread would wait for itself: await the engine there"
+            )
+        answer: T = anyio.from_thread.run(begin, token=engine.token)
+        return answer
+
+
+class BlockingRun:
+    """A run whose methods block."""
+
+    __slots__ = ("_engine", "_run")
+
+    def __init__(self, engine: BlockingEngine, run: Run) -> None:
+        self._engine = engine
+        self._run = run
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self._run.id
+
+    @property
+    def status(self) -> Status:
+        """Where the run is."""
+        return self._engine.call(lambda: self._run.status)
+
+    @property
+    def state(self) -> Any:
+        """The state as it stands."""
+        return self._engine.call(lambda: self._run.state)
+
+    @property
+    def log(self) -> list[LogEntry]:
+        """One entry for each attempt that has ended."""
+        return self._engine.call(lambda: self._run.log)
+
+    @property
+    def visited(self) -> Sequence[str]:
+        """The node of each activation in the order of their starts."""
+        return self._engine.call(lambda: self._run.visited)
+
+    def result(self, timeout: float | None = None) -> RunResult:
+        """Wait for the result; raises `RunFailed`, `RunCancelled` or `TimeoutError`."""
+        return self._engine._await(lambda: self._run.result(timeout))
+
+    def wait(self) -> Status:
+        """Wait until the run is over, and tell how it ended."""
+        return self._engine._await(self._run.wait)
+
+    def events(self, after: int = 0) -> Iterator[Event]:
+        """Every event with a larger sequence number, those that are kept and then live, until the run is over."""
+        events = self._run.events(after)
+
+        async def next_one() -> Event | None:
+            return await anext(events, None)
+
+        while (event := self._engine._await(next_one)) is not None:
+            yield event
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Ask the run to end."""
+        self._engine._await(lambda: self._run.cancel(reason))
+
+    def signal(self, name: str, payload: Any = None, id: str | None = None) -> None:
+        """Give the run a signal."""
+        self._engine._await(lambda: self._run.signal(name, payload, id))
+
+    def pause(self) -> None:
+        """Hold new activations."""
+        self._engine._await(self._run.pause)
+
+    def resume(self) -> None:
+        """Let what `pause()` held go."""
+        self._engine._await(self._run.resume)
+
+    def retry(self, update: Mapping[str, Any] | None = None) -> None:
+        """Run a failed run on from its failure."""
+        self._engine._await(lambda: self._run.retry(update))
+
+    def explain(self, node: str) -> str:
+        """Say what a node is waiting for."""
+        return self._engine.call(self._run.explain, node)
+
+    def __repr__(self) -> str:
+        return f"<BlockingRun {self.id}>"
