@@ -91,9 +91,11 @@ class GraphInvalid(ExceptionGroup[GraphProblem], EngineError):
 
     @property
     def problems(self) -> tuple[GraphProblem, ...]:
+        """Every error that was found."""
         return self.exceptions  # type: ignore[return-value]  # only problems are ever grouped here
 
     def derive(self, excs: Sequence[GraphProblem]) -> GraphInvalid:  # type: ignore[override]
+        """The same for some of its problems: what `split` and `subgroup` make."""
         return GraphInvalid(self.message, excs, graph=self.graph)
 
 
@@ -141,6 +143,7 @@ class UnknownKey(StateInvalid):
 
     @property
     def key(self) -> str:
+        """The key that is not known."""
         return str(self.path[-1]) if self.path else ""
 
 
@@ -282,6 +285,7 @@ class NodeFailed(EngineError):
 
     @property
     def cause(self) -> BaseException:
+        """What the node raised, or the engine's own error."""
         assert self.__cause__ is not None
         return self.__cause__
 
@@ -313,6 +317,7 @@ class RunFailed(ExceptionGroup[Exception], EngineError):
         return tuple(error for error in self.exceptions if isinstance(error, NodeFailed))
 
     def derive(self, excs: Sequence[Exception]) -> RunFailed:  # type: ignore[override]
+        """The same for some of its errors: what `split` and `subgroup` make."""
         return RunFailed(self.message, excs, run_id=self.run_id, graph=self.graph)
 
 

@@ -75,10 +75,12 @@ class Graph:
 
     @property
     def name(self) -> str:
+        """The name it is registered under."""
         return self._written.name
 
     @property
     def version(self) -> str:
+        """The version it is registered under; a changed graph needs another."""
         return str(self._written.settings["version"])
 
     @property

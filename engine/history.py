@@ -32,6 +32,7 @@ class LogEntry:
     keys: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
         return attrs.asdict(self)
 
 
@@ -47,6 +48,7 @@ class Event:
     data: Mapping[str, Any] = attrs.field(factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON where the data is."""
         return {**attrs.asdict(self, recurse=False), "data": dict(self.data)}
 
 

@@ -83,7 +83,7 @@ class ProcessExecutor(Places):
             try:
                 reply = await worker.ask(request)
             except EOFError:
-                await worker.gone()
+                await worker.reap()
                 if free is not self._free:
                     raise _closed(self) from None
                 self._to_replace += 1
@@ -91,7 +91,8 @@ class ProcessExecutor(Places):
             except BaseException:
                 self.killed += 1
                 self._to_replace += 1
-                await worker.kill()
+                worker.kill()
+                await worker.reap()
                 raise
             finally:
                 self._busy.discard(worker)
@@ -136,16 +137,21 @@ class ProcessExecutor(Places):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._close()
-        for worker in self._busy:
-            worker.send_kill()  # its caller sees the end, reaps it and raises
         busy, idle, self._idle = list(self._busy), self._idle, []
+        for worker in busy:
+            worker.kill()
         for worker in idle:
             worker.hang_up()
         with anyio.move_on_after(EXIT_SECONDS, shield=True):
             for worker in idle:
                 await worker.wait_dead()
-        for worker in (*idle, *busy):
-            await worker.kill()
+        for worker in idle:
+            worker.kill()
+            await worker.reap()
+        with anyio.move_on_after(REAP_SECONDS, shield=True):
+            for worker in busy:
+                # Its caller, which still looks at its channel, reaps it and raises.
+                await worker.reaped.wait()
 
 
 class _Worker:
@@ -165,6 +171,7 @@ class _Worker:
             finally:
                 os.close(their_lifeline)
         self.channel.setblocking(False)
+        self.reaped = anyio.Event()
         # They come with the first call; those after it have an empty part in this place.
         [self._settings] = wire.dump(settings)
 
@@ -174,7 +181,7 @@ class _Worker:
         try:
             await self._send(wire.to_send([settings, *request]))
             return await self._receive()
-        except (ConnectionError, anyio.ClosedResourceError):
+        except ConnectionError:
             raise EOFError from None
 
     async def _send(self, chunks: Iterable[memoryview]) -> None:
@@ -208,26 +215,22 @@ class _Worker:
         """Tell an idle worker that nothing more will come, upon which it exits."""
         self.channel.close()
 
-    def send_kill(self) -> None:
+    def kill(self) -> None:
         """Kill the process and all of its group, at once."""
         # Only while it has not been reaped is the number certain to be its own.
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
-    async def kill(self) -> None:
-        """Kill it and wait until it is gone; not to be cancelled."""
-        self.send_kill()
-        await self.gone()
-
-    async def gone(self) -> None:
-        """Wait until a process that is dying has been reaped, and give back what was held for it."""
+    async def reap(self) -> None:
+        """Wait until a dying process has been reaped, and give back what was held for it; not to be cancelled."""
         with anyio.move_on_after(REAP_SECONDS, shield=True):
             await self.wait_dead()
-        self.send_kill()  # what it had started
+        self.kill()  # what it had started
         if self.process.poll() is None:
             logger.warning("worker process %d does not die of SIGKILL; it is left behind", self.process.pid)
         self.close()
+        self.reaped.set()
 
     async def wait_dead(self) -> None:
         """Wait for the end of the process, without reaping it."""
@@ -244,9 +247,7 @@ class _Worker:
 
     def close(self) -> None:
         """Give back the file descriptors."""
-        if self.channel.fileno() >= 0:
-            anyio.notify_closing(self.channel)  # a caller whose executor is being closed
-            self.channel.close()
+        self.channel.close()
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
