@@ -71,7 +71,10 @@ class Actor(Generic[M]):
         return await serve()
 
     async def _run(self, cell: Cell, started: Callable[[], object]) -> StopReason:
-        return await self.run(partial(self._handle_messages, cell, started))
+        reason = await self.run(partial(self._handle_messages, cell, started))
+        if not isinstance(reason, StopReason):
+            raise TypeError(f"{type(self).__qualname__}.run() returned {reason!r}, not what `await serve()` returned")
+        return reason
 
     async def _handle_messages(self, cell: Cell, started: Callable[[], object]) -> StopReason:
         """Handle messages, one at a time, until told to stop."""

@@ -88,6 +88,7 @@ async def _start(cell: Cell, actor: Actor[Any], spec: ChildSpec) -> None:
 
 async def _clean_up(cell: Cell, spec: ChildSpec, reason: StopReason) -> StopReason:
     cell.state = State.STOPPING
+    cell.settle_in_hand(reason)
     actor = cell.actor
     try:
         if actor is not None and type(actor).on_stop is not Actor.on_stop:
