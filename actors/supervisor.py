@@ -27,6 +27,7 @@ from .lifecycle import KILLED, SHUTDOWN, State, StopReason
 from .mailbox import BURST
 from .ref import ActorRef
 from .reply import Reply
+from .restarts import Budget
 from .spec import ChildSpec, Restart, Strategy, checked_strategy
 from .supervision import (
     Answer,
@@ -131,6 +132,7 @@ class Supervisor(Actor[Any]):
             if len(specs) != 1:
                 raise ValueError(f"a dynamic supervisor takes one spec, the pattern of its children, got {len(specs)}")
             self._pattern = specs.pop()
+        Budget(max_restarts, period)  # what is wrong with it shows here
         self._cells: dict[str, Cell] = {}
         self._exits: dict[str, Flag] = {}
         self._spawned = 0
@@ -413,6 +415,15 @@ class SupervisorRef(ActorRef[Any]):
             attrs.evolve(pattern, name=name)  # what is wrong with it is the caller's fault, not the supervisor's
         started: ActorRef[Any] = await self._request(_Spawn(args, name))
         return started
+
+    def spawn_soon(self, *args: Any, name: str | None = None) -> None:
+        """Start one more child of a dynamic supervisor without waiting for it.
+
+        One that does not come up is charged to its budget and tried again; a name in use is an error in the log.
+        """
+        if self._supervisor()._pattern is None:
+            raise ValueError(f"supervisor {self.path!r} is not dynamic: use start_child(spec)")
+        self.tell_urgent(_Spawn(args, name))
 
     async def terminate_child(self, name: str) -> None:
         """Stop a child for good and wait until it is down; its spec is kept (that of a temporary one is not).
