@@ -229,6 +229,8 @@ class Supervisor(Actor[Any]):
 
     def _handle_request(self, request: Any, reply: Any) -> list[Command]:
         if not isinstance(reply, Reply):
+            if isinstance(request, _Spawn):  # by `spawn_soon`
+                return self._decisions.add(self._spec_of(request), None)
             self._cell.dead_letter(request, reply)
             return []
         reply.defer()
@@ -369,8 +371,11 @@ class Supervisor(Actor[Any]):
         )
         cell.tree.observe(cell.tree.observer.restarting, cell.ref, report.incarnation, report.delay)
 
-    def _answer(self, reply: Reply[Any], result: str | ActorError) -> None:
-        if isinstance(result, ActorError):
+    def _answer(self, reply: Reply[Any] | None, result: str | ActorError) -> None:
+        if reply is None:
+            if isinstance(result, ActorError):
+                logger.error("supervisor %s could not spawn: %s", self._cell.path, result)
+        elif isinstance(result, ActorError):
             reply.fail(result)
         elif not reply.settled:
             reply.send(self._cells[result].ref if result in self._cells else None)
