@@ -95,7 +95,7 @@ async def test_case_02_a_child_that_fails_its_first_start_stops_the_earlier_ones
     assert log.of("start") == ["start a1", "start b1", "start c1"]
     # What did not come up is not cleaned up by `on_stop`: it never had anything to clean up.
     assert log.of("stop", "stopped") == ["stop b1", "stopped b1", "stop a1", "stopped a1"]
-    assert log.of("is") == ["c is crashed", "b is shutdown", "a is shutdown", "d is crashed", "root is crashed"]
+    assert log.of("is") == ["c is crashed", "d is crashed", "b is shutdown", "a is shutdown", "root is crashed"]
 
 
 @on_all_schedules
