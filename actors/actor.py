@@ -12,8 +12,7 @@ from anyio.lowlevel import checkpoint
 from .cell import Cell, Stop, Terminated
 from .channel import Channel
 from .context import Context
-from .errors import EndOfMailbox
-from .lifecycle import NORMAL, State, StopReason
+from .lifecycle import State, StopReason
 from .mailbox import BURST, EMPTY
 from .message_type import checked_message_type
 from .reply import Reply
@@ -91,10 +90,7 @@ class Actor(Generic[M]):
             item = take()
             if item is EMPTY:
                 in_a_row = 0
-                try:
-                    await mailbox.wait()
-                except EndOfMailbox:
-                    return NORMAL
+                await mailbox.wait()
                 continue
             in_a_row += 1
             if isinstance(item, tuple):

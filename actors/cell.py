@@ -134,8 +134,8 @@ class Cell:
 
     def cancel(self) -> None:
         """Cancel the running incarnation."""
-        if self.scope is not None:
-            self.scope.cancel()
+        assert self.scope is not None
+        self.scope.cancel()
 
     # -- messages
 
@@ -275,8 +275,6 @@ class Cell:
         self.dead_letter(message, origin, "overflow")
 
     def _letter(self, message: object, sender: object, reason: DeadReason) -> DeadLetter:
-        if isinstance(sender, Reply):
-            sender = sender.sender
         path = sender.path if isinstance(sender, Cell) else sender.source if isinstance(sender, Channel) else None
         return DeadLetter(message, self.path, path, reason)
 

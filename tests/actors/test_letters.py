@@ -105,6 +105,23 @@ def test_a_target_that_is_forgotten_begins_anew(
     assert len(caplog.messages) == 20
 
 
+def test_a_stretch_ends_on_time_also_between_two_looks_at_old_ones(
+    letters: DeadLetters, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock.now += 1
+    for number in range(11):
+        letters.record(letter(number, "root/a"))
+    clock.now += STRETCH_SECONDS - 1  # the stretch is not over at this look
+    letters.record(letter("y", "root/b"))
+    clock.now += 1
+    letters.record(letter("z", "root/a"))
+
+    assert caplog.messages[11:] == [
+        "1 more dead letters for root/a within 10 s",
+        "dead letter for root/a from None (stopped): 'z'",
+    ]
+
+
 def test_a_stretch_that_is_not_over_outlives_the_look_at_old_ones(
     letters: DeadLetters, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -975,6 +975,28 @@ async def test_a_watcher_that_ended_first_is_not_told() -> None:
     assert probe.items == []
 
 
+@pytest.mark.parametrize("target_is_dead", [False, True])
+async def test_an_actor_that_has_ended_watches_in_vain(target_is_dead: bool) -> None:
+    contexts: list[Any] = []
+
+    async def keep(actor: Actor[Any], _message: Any) -> None:
+        contexts.append(actor.context)
+
+    async with supervise([child("a", echo), child("w", keep)]) as root:
+        a, w = root.child("a"), root.child("w")
+        await w.ask("x")
+        w.stop()
+        await w.wait_stopped()
+        if target_is_dead:
+            a.stop()
+            await a.wait_stopped()
+        contexts[0].watch(a)
+        a.stop()
+        await a.wait_stopped()
+
+        assert w.statistics().queued == 0
+
+
 # stop, drain, wait_stopped
 
 
