@@ -105,7 +105,7 @@ async def use_a_mailbox(seed: int, overflow: Overflow, native: bool) -> None:
             for name in "abcd":
                 producers.start_soon(produce, name)
         mailbox.close()
-        await anyio.sleep(100)
+        await anyio.sleep(1)
         outer.cancel_scope.cancel()
 
     assert len(mailbox) == 0
