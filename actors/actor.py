@@ -12,8 +12,7 @@ from anyio.lowlevel import checkpoint
 from .cell import Cell, Stop, Terminated
 from .channel import Channel
 from .context import Context
-from .errors import EndOfMailbox
-from .lifecycle import NORMAL, State, StopReason
+from .lifecycle import State, StopReason
 from .mailbox import BURST, EMPTY
 from .message_type import checked_message_type
 from .reply import Reply
@@ -71,7 +70,10 @@ class Actor(Generic[M]):
         return await serve()
 
     async def _run(self, cell: Cell, started: Callable[[], object]) -> StopReason:
-        return await self.run(partial(self._handle_messages, cell, started))
+        reason = await self.run(partial(self._handle_messages, cell, started))
+        if not isinstance(reason, StopReason):
+            raise TypeError(f"{type(self).__qualname__}.run() returned {reason!r}, not what `await serve()` returned")
+        return reason
 
     async def _handle_messages(self, cell: Cell, started: Callable[[], object]) -> StopReason:
         """Handle messages, one at a time, until told to stop."""
@@ -88,10 +90,7 @@ class Actor(Generic[M]):
             item = take()
             if item is EMPTY:
                 in_a_row = 0
-                try:
-                    await mailbox.wait()
-                except EndOfMailbox:
-                    return NORMAL
+                await mailbox.wait()
                 continue
             in_a_row += 1
             if isinstance(item, tuple):

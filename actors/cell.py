@@ -134,8 +134,8 @@ class Cell:
 
     def cancel(self) -> None:
         """Cancel the running incarnation."""
-        if self.scope is not None:
-            self.scope.cancel()
+        assert self.scope is not None
+        self.scope.cancel()
 
     # -- messages
 
@@ -153,20 +153,25 @@ class Cell:
 
     # -- ends
 
-    def end_incarnation(self, reason: StopReason) -> None:
-        """Settle what the ended incarnation had in hand; what is queued stays."""
-        self.state = State.STOPPING
+    def settle_in_hand(self, reason: StopReason) -> None:
+        """Say what becomes of the message in hand of an incarnation that ends; an ask must not wait for `on_stop`."""
         item, self.in_hand = self.in_hand, None
         if isinstance(item, tuple):
             self._settle_in_hand(item, reason)
+
+    def end_incarnation(self, reason: StopReason) -> None:
+        """Settle what is left of the ended incarnation; what is queued stays."""
+        self.state = State.STOPPING
         for reply in list(self.deferred):
             reply.fail(self._error_for(reason))
         self.deferred.clear()
         for target in self.watching:
             target.watchers.pop(self, None)
         self.watching.clear()
-        # It may have ended without reading its supervisor's order, which the next incarnation must not obey.
-        self.mailbox.withdraw(lambda item: isinstance(item, Stop) and item.reason is SHUTDOWN)
+        # It may have ended without reading its supervisor's order, which the next incarnation must not obey. Nor
+        # must that one end because this one was asked to end twice.
+        obeyed = (SHUTDOWN, NORMAL) if reason.kind == "normal" else (SHUTDOWN,)
+        self.mailbox.withdraw(lambda item: isinstance(item, Stop) and item.reason in obeyed)
         self.actor = None
         self.scope = None
         self.task = None
@@ -270,8 +275,6 @@ class Cell:
         self.dead_letter(message, origin, "overflow")
 
     def _letter(self, message: object, sender: object, reason: DeadReason) -> DeadLetter:
-        if isinstance(sender, Reply):
-            sender = sender.sender
         path = sender.path if isinstance(sender, Cell) else sender.source if isinstance(sender, Channel) else None
         return DeadLetter(message, self.path, path, reason)
 

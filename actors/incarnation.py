@@ -38,13 +38,9 @@ async def run_incarnation(cell: Cell, spec: ChildSpec, started: Callable[[], obj
     reason = KILLED
     try:
         with scope:
-            reason = await _without_stray(cell, _live(cell, spec, started))
+            reason = await _supervised(cell, _live(cell, spec, started))
     except Exception as error:
         reason = crashed(error)
-    except BaseExceptionGroup as group:
-        if not is_stray_cancellation():
-            raise
-        reason = crashed(_without_strays(group))
     else:
         if scope.cancel_called:
             reason = KILLED  # also when the handler swallowed its cancellation
@@ -54,16 +50,28 @@ async def run_incarnation(cell: Cell, spec: ChildSpec, started: Callable[[], obj
     return reason
 
 
-async def _without_stray(cell: Cell, work: Awaitable[T]) -> T:
-    """Await the work; a cancellation that nobody asked for becomes an error like any other."""
+async def _supervised(cell: Cell, work: Awaitable[T]) -> T:
+    """Await the work; make what can be supervised an `Exception`: a cancellation, too, that nobody asked for."""
     try:
         return await work
     except get_cancelled_exc_class() as cancellation:
-        if is_stray_cancellation():
-            raise StrayCancellation(
-                f"actor {cell.path!r} raised a cancellation that nobody asked for"
-            ) from cancellation
+        if not is_stray_cancellation():
+            raise
+        raise _stray(cell) from cancellation
+    except ExceptionGroup:
         raise
+    except BaseExceptionGroup as group:
+        rest = group.split(get_cancelled_exc_class())[1]
+        if rest is None and is_stray_cancellation():
+            raise _stray(cell) from group
+        if not isinstance(rest, ExceptionGroup):  # an interrupt among them, or cancellations only
+            raise
+        # Errors beside a cancellation that was asked for are errors; asyncio's groups show nothing else.
+        raise rest from None
+
+
+def _stray(cell: Cell) -> StrayCancellation:
+    return StrayCancellation(f"actor {cell.path!r} raised a cancellation that nobody asked for")
 
 
 async def _live(cell: Cell, spec: ChildSpec, started: Callable[[], object]) -> StopReason:
@@ -88,11 +96,12 @@ async def _start(cell: Cell, actor: Actor[Any], spec: ChildSpec) -> None:
 
 async def _clean_up(cell: Cell, spec: ChildSpec, reason: StopReason) -> StopReason:
     cell.state = State.STOPPING
+    cell.settle_in_hand(reason)
     actor = cell.actor
     try:
         if actor is not None and type(actor).on_stop is not Actor.on_stop:
             with move_on_after(spec.stop_timeout, shield=True) as scope:
-                await _without_stray(cell, actor.on_stop(reason))
+                await _supervised(cell, actor.on_stop(reason))
             if scope.cancel_called:
                 raise StopTimeout(f"actor {cell.path!r}: on_stop did not return within {spec.stop_timeout:g} s")
     except Exception as error:
@@ -103,13 +112,3 @@ async def _clean_up(cell: Cell, spec: ChildSpec, reason: StopReason) -> StopReas
     finally:
         cell.end_incarnation(reason)
     return reason
-
-
-def _without_strays(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Keep what can be supervised of a mixed group; raise the group when it holds an interrupt."""
-    rest = group.split(get_cancelled_exc_class())[1]
-    if rest is None:
-        return StrayCancellation("the actor raised a cancellation that nobody asked for")
-    if not isinstance(rest, ExceptionGroup):
-        raise group
-    return rest

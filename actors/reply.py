@@ -61,9 +61,8 @@ class Reply(Generic[R]):
 
     async def wait(self) -> None:
         """Return when settled."""
-        while not self._settled:
-            if self._waker is None:
-                self._waker = new_waker()
+        if not self._settled:
+            self._waker = new_waker()
             await self._waker.park()
 
     def result(self) -> R:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import attrs
 
 from .lifecycle import StopReason
-from .spec import Backoff, Restart, Strategy
+from .spec import Backoff, Restart, Strategy, seconds, whole_number
 
 
 def restarts(restart: Restart, reason: StopReason) -> bool:
@@ -38,8 +38,8 @@ def affected(strategy: Strategy, names: Sequence[str], failed: str) -> list[str]
 class Budget:
     """How many crashes are allowed within a period; one more is too many."""
 
-    max_restarts: float
-    period: float
+    max_restarts: float = attrs.field(validator=whole_number)
+    period: float = attrs.field(validator=seconds(zero=False))
     _crashes: list[float] = attrs.field(factory=list)
 
     def charge(self, now: float) -> bool:

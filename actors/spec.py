@@ -18,7 +18,9 @@ MAX_RESTARTS: Final = 3
 PERIOD_SECONDS: Final = 5.0
 
 
-def _seconds(*, zero: bool = True, infinite: bool = True) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+def seconds(*, zero: bool = True, infinite: bool = True) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    """Make a validator of times."""
+
     def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         what = f"{type(instance).__name__}.{attribute.name}"
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -30,7 +32,8 @@ def _seconds(*, zero: bool = True, infinite: bool = True) -> Callable[[Any, attr
     return check
 
 
-def _count(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def whole_number(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """Validate a count, which may be `inf`."""
     what = f"{type(instance).__name__}.{attribute.name}"
     if value == inf:
         return
@@ -63,9 +66,9 @@ class Backoff:
     A crash-free stretch of `(min + max) / 2` seconds starts the row anew.
     """
 
-    min: float = attrs.field(validator=_seconds(zero=False, infinite=False))
-    max: float = attrs.field(validator=_seconds(zero=False, infinite=False))
-    jitter: float = attrs.field(default=0.1, validator=_seconds(infinite=False))
+    min: float = attrs.field(validator=seconds(zero=False, infinite=False))
+    max: float = attrs.field(validator=seconds(zero=False, infinite=False))
+    jitter: float = attrs.field(default=0.1, validator=seconds(infinite=False))
 
     def __attrs_post_init__(self) -> None:
         if self.max < self.min:
@@ -102,21 +105,21 @@ class ChildSpec:
     factory: Callable[..., Any] = attrs.field(validator=_checked_factory)
     args: tuple[Any, ...] = attrs.field(default=(), converter=_as_tuple)
     restart: Restart = attrs.field(default="permanent", kw_only=True, validator=_word(Restart))
-    shutdown: float = attrs.field(default=5.0, kw_only=True, validator=_seconds())
+    shutdown: float = attrs.field(default=5.0, kw_only=True, validator=seconds())
     significant: bool = attrs.field(default=False, kw_only=True, validator=attrs.validators.instance_of(bool))
-    max_restarts: float = attrs.field(default=MAX_RESTARTS, kw_only=True, validator=_count)
-    period: float = attrs.field(default=PERIOD_SECONDS, kw_only=True, validator=_seconds(zero=False))
+    max_restarts: float = attrs.field(default=MAX_RESTARTS, kw_only=True, validator=whole_number)
+    period: float = attrs.field(default=PERIOD_SECONDS, kw_only=True, validator=seconds(zero=False))
     backoff: Backoff | None = attrs.field(
         default=None, kw_only=True, validator=attrs.validators.optional(attrs.validators.instance_of(Backoff))
     )
-    start_timeout: float = attrs.field(default=5.0, kw_only=True, validator=_seconds(zero=False))
-    stop_timeout: float = attrs.field(default=3.0, kw_only=True, validator=_seconds(zero=False))
-    grace: float = attrs.field(default=5.0, kw_only=True, validator=_seconds(zero=False))
+    start_timeout: float = attrs.field(default=5.0, kw_only=True, validator=seconds(zero=False))
+    stop_timeout: float = attrs.field(default=3.0, kw_only=True, validator=seconds(zero=False))
+    grace: float = attrs.field(default=5.0, kw_only=True, validator=seconds(zero=False))
     capacity: int = attrs.field(default=64, kw_only=True, validator=lambda _i, _a, value: checked_capacity(value))
     overflow: Overflow = attrs.field(
         default="block", kw_only=True, validator=lambda _i, _a, value: checked_overflow(value)
     )
-    redeliver: int = attrs.field(default=0, kw_only=True, validator=_count)
+    redeliver: int = attrs.field(default=0, kw_only=True, validator=whole_number)
 
     def __attrs_post_init__(self) -> None:
         if self.significant and self.restart == "permanent":

@@ -21,7 +21,7 @@ import attrs
 
 from .errors import ActorError, ActorStopped, ChildRunning, DuplicateChild, StartFailed, TooManyRestarts, UnknownChild
 from .lifecycle import SHUTDOWN, StopReason, crashed
-from .restarts import Budget, Delays, affected, restarts
+from .restarts import Budget, Delays, affected, is_abnormal, restarts
 from .spec import ChildSpec, Strategy
 
 
@@ -199,7 +199,7 @@ class Supervision:
             self._start_on_request_failed(child, reason, stopped=before is Phase.STOPPING)
         elif before is Phase.STOPPING or self.ending is not None:
             self._ended_on_order(child, reason)
-        elif not was_up and child.incarnation == 1 and self._round is not None and self._round.first:
+        elif not was_up and is_abnormal(reason) and child.incarnation == 1 and self._is_first_round():
             self._first_start_failed(child, reason)
         elif self._is_about_to_be_stopped(child) and restarts(child.spec.restart, reason):
             self._ended_on_order(child, reason)  # it went before its turn came
@@ -304,13 +304,13 @@ class Supervision:
             self._out.append(ReportRestart(name, child.incarnation + 1, delay, reason))
             self._restart_with_its_group(child, delay)
         else:
-            self._finish(child, reason)
+            self._end_for_good(child, reason)
 
     def _ended_for_good_by_itself(self, child: Child, reason: StopReason) -> None:
         self._end_for_good(child, reason)
         if child.spec.significant:
             self.ending = SHUTDOWN
-            if self._round is not None and self._round.first:
+            if self._is_first_round():
                 self._out.append(Ready())
 
     def _charged(self, child: Child, reason: StopReason, now: float) -> bool:
@@ -341,7 +341,7 @@ class Supervision:
 
     def _first_start_failed(self, child: Child, reason: StopReason) -> None:
         error = _start_failed(child, reason)
-        self._finish(child, reason)
+        self._end_for_good(child, reason)
         self.ending = crashed(error)
 
     def _start_on_request_failed(self, child: Child, reason: StopReason, *, stopped: bool) -> None:
@@ -369,16 +369,17 @@ class Supervision:
         if not self._over and all(child.phase is Phase.DOWN for child in self.children.values()):
             self._over = True
             assert self.ending is not None
-            for child in self.children.values():
-                self._finish(child, self.ending)
             self._out.append(Over(self.ending))
 
     def _begin_stopping(self) -> None:
         self._stops_begun = True
         self._round = None
+        assert self.ending is not None
         for child in self.children.values():
-            if child.phase is Phase.WAITING:
+            if child.wanted and child.phase in (Phase.DOWN, Phase.WAITING):
+                # At once: a sibling that waits for it could not end before it is told.
                 child.phase, child.timer = Phase.DOWN, None
+                self._finish(child, self.ending)
         if self.strategy == "dynamic":
             for child in self._alive():
                 self._stop(child)
@@ -456,6 +457,9 @@ class Supervision:
             self._refuse(request, UnknownChild(f"supervisor {self.name!r} has no child {name!r}"))
             return None
         return self.children[name]
+
+    def _is_first_round(self) -> bool:
+        return self._round is not None and self._round.first
 
     def _is_about_to_be_stopped(self, child: Child) -> bool:
         return self._round is not None and self._round.stage == "stopping" and child.spec.name in self._round.doomed

@@ -27,6 +27,7 @@ from .lifecycle import KILLED, SHUTDOWN, State, StopReason
 from .mailbox import BURST
 from .ref import ActorRef
 from .reply import Reply
+from .restarts import Budget
 from .spec import ChildSpec, Restart, Strategy, checked_strategy
 from .supervision import (
     Answer,
@@ -131,6 +132,7 @@ class Supervisor(Actor[Any]):
             if len(specs) != 1:
                 raise ValueError(f"a dynamic supervisor takes one spec, the pattern of its children, got {len(specs)}")
             self._pattern = specs.pop()
+        Budget(max_restarts, period)  # what is wrong with it shows here
         self._cells: dict[str, Cell] = {}
         self._exits: dict[str, Flag] = {}
         self._spawned = 0
@@ -227,6 +229,8 @@ class Supervisor(Actor[Any]):
 
     def _handle_request(self, request: Any, reply: Any) -> list[Command]:
         if not isinstance(reply, Reply):
+            if isinstance(request, _Spawn):  # by `spawn_soon`
+                return self._decisions.add(self._spec_of(request), None)
             self._cell.dead_letter(request, reply)
             return []
         reply.defer()
@@ -367,8 +371,11 @@ class Supervisor(Actor[Any]):
         )
         cell.tree.observe(cell.tree.observer.restarting, cell.ref, report.incarnation, report.delay)
 
-    def _answer(self, reply: Reply[Any], result: str | ActorError) -> None:
-        if isinstance(result, ActorError):
+    def _answer(self, reply: Reply[Any] | None, result: str | ActorError) -> None:
+        if reply is None:
+            if isinstance(result, ActorError):
+                logger.error("supervisor %s could not spawn: %s", self._cell.path, result)
+        elif isinstance(result, ActorError):
             reply.fail(result)
         elif not reply.settled:
             reply.send(self._cells[result].ref if result in self._cells else None)
@@ -413,6 +420,15 @@ class SupervisorRef(ActorRef[Any]):
             attrs.evolve(pattern, name=name)  # what is wrong with it is the caller's fault, not the supervisor's
         started: ActorRef[Any] = await self._request(_Spawn(args, name))
         return started
+
+    def spawn_soon(self, *args: Any, name: str | None = None) -> None:
+        """Start one more child of a dynamic supervisor without waiting for it.
+
+        One that does not come up is charged to its budget and tried again; a name in use is an error in the log.
+        """
+        if self._supervisor()._pattern is None:
+            raise ValueError(f"supervisor {self.path!r} is not dynamic: use start_child(spec)")
+        self.tell_urgent(_Spawn(args, name))
 
     async def terminate_child(self, name: str) -> None:
         """Stop a child for good and wait until it is down; its spec is kept (that of a temporary one is not).

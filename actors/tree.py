@@ -16,7 +16,7 @@ class Tree:
     """The observer, the dead letters and the source of jitter of one tree."""
 
     def __init__(self, observer: Observer | None = None, *, jitter: Callable[[], float] = random.random) -> None:
-        self.observer: Observer = NullObserver() if observer is None else observer
+        self.observer: Observer = NullObserver() if observer is None else _checked(observer)
         self.letters = DeadLetters(self._observe_letter)
         self.jitter = jitter
 
@@ -29,3 +29,12 @@ class Tree:
 
     def _observe_letter(self, letter: DeadLetter) -> None:
         self.observe(self.observer.dead_letter, letter)
+
+
+def _checked(observer: Observer) -> Observer:
+    """Refuse, before anything runs, what would fail in the middle of an actor's end."""
+    methods = [name for name in vars(NullObserver) if not name.startswith("_")]
+    missing = [name for name in methods if not callable(getattr(observer, name, None))]
+    if missing:
+        raise TypeError(f"observer {observer!r} has no {', '.join(missing)}: derive it from NullObserver")
+    return observer

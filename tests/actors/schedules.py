@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from actors import Actor, NullObserver, StopReason
+from actors import Actor, DeadLetter, NullObserver, StopReason
 from actors.testing import BACKENDS, Backend, run, tasks_left
 
 SEEDS = range(50)
@@ -64,6 +64,7 @@ class Log(NullObserver):
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.letters: list[DeadLetter] = []
 
     def __call__(self, line: str) -> None:
         self.lines.append(line)
@@ -73,6 +74,9 @@ class Log(NullObserver):
 
     def stopped(self, ref: Any, reason: StopReason) -> None:
         self(f"{ref.name} is {reason.kind}")
+
+    def dead_letter(self, letter: DeadLetter) -> None:
+        self.letters.append(letter)
 
     def of(self, *words: str) -> list[str]:
         """The lines that hold one of the words, in order."""

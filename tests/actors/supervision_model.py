@@ -44,7 +44,9 @@ class SupervisionModel:
         self.incarnations: dict[str, int] = {}
         self.timers: dict[int, float] = {}
         self.pending: set[Any] = set()
+        self.finished: set[str] = set()
         self.charged: list[str] = []
+        self.charges: dict[str, list[float]] = {}
         self.ready = 0
         self.over: StopReason | None = None
 
@@ -124,6 +126,7 @@ class SupervisionModel:
                 assert incarnation == self.incarnations.get(name, 0) + 1
                 self.running[name] = "starting"
                 self.incarnations[name] = incarnation
+                self.finished.discard(name)
                 return f"start {name}{incarnation}"
             case StopChild(name):
                 assert self.running[name] != "stopping", f"{name!r} would be stopped twice"
@@ -134,11 +137,16 @@ class SupervisionModel:
                 return f"stop {name}"
             case FinishChild(name, reason):
                 assert name not in self.running, f"{name!r} is settled while it runs"
+                assert name not in self.finished, f"{name!r} is settled twice"
+                self.finished.add(name)
                 return f"finish {name} {reason.kind}"
             case ForgetChild(name):
                 assert name not in self.running, f"{name!r} is forgotten while it runs"
                 assert name not in self.decisions.children
-                del self.incarnations[name]
+                assert name in self.finished, f"{name!r} is forgotten before it is settled"
+                self.finished.remove(name)
+                self.incarnations.pop(name, None)
+                self.charges.pop(name, None)
                 return f"forget {name}"
             case Wake(delay, token):
                 assert delay > 0
@@ -146,6 +154,9 @@ class SupervisionModel:
                 return f"wake in {delay:g}"
             case ReportRestart(name, incarnation, delay, _):
                 self.charged.append(name)
+                self.charges.setdefault(name, []).append(self.now)
+                limits = self.decisions.children[name].spec
+                assert self._within(name, limits.period) <= limits.max_restarts, f"{name!r} is over its budget"
                 return f"restarting {name}{incarnation} in {delay:g}"
             case Answer(request, result):
                 self.pending.remove(request)
@@ -155,8 +166,12 @@ class SupervisionModel:
                 return "ready"
             case Over(reason):
                 assert not self.running, f"over while {list(self.running)} run"
+                assert self.finished >= self.decisions.children.keys(), "somebody is never settled"
                 self.over = reason
                 return f"over {reason.kind}"
+
+    def _within(self, name: str, period: float) -> int:
+        return sum(self.now - time <= period for time in self.charges.get(name, ()))
 
     def _check(self) -> None:
         for name, child in self.decisions.children.items():

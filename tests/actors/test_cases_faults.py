@@ -137,6 +137,27 @@ async def test_who_waits_for_a_child_in_its_backoff_is_told_when_its_supervisor_
 
 
 @on_all_schedules
+async def test_who_waits_for_a_sibling_in_its_backoff_is_told_as_soon_as_all_is_to_stop() -> None:
+    class Asking(Worker):
+        async def receive(self, message: Any) -> None:
+            with pytest.raises(ActorStopped):
+                await message.ask("anyone there?", timeout=None)
+
+    log = Log()
+    children = [
+        ChildSpec("waiting", Worker, (log,), backoff=Backoff(100, 100)),
+        ChildSpec("asking", Asking, (log,), shutdown=inf),
+    ]
+    async with supervise(children, observer=log) as root:
+        await root.child("waiting").tell("boom")
+        await root.child("asking").tell(root.child("waiting"))
+        await anyio.sleep(1)
+
+    assert anyio.current_time() == 1
+    assert log.of("is") == ["waiting is shutdown", "asking is shutdown", "root is shutdown"]
+
+
+@on_all_schedules
 async def test_a_start_asked_for_by_a_sibling_that_is_stopped_meanwhile_is_answered() -> None:
     """A waits for B's start while C's crash stops both: B's end is the answer, or A could never end."""
 

@@ -206,6 +206,17 @@ async def test_statistics_tell_what_it_holds_and_has_seen() -> None:
     )
 
 
+def test_the_high_water_mark_stays_when_the_water_falls() -> None:
+    channel = channel_to(FakeDestination())
+    for taken in (0, 0, 2, 0):
+        for _ in range(taken):
+            channel.taken()
+        channel.reserve()
+        channel.send_nowait("x")
+
+    assert (channel.statistics().depth, channel.statistics().high_water) == (2, 2)
+
+
 async def test_the_wait_for_credit_counts_from_the_first_reserve_in_vain() -> None:
     channel = channel_to(FakeDestination(), capacity=1)
     channel.reserve()

@@ -975,6 +975,28 @@ async def test_a_watcher_that_ended_first_is_not_told() -> None:
     assert probe.items == []
 
 
+@pytest.mark.parametrize("target_is_dead", [False, True])
+async def test_an_actor_that_has_ended_watches_in_vain(target_is_dead: bool) -> None:
+    contexts: list[Any] = []
+
+    async def keep(actor: Actor[Any], _message: Any) -> None:
+        contexts.append(actor.context)
+
+    async with supervise([child("a", echo), child("w", keep)]) as root:
+        a, w = root.child("a"), root.child("w")
+        await w.ask("x")
+        w.stop()
+        await w.wait_stopped()
+        if target_is_dead:
+            a.stop()
+            await a.wait_stopped()
+        contexts[0].watch(a)
+        a.stop()
+        await a.wait_stopped()
+
+        assert w.statistics().queued == 0
+
+
 # stop, drain, wait_stopped
 
 
@@ -1229,3 +1251,37 @@ async def test_an_ask_that_has_its_answer_returns_it_though_cancelled_in_that_mo
             scope.cancel()
 
     assert answers == ["answer"]
+
+
+async def test_an_ask_in_hand_fails_before_the_actor_cleans_up() -> None:
+    times: dict[str, float] = {}
+
+    class Tidy(Actor[Any]):
+        async def receive(self, message: Any) -> None:
+            await anyio.sleep_forever()
+
+        async def on_stop(self, reason: StopReason) -> None:
+            await anyio.sleep(2)
+            times["cleaned up"] = anyio.current_time()
+
+    async def ask(ref: ActorRef[Any]) -> None:
+        with pytest.raises(ActorStopped):
+            await ref.ask("x")
+        times["failed"] = anyio.current_time()
+
+    async with supervise([ChildSpec("a", Tidy, shutdown=0)]) as root, anyio.create_task_group() as group:
+        group.start_soon(ask, root.child("a"))
+        await anyio.sleep(1)
+        await root.terminate_child("a")
+
+    assert times["cleaned up"] - times["failed"] == 2
+
+
+async def test_a_stop_asked_for_twice_ends_one_incarnation() -> None:
+    async with supervise([child("a", echo, restart="permanent")]) as root:
+        ref = root.child("a")
+        ref.stop()
+        ref.stop()
+        await anyio.sleep(1)
+
+        assert ref.incarnation == 2
