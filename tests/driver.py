@@ -148,7 +148,8 @@ class Driver:
             self.carry_out(run.succeeded(activation, attempt, returned, self.now, self.now))
 
     def named(self, id: str) -> Activation:
-        """The running activation with this id, e.g. `score#2`."""
+        """The running activation with this id, e.g. `score#2`; `score` means its first."""
+        id = id if "#" in id else f"{id}#1"
         return next(activation for activation in self.running if activation.id == id)
 
     def finish_named(self, *ids: str) -> Driver:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import attrs
@@ -14,8 +19,11 @@ from engine.schema import read_schema
 from engine.tokens import Activation
 from engine.values import Goto, ItemError, Replace
 from tests.driver import Driver
+from tests.reference.compare import check
+from tests.reference.generate import random_spec
 from tests.reference.outcome import Outcome, freeze
 from tests.reference.spec import ERRORS, REDUCERS, Choice, Edge, GraphSpec, Node, Replaced, start_state
+from tests.semantics.engine_graphs import all_disagreements as engine_disagreements
 
 
 def plain(state: Any) -> dict[str, Any]:
@@ -63,7 +71,11 @@ class Core:
             return NodeDecl(**common)
         over = node.map.over or (lambda state, m=node.map: m.items(plain(state)))
         mapping = MapDecl(
-            worker=len, over=over, into=node.map.into, on_item_error=node.map.on_item_error, concurrency=2  # type: ignore[arg-type]
+            worker=len,
+            over=over,
+            into=node.map.into,
+            on_item_error=node.map.on_item_error,
+            concurrency=2,  # type: ignore[arg-type]
         )
         return NodeDecl(**common, kind="map", map=mapping)
 
@@ -180,3 +192,37 @@ def outcome_of(driver: CoreDriver) -> Outcome:
             outcome.iterations[event.node, event.activation, 0] += 1  # type: ignore[index]
     outcome.iterations = None
     return outcome
+
+
+def disagreements(seeds: Sequence[int]) -> list[str]:
+    """Where the pure core and the reference disagree on the graphs of these seeds."""
+    found = []
+    for seed in seeds:
+        try:
+            check(random_spec(seed), run_core, seed)
+        except AssertionError as error:
+            found.append(f"graph {seed}:\n{error}")
+    return found
+
+
+def main() -> int:
+    """Run random graphs at length, through the pure core or the engine, and show where they disagree."""
+    parser = argparse.ArgumentParser(prog="python -m tests.semantics.random_graphs", description=main.__doc__)
+    parser.add_argument("--graphs", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0, help="the first of the seeds, one per graph")
+    parser.add_argument("--engine", action="store_true", help="through the engine, on all backends, in virtual time")
+    options = parser.parse_args()
+    began, found = time.monotonic(), 0
+    last = options.seed + options.graphs
+    packs = [range(first, min(first + 100, last)) for first in range(options.seed, last, 100)]
+    with ProcessPoolExecutor() as pool:
+        for lines in pool.map(engine_disagreements if options.engine else disagreements, packs):
+            found += len(lines)
+            for line in lines:
+                print(line, end="\n\n", flush=True)
+    print(f"{options.graphs} graphs, {found} disagreements, {time.monotonic() - began:.0f} s")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

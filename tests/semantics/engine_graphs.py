@@ -1,0 +1,122 @@
+"""Random graphs of the reference, run by the engine: in virtual time, under schedules drawn from seeds.
+
+What may vary and must not show: the backend, the order in which ready tasks run, how long each attempt takes, and
+how many workers a node has. An `Engine` lives for a handful of graphs, whose runs overlap in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import anyio
+from attrs import frozen
+
+from actors.testing import BACKENDS, Backend, run, tasks_left
+from engine import Engine
+from tests.reference.build import random_pause, run_in_engine
+from tests.reference.compare import check, differences
+from tests.reference.generate import ANY, EXACT, RACY, Profile, random_spec
+from tests.reference.outcome import Outcome
+from tests.reference.spec import GraphSpec
+
+WORKERS = (None, 1, 2)
+# As many graphs as share an engine: enough to overlap, few enough that one that hangs is soon found.
+TOGETHER = 10
+
+
+@frozen
+class Timing:
+    """All that decides the timing of a run: the same one gives the same run again."""
+
+    backend: Backend = "asyncio"
+    seed: int = 0
+    concurrency: int | None = None
+
+
+def timing(seed: int) -> Timing:
+    """A timing for a graph's seed: over nine of them each backend meets each number of workers."""
+    return Timing(BACKENDS[seed % 3], seed, WORKERS[seed // 3 % 3])
+
+
+def profile(seed: int) -> Profile:
+    """Mostly graphs of which everything is promised; one in ten with `any` joins, one in ten where timing may show."""
+    return {8: ANY, 9: RACY}.get(seed % 10, EXACT)
+
+
+def run_together(specs: Sequence[GraphSpec], timing: Timing) -> list[Outcome]:
+    """Run some graphs at once in one engine, and see that nothing is left of them."""
+    return run(_run_all, specs, timing, backend=timing.backend, seed=timing.seed, virtual_time=True)
+
+
+async def _run_all(specs: Sequence[GraphSpec], timing: Timing) -> list[Outcome]:
+    outcomes: list[Outcome] = [Outcome()] * len(specs)
+
+    async def run_one(index: int) -> None:
+        pause = random_pause(timing.seed + index, anyio.sleep)
+        outcomes[index] = await run_in_engine(engine, specs[index], pause, timing.concurrency)
+
+    with anyio.fail_after(3600):
+        async with Engine() as engine, anyio.create_task_group() as group:
+            for index in range(len(specs)):
+                group.start_soon(run_one, index)
+    assert tasks_left() == []
+    return outcomes
+
+
+def run_alone(timing: Timing, spec: GraphSpec, seed: int) -> Outcome:
+    """Run one graph, for finding the smallest one that goes wrong; `seed` varies the timing."""
+    return run_together([spec], Timing(timing.backend, timing.seed + seed, timing.concurrency))[0]
+
+
+def disagreements(seeds: Sequence[int], timing: Timing) -> Iterator[str]:
+    """Run the graph of each seed and say where the engine and the reference disagree."""
+    with quiet():
+        specs = [random_spec(seed, profile(seed)) for seed in seeds]
+        try:
+            outcomes = run_together(specs, timing)
+        except Exception as error:
+            yield f"graphs {list(seeds)} with {timing}: {error!r}"
+            return
+        for seed, spec, outcome in zip(seeds, specs, outcomes, strict=True):
+            if lines := differences(spec, outcome):
+                yield "\n".join([f"graph {seed} with {timing}:", *lines, _smallest(spec, timing)])
+
+
+def _smallest(spec: GraphSpec, timing: Timing) -> str:
+    for seed in range(5):
+        try:
+            check(spec, functools.partial(run_alone, timing), seed)
+        except AssertionError as error:
+            return str(error)
+    return "(it does not happen when the graph runs alone)"
+
+
+def packs(seeds: Iterable[int], backend: Backend | None = None, number: int = 0) -> Iterator[tuple[list[int], Timing]]:
+    """Seeds in handfuls that share a timing, those of one backend or of all; `number` is that of the first."""
+    seeds = list(seeds)
+    for first in range(0, len(seeds), TOGETHER):
+        chosen = timing(number)
+        number += 1
+        if backend in (None, chosen.backend):
+            yield seeds[first : first + TOGETHER], Timing(chosen.backend, seeds[first], chosen.concurrency)
+
+
+def all_disagreements(seeds: Sequence[int]) -> list[str]:
+    """Where the engine and the reference disagree on the graphs of these seeds, over all timings."""
+    number = seeds[0] // TOGETHER
+    return [line for pack in packs(seeds, number=number) for line in disagreements(*pack)]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Nobody reads the warnings about thousands of random graphs."""
+    logger = logging.getLogger("engine.graph")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
