@@ -96,7 +96,10 @@ class ProcessExecutor(Places):
                 raise
             finally:
                 self._busy.discard(worker)
-            self._idle.append(worker)
+            if free is self._free:
+                self._idle.append(worker)
+            else:
+                await worker.reap()  # killed by leaving, just after it had answered
         finally:
             free.release()
         return _outcome(reply, function, worker.process.pid)

@@ -69,6 +69,11 @@ class _Thread(threading.Thread):
     def _call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         return finished(function(*args, **kwargs), self._backend)
 
+    def end(self) -> None:
+        """Let it end after the call in hand, whose outcome nobody wants."""
+        self.inbox.put(None)
+        self.done.close()
+
     def outcome(self) -> Any:
         result, error = self.result, self.error
         self.result = self.error = None
@@ -106,12 +111,17 @@ class ThreadExecutor(Places):
                 thread.inbox.put((_context(), function, args, kwargs))
                 await _wait(thread.done)
             except anyio.ClosedResourceError:
+                self._give_up(thread)
                 raise _closed(self) from None
             except BaseException:
                 self._give_up(thread)
                 raise
-            self._busy.discard(thread)
-            self._idle.append(thread)
+            finally:
+                self._busy.discard(thread)
+            if free is self._free:
+                self._idle.append(thread)
+            else:
+                thread.end()
             return thread.outcome()
         finally:
             free.release()
@@ -122,12 +132,9 @@ class ThreadExecutor(Places):
         return thread
 
     def _give_up(self, thread: _Thread) -> None:
-        if thread in self._busy:
-            self._busy.discard(thread)
-            # Counted before it is told to end, which takes it out again.
-            self._given_up.add(thread)
-            thread.inbox.put(None)
-            thread.done.close()
+        # Counted before it is told to end, which takes it out again.
+        self._given_up.add(thread)
+        thread.end()
 
     async def __aenter__(self) -> Self:
         self._backend = backend_here()
@@ -138,13 +145,11 @@ class ThreadExecutor(Places):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._close()
-        for thread in list(self._busy):
-            anyio.notify_closing(thread.done)
-            self._give_up(thread)
+        for thread in self._busy:
+            anyio.notify_closing(thread.done)  # whoever waits for it gives it up
         idle, self._idle = self._idle, []
         for thread in idle:
-            thread.inbox.put(None)
-            thread.done.close()
+            thread.end()
         for thread in idle:
             thread.join()  # at once: it waits for its inbox only
 

@@ -1,0 +1,250 @@
+"""What every executor promises (engine/ports.py), on each backend."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from engine.errors import EngineClosed
+from engine.executors import ProcessExecutor, ThreadExecutor
+from engine.ports import Executor
+from tests.contracts import calls
+from tests.contracts.calls import Gate
+
+Make = Callable[[int], Executor]
+
+
+@pytest.fixture(params=[ThreadExecutor, ProcessExecutor])
+def make(request: pytest.FixtureRequest) -> Make:
+    made: Make = request.param
+    return made
+
+
+async def turns(condition: Callable[[], bool]) -> None:
+    """Let other tasks go on until a condition holds."""
+    with anyio.fail_after(10):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_a_call_gives_the_functions_result(make: Make) -> None:
+    async with make(1) as executor:
+        assert await executor.run(calls.add, (1, 2), {"c": 3}) == 6
+
+
+async def test_an_async_function_is_awaited_on_the_callers_backend(make: Make) -> None:
+    async with make(1) as executor:
+        assert await executor.run(calls.async_add, (1, 2)) == (calls.backend(), 3)
+
+
+async def test_an_exception_comes_back_as_it_was_raised(make: Make) -> None:
+    async with make(1) as executor:
+        with pytest.raises(calls.Odd) as raised:
+            await executor.run(calls.fail_oddly)
+
+    error = raised.value
+    assert (str(error), error.args, error.name, error.code) == ("third is odd", ("third is odd",), "third", 3)
+    assert error.__notes__[0] == "a note"
+    cause = error.__cause__
+    assert isinstance(cause, FileNotFoundError)
+    assert (cause.errno, cause.filename, cause.__suppress_context__) == (2, "second", True)
+    assert isinstance(cause.__context__, KeyError)
+
+
+async def test_an_exception_keeps_its_context(make: Make) -> None:
+    async with make(1) as executor:
+        with pytest.raises(ValueError, match="second") as raised:
+            await executor.run(calls.fail_in_context)
+
+    assert raised.value.__cause__ is None
+    assert isinstance(raised.value.__context__, KeyError)
+
+
+async def test_a_group_keeps_its_members_and_their_causes(make: Make) -> None:
+    async with make(1) as executor:
+        with pytest.raises(ExceptionGroup) as raised:
+            await executor.run(calls.fail_twice)
+
+    odd, value = raised.value.exceptions
+    assert isinstance(odd, calls.Odd)
+    assert isinstance(odd.__cause__, FileNotFoundError)
+    assert isinstance(value, ValueError)
+
+
+async def test_a_call_after_one_that_raised_works(make: Make) -> None:
+    async with make(1) as executor:
+        with pytest.raises(calls.Odd):
+            await executor.run(calls.fail_oddly)
+
+        assert await executor.run(calls.identity, (1,)) == 1
+
+
+async def test_each_of_many_calls_at_once_gets_its_own_result(make: Make) -> None:
+    results: dict[int, int] = {}
+
+    async def call(number: int) -> None:
+        results[number] = await executor.run(calls.identity, (number,))
+
+    async with make(3) as executor, anyio.create_task_group() as group:
+        for number in range(60):
+            group.start_soon(call, number)
+
+    assert results == {number: number for number in range(60)}
+
+
+async def test_no_more_than_the_limit_run_at_once_and_the_others_wait(make: Make, tmp_path: Path) -> None:
+    with Gate(tmp_path) as gate:
+        async with make(2) as executor:
+            async with anyio.create_task_group() as group:
+                for _ in range(5):
+                    group.start_soon(executor.run, calls.at_gate, (gate.path,))
+                await gate.begun(2)
+
+                assert (executor.running, executor.waiting, executor.started) == (2, 3, 2)
+                gate.go()
+                await gate.begun()
+                assert (executor.running, executor.waiting, executor.started) == (2, 2, 3)
+                gate.go(4)
+            assert (executor.running, executor.waiting, executor.started) == (0, 0, 5)
+
+
+async def test_who_waits_is_served_in_order(make: Make, tmp_path: Path) -> None:
+    order: list[int] = []
+
+    async def call(number: int) -> None:
+        order.append(await executor.run(calls.identity, (number,)))
+
+    with Gate(tmp_path) as gate:
+        async with make(1) as executor, anyio.create_task_group() as group:
+            group.start_soon(executor.run, calls.at_gate, (gate.path,))
+            await gate.begun()
+            for number in range(5):
+                group.start_soon(call, number)
+                await turns(lambda number=number: executor.waiting == number + 1)  # type: ignore[misc]
+            gate.go()
+
+    assert order == [0, 1, 2, 3, 4]
+
+
+async def test_a_call_cancelled_while_it_waits_has_done_nothing(make: Make, tmp_path: Path) -> None:
+    with Gate(tmp_path) as gate:
+        async with make(1) as executor, anyio.create_task_group() as group:
+            group.start_soon(executor.run, calls.at_gate, (gate.path,))
+            await gate.begun()
+            with anyio.move_on_after(0) as scope:
+                await executor.run(Path.touch, (tmp_path / "touched",))
+
+            assert scope.cancelled_caught
+            assert (executor.waiting, executor.started, executor.abandoned, executor.killed) == (0, 1, 0, 0)
+            gate.go()
+
+    assert not (tmp_path / "touched").exists()
+
+
+async def test_a_call_in_a_scope_that_is_cancelled_already_does_nothing(make: Make) -> None:
+    async with make(1) as executor:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await executor.run(calls.identity, (1,))
+
+        assert (executor.running, executor.started) == (0, 0)
+
+
+async def test_a_cancelled_call_frees_its_place(make: Make, tmp_path: Path) -> None:
+    with Gate(tmp_path) as gate:
+        async with make(1) as executor:
+            for _ in range(3):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(executor.run, calls.at_gate, (gate.path,))
+                    await gate.begun()
+                    group.cancel_scope.cancel()
+
+            assert executor.running == 0
+            assert await executor.run(calls.identity, (1,)) == 1
+
+
+async def test_a_cancelled_call_lets_the_next_in_line_go_on(make: Make, tmp_path: Path) -> None:
+    async def first() -> None:
+        with scope:
+            await executor.run(calls.at_gate, (gate.path,))
+
+    results: list[int] = []
+
+    async def second() -> None:
+        results.append(await executor.run(calls.identity, (2,)))
+
+    scope = anyio.CancelScope()
+    with Gate(tmp_path) as gate:
+        async with make(1) as executor, anyio.create_task_group() as group:
+            group.start_soon(first)
+            await gate.begun()
+            group.start_soon(second)
+            await turns(lambda: executor.waiting == 1)
+            scope.cancel()
+
+    assert results == [2]
+
+
+async def test_a_call_outside_of_the_executors_life_is_refused(make: Make) -> None:
+    executor = make(1)
+    with pytest.raises(EngineClosed, match="Executor is closed"):
+        await executor.run(calls.identity, (1,))
+    async with executor:
+        pass
+
+    with pytest.raises(EngineClosed):
+        await executor.run(calls.identity, (1,))
+
+
+async def test_leaving_fails_what_runs_and_what_waits(make: Make, tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    async def call(name: str) -> None:
+        try:
+            await executor.run(calls.at_gate, (gate.path,))
+        except EngineClosed:
+            refused.append(name)
+
+    with Gate(tmp_path) as gate, anyio.fail_after(10):
+        async with anyio.create_task_group() as group, make(1) as executor:
+            group.start_soon(call, "running")
+            await gate.begun()
+            group.start_soon(call, "waiting")
+            await turns(lambda: executor.waiting == 1)
+
+    assert sorted(refused) == ["running", "waiting"]
+
+
+async def test_an_executor_can_be_entered_again(make: Make) -> None:
+    executor = make(1)
+    for _ in range(2):
+        async with executor:
+            assert await executor.run(calls.identity, (1,)) == 1
+            assert executor.started == 1
+
+
+async def test_calls_leave_no_files_open(make: Make) -> None:
+    before = sorted(calls.open_files())
+    async with make(2) as executor:
+        for round_ in range(2):
+            during = sorted(calls.open_files())
+            async with anyio.create_task_group() as group:
+                for number in range(100):
+                    group.start_soon(executor.run, calls.identity, (number,))
+            if round_:
+                assert sorted(calls.open_files()) == during
+
+    assert sorted(calls.open_files()) == before
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_is_refused(make: Make, limit: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        make(limit)
+
+
+def test_there_is_a_limit_by_default(make: Any) -> None:
+    assert make().limit >= 1
