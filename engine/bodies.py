@@ -7,7 +7,7 @@ it runs in a copy of the submitter's context variables, so nothing that a node s
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context as Variables
 from types import CoroutineType
 from typing import Any, Protocol
@@ -26,6 +26,10 @@ class Body(Protocol):
 
     def begin(self, activation: Activation) -> Any:
         """Start it: the result, or an awaitable of the result."""
+        ...
+
+    def begin_batch(self, activations: Sequence[Activation]) -> Any:
+        """Start it on several at once: a list of results, or an awaitable of one."""
         ...
 
 
@@ -52,11 +56,22 @@ class _Prepared:
         self._call = call
         self._is_map = is_map
 
-    def _invoke(self, activation: Activation) -> Any:
+    def begin(self, activation: Activation) -> Any:
+        """Start it on one."""
+        return self._begin(activation, activation.state)
+
+    def begin_batch(self, activations: Sequence[Activation]) -> Any:
+        """Start it on several; the context variables and the `Context` are those of the first."""
+        return self._begin(activations[0], [activation.state for activation in activations])
+
+    def _begin(self, activation: Activation, subject: Any) -> Any:
+        raise NotImplementedError
+
+    def _invoke(self, activation: Activation, subject: Any) -> Any:
         call = self._call
         if call.plain:
-            return self._function(activation.state)
-        return call(self._function, activation.state, self._context(activation), self._state(activation))
+            return self._function(subject)
+        return call(self._function, subject, self._context(activation), self._state(activation))
 
     def _context(self, activation: Activation) -> Context | None:
         if not self._call.wants_context:
@@ -73,11 +88,9 @@ class AsyncBody(_Prepared):
 
     __slots__ = ()
 
-    def begin(self, activation: Activation) -> Any:
-        """Take its first step; most end there."""
-        variables = activation.run.tree.owner.variables.copy()
-        coroutine = self._invoke(activation)
-        return step(variables, coroutine)
+    def _begin(self, activation: Activation, subject: Any) -> Any:
+        # Take its first step; most end there.
+        return step(activation.run.tree.owner.variables.copy(), self._invoke(activation, subject))
 
 
 class LoopBody(_Prepared):
@@ -85,10 +98,10 @@ class LoopBody(_Prepared):
 
     __slots__ = ()
 
-    def begin(self, activation: Activation) -> Any:
-        """Call it; what turns out to be a coroutine is awaited."""
+    def _begin(self, activation: Activation, subject: Any) -> Any:
         variables = activation.run.tree.owner.variables.copy()
-        result = variables.run(self._invoke, activation)
+        result = variables.run(self._invoke, activation, subject)
+        # A lambda or a partial may turn out to give a coroutine.
         return step(variables, result) if isinstance(result, CoroutineType) else result
 
 
@@ -101,14 +114,13 @@ class ElsewhereBody(_Prepared):
         super().__init__(function, call, is_map)
         self._executor = executor
 
-    def begin(self, activation: Activation) -> Any:
-        """Hand it over."""
+    def _begin(self, activation: Activation, subject: Any) -> Any:
         call = self._call
         if call.plain:
-            args: list[Any] = [activation.state]
+            args: list[Any] = [subject]
             kwargs: dict[str, Any] = {}
         else:
-            args, kwargs = call.arguments(activation.state, self._context(activation), self._state(activation))
+            args, kwargs = call.arguments(subject, self._context(activation), self._state(activation))
         variables = activation.run.tree.owner.variables.copy()
         return step(variables, self._executor.run(self._function, args, kwargs))
 

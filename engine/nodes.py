@@ -129,11 +129,14 @@ class Crew:
         if hands and (self._free_for_all or self._admitted()):
             self._give(self._idle.pop() if self._idle else self._hire(), activation)
             return True
+        self._enqueue(activation)
+        return False
+
+    def _enqueue(self, activation: Activation) -> None:
         self.ready[activation] = perf_counter()
         if self._gates_in:
             for gate in self._gates_of(activation):
                 gate.enter()
-        return False
 
     def cancel(self, activation: Activation) -> bool:
         """Stop an attempt; true if it was only queued and so is over already."""
@@ -242,11 +245,8 @@ class Crew:
             returned = await running if running.__class__ is Driven else running
         except Exception as raised:
             error = raised
-        except anyio.get_cancelled_exc_class() as raised:
-            if not is_stray_cancellation():
-                raise
-            error = StrayCancellation(f"node {self.node.name!r} raised a cancellation that nobody asked for")
-            error.__cause__ = raised
+        except BaseException as raised:
+            error = self._supervised(raised)
         if worker.stopping is not None:
             return False  # it swallowed its cancellation, or raised something else: it was stopped all the same
         self._count(perf_counter() - begun, error is None)
@@ -258,6 +258,19 @@ class Crew:
         for gate in self._gates_out:
             gate.give_back()
         return True
+
+    def _supervised(self, raised: BaseException) -> Exception:
+        """The failure that a cancellation nobody asked for is; raises what must not be supervised on."""
+        cancelled = anyio.get_cancelled_exc_class()
+        rest = raised.split(cancelled)[1] if isinstance(raised, BaseExceptionGroup) else None
+        only_strays = isinstance(raised, cancelled | BaseExceptionGroup) and is_stray_cancellation()
+        if only_strays and isinstance(rest, Exception):
+            return rest
+        if not only_strays or rest is not None:
+            raise raised
+        error = StrayCancellation(f"node {self.node.name!r} raised a cancellation that nobody asked for")
+        error.__cause__ = raised
+        return error
 
     def _end_stopped(self, worker: Worker, activation: Activation) -> None:
         if self._group is None:

@@ -10,6 +10,7 @@ import anyio
 
 from actors import ChildSpec, Supervisor, SupervisorRef
 
+from .batches import BatchCrew
 from .bodies import AsyncBody, Body, ElsewhereBody, LoopBody
 from .errors import GraphConflict, GraphInvalid, GraphNotFound, GraphProblem
 from .gates import Gate
@@ -18,7 +19,7 @@ from .nodes import Crew, NodeActor, Places
 from .nodespec import NodeSpec
 from .plan import Plan, PlanEdge, PlanNode
 from .ports import Executor
-from .scheduler import Scheduler
+from .scheduler import Scheduler, SchedulerActor
 from .timers import Timers
 from .tokens import Activation
 
@@ -43,9 +44,11 @@ class Registered:
         async with self._starting:
             if not self._started:
                 name = f"graph {self.plan.name} {self.plan.version}".replace("/", "|")
-                node = ChildSpec("node", NodeActor, restart="permanent")
-                await root.start_child(Supervisor.spec(name, [node], strategy="dynamic"))
-                self.scheduler.open(root.supervisor(name))
+                nodes = Supervisor.spec("nodes", [ChildSpec("node", NodeActor)], strategy="dynamic")
+                own = ChildSpec(
+                    "scheduler", SchedulerActor, (self.scheduler, lambda: root.supervisor(name).supervisor("nodes"))
+                )
+                await root.start_child(Supervisor.spec(name, [nodes, own], strategy="rest_for_one"))
                 self._started = True
 
 
@@ -130,7 +133,8 @@ class CrewMaker:
         node, run = activation.node, activation.run
         spec: NodeSpec = node.decl.options
         body, places = self._body(node, spec)
-        return Crew(
+        options: dict[str, Any] = {} if spec.batch is None else {"batch": spec.batch}
+        return (Crew if spec.batch is None else BatchCrew)(
             node,
             self._unused(node.name if run.parent is None else f"{run.plan.name}.{node.name}"),
             body,
@@ -141,6 +145,7 @@ class CrewMaker:
             places=places,
             gates_in={edge: self.gates[edge] for edge in node.ins if edge in self.gates},
             gates_out=[self.gates[edge] for edge in node.outs if edge in self.gates],
+            **options,
         )
 
     def _body(self, node: PlanNode, spec: NodeSpec) -> tuple[Body, Places | None]:

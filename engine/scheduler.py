@@ -15,7 +15,7 @@ from functools import partial
 from time import time
 from typing import Any, Final, Protocol
 
-from actors import SupervisorRef
+from actors import Actor, SupervisorRef
 
 from .items import ItemSource
 from .nodes import Crew
@@ -70,10 +70,14 @@ class Scheduler:
         self._in_turn = False
 
     def open(self, pool: SupervisorRef) -> None:
-        """Nodes get their actors from here on from this dynamic supervisor, each with its first message."""
+        """Nodes get their actors from this dynamic supervisor, each with its first message.
+
+        Called again when the supervisor was restarted, which brings no dynamic child back.
+        """
         self._pool = pool
         for crew in self.crews.values():
-            pool.spawn_soon(crew, name=crew.name)
+            if not crew.working:
+                pool.spawn_soon(crew, name=crew.name)
 
     # -- events from outside
 
@@ -238,3 +242,18 @@ class Scheduler:
             crew = self.crews.get(activation.node) or self._crew_of(activation)
             crew.run_beside(source.serve)
         source.want(command.count)
+
+
+class SchedulerActor(Actor[Any]):
+    """The scheduler's place in the supervision tree, after the nodes: started anew whenever they are."""
+
+    def __init__(self, scheduler: Scheduler, find_pool: Callable[[], SupervisorRef]) -> None:
+        self.scheduler = scheduler
+        self.find_pool = find_pool
+
+    async def on_start(self) -> None:
+        """Give the nodes that have work their actors (back)."""
+        self.scheduler.open(self.find_pool())
+
+    async def receive(self, message: object) -> None:
+        """Take orders only: events reach the scheduler without a mailbox."""

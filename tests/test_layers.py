@@ -75,6 +75,7 @@ ORDER = {
         "result",
         "bodies",
         "nodes",
+        "batches",
         "items",
         "scheduler",
         "written",
