@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import Context as Variables
 from functools import partial
@@ -10,6 +11,7 @@ from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+import anyio.from_thread
 
 from actors import Waker, new_waker
 
@@ -258,7 +260,10 @@ class Run:
     # -- inside
 
     def _report(self, node: str, number: int, type: str, data: Mapping[str, Any]) -> None:
-        if not self.over:
+        if threading.get_ident() != self._engine.thread:
+            # A node in a thread: histories belong to the loop.
+            anyio.from_thread.run_sync(self._report, node, number, type, data, token=self._engine.token)
+        elif not self.over:
             self.machine.history.event(type, time(), node, number, dict(data))
             self.changed()
 
