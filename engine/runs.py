@@ -1487,7 +1487,6 @@ class Run:
             activation.patch = update or {}
             return
         if update:
-            self._forget(activation)
             changed = new_values(activation.values, update, self.plan.state.reducers)
             self._write(activation, update, changed)
         self._again(activation)

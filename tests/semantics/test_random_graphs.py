@@ -1,44 +1,36 @@
-"""Random graphs: the engine against the reference interpreter, and against itself.
-
-A longer run: `python -m tests.semantics.random_graphs --engine --graphs 100000`.
-"""
+"""Random graphs under random schedules on the pure core, compared with the reference interpreter."""
 
 from __future__ import annotations
 
 import pytest
 
-from actors.testing import BACKENDS, Backend
-from tests.reference.generate import random_spec
-from tests.reference.outcome import Outcome
-from tests.semantics.engine_graphs import WORKERS, Timing, disagreements, packs, quiet, run_together
+from tests.reference.compare import differences
+from tests.reference.generate import ANY, EXACT, RACY, SMALL, Profile, random_spec
+from tests.semantics.random_graphs import run_core
 
-GRAPHS = 2_400
-GRAPHS_WITH_ITSELF = 40
-SCHEDULES = 2
+PROFILES = {"exact": (EXACT, 1200), "small": (SMALL, 600), "any": (ANY, 150), "racy": (RACY, 60)}
+TENTHS = range(10)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_engine_and_reference_agree_on_activations_routes_and_final_state(backend: Backend) -> None:
-    found = [line for seeds, timing in packs(range(GRAPHS), backend) for line in disagreements(seeds, timing)]
-
-    assert not found, "\n\n".join(found)
-
-
-def test_the_engine_agrees_with_itself_over_schedules_backends_and_numbers_of_workers() -> None:
-    seeds = range(100_000, 100_000 + GRAPHS_WITH_ITSELF)
-    specs = [random_spec(seed) for seed in seeds]
-    timings = [Timing(b, seed, workers) for b in BACKENDS for workers in WORKERS for seed in range(SCHEDULES)]
-    with quiet():
-        outcomes = [run_together(specs, timing) for timing in timings]
-
-    for seed, *of_one_graph in zip(seeds, *outcomes, strict=True):
-        first, *others = [promised(outcome) for outcome in of_one_graph]
-        for timing, other in zip(timings[1:], others, strict=True):
-            assert other == first, f"graph {seed} ends differently with {timing}"
+def check(profile: Profile, seeds: range, schedules: int) -> None:
+    for seed in seeds:
+        spec = random_spec(seed, profile)
+        for schedule in range(schedules):
+            assert differences(spec, run_core(spec, schedule)) == [], f"seed {seed}, schedule {schedule}"
 
 
-def promised(outcome: Outcome) -> object:
-    """All of a run's outcome; of a run that an error cut short, that it failed."""
-    if outcome.status == "failed":
-        return "failed"
-    return outcome.state, outcome.activations, outcome.iterations, outcome.routes
+@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("tenth", TENTHS)
+def test_the_core_agrees_with_the_reference_under_every_schedule(name: str, tenth: int) -> None:
+    profile, count = PROFILES[name]
+    check(profile, range(tenth * count // 10, (tenth + 1) * count // 10), 3)
+
+
+@pytest.mark.parametrize("tenth", TENTHS)
+def test_the_core_comes_to_the_same_with_a_journal_as_without(tenth: int) -> None:
+    for seed in range(tenth * 30, tenth * 30 + 30):
+        spec = random_spec(seed, EXACT)
+        short, long = run_core(spec, seed), run_core(spec, seed, journal=True)
+
+        assert (short.status, short.state, short.activations) == (long.status, long.state, long.activations)
+        assert (short.routes, short.errors) == (long.routes, long.errors)

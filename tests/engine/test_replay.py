@@ -1,0 +1,273 @@
+"""Recovery and forks: a run rebuilt from its records is the run."""
+
+from __future__ import annotations
+
+import operator
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from engine.errors import RunFailed
+from engine.plan import MapDecl, SubgraphDecl, WaitDecl
+from engine.replay import ReplayError
+from engine.retry import Retry
+from engine.runs import Run
+from engine.tokens import CANCELLED, CANCELLING
+from tests.driver import Driver, edge, freeze, graph, same, sets
+from tests.reference.compare import outcome_differences
+from tests.reference.generate import EXACT, RACY, Profile, random_spec
+from tests.reference.outcome import Outcome
+from tests.reference.spec import GraphSpec
+from tests.semantics.random_graphs import Core, CoreDriver, outcome_of
+
+
+def shape(run: Run) -> Any:
+    """All that is live: activations and waiting tokens, with what they carry."""
+    active = sorted(
+        (a.id, freeze(a.values), a.tokens, a.status in (CANCELLING, CANCELLED)) for a in run.active
+    )
+    waiting = sorted(
+        (token.id, token.edge.index, freeze(token.values))
+        for join in run.joins.at.values()
+        for token in join.tokens()
+    )
+    return active, waiting, run.next_token
+
+
+def recorded(spec: GraphSpec, seed: int) -> tuple[CoreDriver, dict[int, Any]]:
+    """A run to its end, and its shape after each number of records."""
+    core = Core(spec)
+    driver = CoreDriver(core, seed, journal=True)
+    driver.start(core.initial())
+    shapes = {0: shape(driver.run)}
+    while driver.step():
+        if driver.run.ending:
+            shapes.pop(len(driver.records), None)
+        else:
+            shapes[len(driver.records)] = shape(driver.run)
+    return driver, shapes
+
+
+def replayed(driver: CoreDriver, count: int, seed: int) -> CoreDriver:
+    run = Run(driver.plan, "run", journal=True)
+    again = CoreDriver(driver.core, seed, run=run)
+    again.carry_out(run.replay(driver.core.initial(), driver.records[:count], 0.0))
+    return again
+
+
+def without_inputs(driver: CoreDriver) -> Outcome:
+    """What does not depend on which activations this very driver ran."""
+    outcome = outcome_of(driver)
+    outcome.activations = Counter()
+    return outcome
+
+
+@pytest.mark.parametrize("profile", [EXACT, RACY], ids=["exact", "racy"])
+@pytest.mark.parametrize("seed", range(60))
+def test_any_prefix_of_the_records_gives_the_same_live_tokens_and_state(seed: int, profile: Profile) -> None:
+    driver, shapes = recorded(random_spec(seed, profile), seed)
+    for count, expected in shapes.items():
+        assert shape(replayed(driver, count, 0).run) == expected
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_a_run_that_was_cut_short_anywhere_comes_to_the_same_end(seed: int) -> None:
+    spec = random_spec(seed, EXACT)
+    driver, shapes = recorded(spec, seed)
+    expected = without_inputs(driver)
+    for count in random.Random(seed).sample(sorted(shapes), min(5, len(shapes))):
+        again = replayed(driver, count, seed + count)
+        again.to_end()
+
+        assert again.run.status == driver.run.status
+        if spec.on_failure == "continue" or driver.run.status == "succeeded":
+            assert not outcome_differences(spec, without_inputs(again), expected)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_only_what_was_in_flight_is_ordered_again(seed: int) -> None:
+    driver, shapes = recorded(random_spec(seed, EXACT), seed)
+    for count, (active, _, _) in shapes.items():
+        again = replayed(driver, count, 0)
+        maps = {a.id for a in again.run.active if a.node.kind == "map"}
+
+        assert {a.id for a in again.running if a.index < 0} | maps == {id for id, *_ in active}
+
+
+def journaled(plan: Any, state: Any, seed: int = 0) -> Driver:
+    return Driver(plan, seed, journal=True).start(state)
+
+
+def again(driver: Driver, state: Any, count: int | None = None) -> Driver:
+    run = Run(driver.plan, "run", journal=True)
+    following = Driver(driver.plan, 0, run=run)
+    following.carry_out(run.replay(state, driver.records[:count], 0.0))
+    following.records = driver.records[:count] + following.records
+    return following
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_subgraph_is_replayed_inside(seed: int) -> None:
+    calls: Counter[str] = Counter()
+
+    def counted(name: str, **update: Any) -> Any:
+        def node(state: Any) -> Any:
+            calls[name] += 1
+            return update
+
+        return node
+
+    inner = graph({"i": counted("i", x=1), "k": counted("k", y=1)}, "i -> k", reducers={"n": operator.add})
+    plan = graph(
+        {"a": same, "sub": {"kind": "subgraph", "subgraph": SubgraphDecl(plan=inner)}, "b": sets(z=1)}, "a -> sub -> b"
+    )
+    full = journaled(plan, {}, seed).to_end()
+    for count in range(len(full.records)):
+        calls.clear()
+        following = again(full, {}, count).to_end()
+        done = Counter(record.node for record in full.records[:count] if record.kind == "settled")
+
+        assert following.state == full.state == {"x": 1, "y": 1, "z": 1}
+        assert calls["i"] + done["i"] == calls["k"] + done["k"] == 1
+
+
+def test_a_signal_that_was_consumed_is_not_consumed_again() -> None:
+    def wait(into: str) -> Any:
+        return {"kind": "wait", "wait": WaitDecl(signals=("ok",), into=into)}
+
+    plan = graph({"w": wait("first"), "v": wait("second")}, "w -> v")
+    driver = journaled(plan, {})
+    driver.carry_out(driver.run.signal("ok", 1, 0.0, "id"))
+    following = again(driver, {})
+    assert following.run.status == "waiting"
+    following.carry_out(following.run.signal("ok", 1, 0.0, "id"))
+    assert following.run.status == "waiting", "its id is known"
+    following.carry_out(following.run.signal("ok", 2, 0.0))
+
+    assert following.state == {"first": 1, "second": 2}
+
+
+def test_a_map_that_was_cut_short_runs_again_as_a_whole() -> None:
+    plan = graph({"m": {"kind": "map", "map": MapDecl(worker=lambda item: item, over="rows", into="out")}})
+    driver = journaled(plan, {"rows": [1, 2]})
+    driver.step()
+
+    assert again(driver, {"rows": [1, 2]}).to_end().state["out"] == [1, 2]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_attempts_made_are_remembered(seed: int) -> None:
+    def always(state: Any) -> Any:
+        raise ValueError
+
+    driver = journaled(graph({"a": {"function": always, "retry": (Retry(attempts=3),)}}), {}, seed)
+    driver.step()
+    driver.step()
+    (activation,) = again(driver, {}).running
+
+    assert activation.attempt == 2
+
+
+def test_a_failed_run_can_be_retried_after_recovery() -> None:
+    errors = [ValueError("once")]
+
+    def flaky(state: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return {"y": 1}
+
+    driver = journaled(graph({"a": sets(x=1), "b": flaky}, "a -> b"), {}).to_end()
+    following = again(driver, {})
+    assert isinstance(following.run.error, RunFailed)
+    following.carry_out(following.run.retry(1.0, {"x": 5}))
+    following.to_end()
+    assert following.state == {"x": 5, "y": 1}
+
+    assert again(following, {}).state == {"x": 5, "y": 1}
+
+
+def test_a_cancelled_and_a_paused_run_stay_so() -> None:
+    driver = journaled(graph({"a": same, "b": same}, "a -> b"), {})
+    driver.carry_out(driver.run.pause(0.0))
+    driver.step()
+    paused = again(driver, {})
+    assert (paused.run.status, paused.running) == ("paused", [])
+    driver.carry_out(driver.run.cancel(1.0))
+
+    assert again(driver, {}).run.status == "cancelled"
+
+
+def test_records_of_another_graph_are_refused() -> None:
+    driver = journaled(graph({"a": same, "b": same}, "a -> b"), {}).to_end()
+    other = Run(graph({"a": same, "c": same}, "a -> c"), "run", journal=True)
+
+    with pytest.raises(ReplayError):
+        other.replay({}, driver.records, 0.0)
+
+
+# --- forks ----------------------------------------------------------------------------------------------
+
+
+def forked(driver: Driver, state: Any, at: str, update: Any = None, seed: int = 0) -> Driver:
+    run = Run(driver.plan, "fork", journal=True)
+    following = Driver(driver.plan, seed, run=run)
+    following.carry_out(run.fork(state, driver.records, at, 0.0, update))
+    return following
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_fork_keeps_everything_that_the_activation_did_not_cause(seed: int) -> None:
+    plan = graph(
+        {"a": sets(x=1), "b": lambda s: {"b": s["x"]}, "c": sets(c=1), "d": sets(d=1), "j": sets(j=1)},
+        "a -> b -> j",
+        "a -> c -> d -> j",
+    )
+    driver = journaled(plan, {}, seed).to_end()
+    following = forked(driver, {}, "b#1", {"x": 9}, seed)
+    assert following.ids == ["b#1"]
+    following.to_end()
+
+    assert following.starts == ["b#1", "j#1"]
+    assert following.state == {"x": 9, "b": 9, "c": 1, "d": 1, "j": 1}
+    assert driver.state["b"] == 1
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_fork_in_a_loop_begins_at_that_iteration(seed: int) -> None:
+    plan = graph(
+        {"a": lambda s: {"i": s["i"] + 1}, "b": same},
+        "a -> b",
+        edge("b -> a", when=lambda s: s["i"] < 5, max_iterations=9),
+        edge("b -> END", otherwise=True),
+    )
+    driver = journaled(plan, {"i": 0}, seed).to_end()
+    following = forked(driver, {"i": 0}, "a#3").to_end()
+
+    assert following.starts == ["a#3", "b#3", "a#4", "b#4", "a#5", "b#5"]
+    assert following.state == {"i": 5}
+
+
+def test_a_fork_at_what_never_ran_is_refused() -> None:
+    driver = journaled(graph({"a": same}), {}).to_end()
+
+    for at in ("a#2", "b#1", "a", ""):
+        with pytest.raises(ReplayError):
+            forked(driver, {}, at)
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_a_fork_of_an_acyclic_run_comes_to_the_same_end(seed: int) -> None:
+    spec = random_spec(seed, Profile(back_edges=0, failures=0, maps=15))
+    driver, _ = recorded(spec, seed)
+    if driver.run.status != "succeeded" or any(a > 1 for _, a, _ in driver.outcome.activations):
+        return
+    for record in random.Random(seed).sample(driver.records[:-1], min(4, len(driver.records) - 1)):
+        run = Run(driver.plan, "fork", journal=True)
+        following = CoreDriver(driver.core, seed, run=run)
+        at = f"{record.node}#{record.activation}"
+        following.carry_out(run.fork(driver.core.initial(), driver.records, at, 0.0))
+        following.to_end()
+
+        assert freeze(run.state) == freeze(driver.run.state)
