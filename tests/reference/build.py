@@ -7,6 +7,7 @@ No `from __future__ import annotations` here: the engine reads the annotations o
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import lru_cache
 from itertools import count
 from typing import Any
 
@@ -48,10 +49,16 @@ def _plain_item(item: Any) -> Any:
 class Build:
     """`Build(spec).graph`, and what its nodes saw: `activations` and `iterations` as in an `Outcome`."""
 
-    def __init__(self, spec: GraphSpec, pause: Pause = at_once, name: str | None = None) -> None:
+    def __init__(
+        self,
+        spec: GraphSpec,
+        pause: Pause = at_once,
+        name: str | None = None,
+        concurrency: int | None = None,
+    ) -> None:
         from engine import Graph
 
-        self.spec, self.pause = spec, pause
+        self.spec, self.pause, self.concurrency = spec, pause, concurrency
         self.activations: Counter[Any] = Counter()
         self.iterations: Counter[Any] = Counter()
         self.item_attempts: Counter[Any] = Counter()
@@ -78,11 +85,12 @@ class Build:
     def _state_type(self) -> Any:
         if not self.spec.typed:
             return dict
-        fields = {key: attrs.field(type=type(value)) for key, value in start_state(self.spec).items()}
-        return attrs.make_class("State", fields, frozen=True)
+        return _state_class(tuple((key, type(value)) for key, value in start_state(self.spec).items()))
 
     def _add_node(self, node: Node) -> None:
         options: dict[str, Any] = {"retry": [_retry(rule) for rule in node.retry]} if node.retry else {}
+        if self.concurrency is not None:
+            options["concurrency"] = self.concurrency
         if node.join != "all":
             options["join"] = node.join
         if node.goto:
@@ -164,6 +172,11 @@ class Build:
         self.graph.add_edge(route.source, _target(route.target), **options)
 
 
+@lru_cache
+def _state_class(fields: tuple[tuple[str, type], ...]) -> Any:
+    return attrs.make_class("State", {key: attrs.field(type=kind) for key, kind in fields}, frozen=True)
+
+
 def _router(choice: Choice) -> Callable[[Any], Any]:
     def name(target: str) -> Any:
         return f"to_{target}" if choice.labels else _target(target)
@@ -200,13 +213,15 @@ def random_pause(seed: int, sleep: Callable[[float], Awaitable[None]], longest: 
     return pause
 
 
-async def run_in_engine(engine: Any, spec: GraphSpec, pause: Pause = at_once) -> Outcome:
+async def run_in_engine(
+    engine: Any, spec: GraphSpec, pause: Pause = at_once, concurrency: int | None = None
+) -> Outcome:
     """Run a spec on a running `Engine` and say what was seen of it from outside."""
     from engine import RunFailed
 
-    build = Build(spec, pause)
+    build = Build(spec, pause, concurrency=concurrency)
     run = await engine.submit(build.graph, build.initial())
-    outcome = Outcome("succeeded", None, build.activations, build.iterations, None)
+    outcome = Outcome("succeeded", None, build.activations, build.iterations)
     try:
         result = await run.result()
         outcome.state = plain(result.state)
@@ -217,8 +232,14 @@ async def run_in_engine(engine: Any, spec: GraphSpec, pause: Pause = at_once) ->
             cause = type(error.__cause__).__name__
             outcome.errors[node, error.activation or 0, error.attempts or 0, cause] += 1
     maps = {node.name for node in spec.nodes if node.map is not None}
-    for node, number in {(entry.node, entry.activation) for entry in run.log if entry.node in maps}:
-        outcome.activations[node, number, None] += 1
+    if maps:
+        outcome.iterations = None  # the worker of a map is called for items only
+    assert outcome.routes is not None
+    async for event in run.events():
+        if event.type == "edge_taken":
+            outcome.routes[event.node, event.activation, event.data["target"]] += 1
+        elif event.type == "node_started" and event.node in maps:
+            outcome.activations[event.node, event.activation, None] += 1
     return outcome
 
 
