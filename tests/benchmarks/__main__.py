@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import platform
+from itertools import chain
 
-from . import bench_actors
-from .harness import available_backends, measure, table
+from . import bench_actors, bench_engine
+from .harness import available_backends, count_processor_time, measure, table
 
 
 def main() -> None:
@@ -18,12 +19,17 @@ def main() -> None:
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--backend", choices=available_backends(), help="one backend only")
     parser.add_argument("--rounds", type=int, help="counted rounds (3 when quick, otherwise 7)")
+    parser.add_argument(
+        "--cpu", action="store_true", help="processor time instead of time on the wall: for a machine others use, too"
+    )
     arguments = parser.parse_args()
+    if arguments.cpu:
+        count_processor_time()
     rounds = arguments.rounds or (3 if arguments.quick else 7)
     backends = [arguments.backend] if arguments.backend else available_backends()
     results = (
         measure(row, backend, rounds)
-        for row in bench_actors.rows(arguments.quick)
+        for row in chain(bench_actors.rows(arguments.quick), bench_engine.rows(arguments.quick))
         if arguments.only in row.name
         for backend in row.backends
         if backend in backends

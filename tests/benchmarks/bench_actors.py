@@ -7,7 +7,6 @@ import logging
 import tracemalloc
 from collections.abc import Iterable
 from functools import partial
-from time import perf_counter
 from typing import Any
 
 import anyio
@@ -15,7 +14,7 @@ import anyio
 from actors import Actor, ActorRef, ChildSpec, Supervisor, supervise
 
 from . import bare
-from .harness import Row
+from .harness import Row, now
 
 
 class Player(Actor[Any]):
@@ -38,10 +37,10 @@ async def ping_pong(hops: int) -> float:
         await a.tell((b, finished))
         await b.tell((a, finished))
         await anyio.wait_all_tasks_blocked()
-        start = perf_counter()
+        start = now()
         await a.tell(hops)
         await finished.wait()
-        return (perf_counter() - start) / hops * 1e6
+        return (now() - start) / hops * 1e6
 
 
 class Counter(Actor[int]):
@@ -62,11 +61,11 @@ async def stream(count: int) -> float:
     finished = anyio.Event()
     async with supervise([ChildSpec("counter", Counter, (count, finished))]) as root:
         counter: ActorRef[int] = root.child("counter")
-        start = perf_counter()
+        start = now()
         for number in range(count):
             await counter.tell(number)
         await finished.wait()
-        return (perf_counter() - start) / count * 1e6
+        return (now() - start) / count * 1e6
 
 
 async def stream_memory(count: int) -> float:
@@ -100,10 +99,10 @@ async def ask_round_trip(count: int) -> float:
     """Microseconds from a question to its answer."""
     async with supervise([ChildSpec("echo", Echo)]) as root:
         echo = root.child("echo")
-        start = perf_counter()
+        start = now()
         for number in range(count):
             await echo.ask(number)
-        return (perf_counter() - start) / count * 1e6
+        return (now() - start) / count * 1e6
 
 
 async def spawn(count: int) -> float:
@@ -111,10 +110,10 @@ async def spawn(count: int) -> float:
     pool = Supervisor.spec("pool", [ChildSpec("echo", Echo, restart="temporary")], strategy="dynamic")
     async with supervise([pool]) as root:
         supervisor = root.supervisor("pool")
-        start = perf_counter()
+        start = now()
         for _ in range(count):
             await supervisor.spawn()
-        return (perf_counter() - start) / count * 1e6
+        return (now() - start) / count * 1e6
 
 
 async def crash_to_next(count: int) -> float:
@@ -123,11 +122,11 @@ async def crash_to_next(count: int) -> float:
     try:
         async with supervise([ChildSpec("echo", Echo, max_restarts=count)]) as root:
             echo = root.child("echo")
-            start = perf_counter()
+            start = now()
             for number in range(count):
                 await echo.tell(CRASH)
                 await echo.ask(number)
-            return (perf_counter() - start) / count * 1e6
+            return (now() - start) / count * 1e6
     finally:
         logging.disable(logging.NOTSET)
 
@@ -179,12 +178,12 @@ async def fan_out(width: int, times: int) -> float:
     async with supervise(specs) as root:
         collector = root.child("collector")
         workers = [root.child(f"w{number}") for number in range(width)]
-        start = perf_counter()
+        start = now()
         for _ in range(times):
             finished = anyio.Event()
             await collector.tell((workers, finished))
             await finished.wait()
-        return (perf_counter() - start) / width / times * 1e6
+        return (now() - start) / width / times * 1e6
 
 
 def rows(quick: bool) -> Iterable[Row]:
