@@ -52,13 +52,11 @@ class MapWork:
     def fill(self, run: Run) -> None:
         """Take items while there is room; settle the map if it has come to its end."""
         room = self.decl.concurrency - len(self.at_work)
-        if self._more and not self.stopping and room > self._pulled:
-            if self._source is None:
-                run.tree.out.append(PullItems(self.owner, room - self._pulled))
-                self._pulled = room
-            else:
-                while self._more and not self.stopping and len(self.at_work) < self.decl.concurrency:
-                    self._take_one(run, self._source)
+        if self._source is not None:
+            self._take(run, self._source)
+        elif self.wants_more and room > self._pulled:
+            run.tree.out.append(PullItems(self.owner, room - self._pulled))
+            self._pulled = room
         if self.over:
             run.map_over(self.owner, self)
 
@@ -66,15 +64,20 @@ class MapWork:
     def over(self) -> bool:
         return not self.at_work and (self.stopping or not self._more)
 
-    def _take_one(self, run: Run, source: Iterator[Any]) -> None:
-        try:
-            item = next(source)
-        except StopIteration:
-            self._more = False
-        except Exception as error:
-            self.source_failed(run, error)
-        else:
-            self._start(run, item)
+    def _take(self, run: Run, source: Iterator[Any]) -> None:
+        while len(self.at_work) < self.decl.concurrency and self.wants_more:
+            try:
+                item = next(source)
+            except StopIteration:
+                self._more = False
+            except Exception as error:
+                self.source_failed(run, error)
+            else:
+                self._start(run, item)
+
+    @property
+    def wants_more(self) -> bool:
+        return self._more and not self.stopping
 
     def given(self, run: Run, items: Sequence[Any], more: bool) -> None:
         """Answer to `PullItems`: these came, and there are perhaps `more`."""

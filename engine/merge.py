@@ -185,7 +185,7 @@ class Branch(Protocol):
 class Meeting:
     """Where branches meet: its name for messages, and how conflicts are settled there."""
 
-    __slots__ = ("last", "name", "number", "reducers", "settled")
+    __slots__ = ("last", "name", "number", "open", "reducers", "settled")
 
     def __init__(
         self,
@@ -201,6 +201,8 @@ class Meeting:
         self.last = last
         self.settled = settled
         """Keys whose conflicts are taken as "last" here, since they are about to be set anyway."""
+        self.open = False
+        """Not the last word: conflicts stay open, for the merge that this is a part of."""
 
     def merge(self, branches: Sequence[Branch]) -> tuple[Values, Log]:
         """Values and log of branches that meet, given in the order of their edges."""
@@ -231,12 +233,12 @@ class Meeting:
         for trace in traces:
             adds.update((write.id, write) for write in in_order(trace.adds) if write.id not in over)
         live = tuple(heads.values())
-        conflict = any(not same(live[0].value, write.value) for write in live[1:])
+        conflict = not self.open and any(not same(live[0].value, write.value) for write in live[1:])
         if conflict and not (self.last or key in self.settled):
             raise MergeConflict(key, [w.node for w in live], [w.value for w in live], self.name)
         start, rest = live[0].value if live else traces[0].base, list(adds.values())
         if conflict:
-            start = next(w for t in reversed(traces) for w in t.heads if w.id in heads).value
+            start = next(w for t in reversed(traces) for w in reversed(t.heads) if w.id in heads).value
         else:
             # The first branch's value is already the fold of a prefix, unless something of it was superseded.
             done = traces[0].adds.size if traces[0].adds is not None else 0
@@ -247,6 +249,12 @@ class Meeting:
         for write in rest:
             value = write.value if value is MISSING else self.reducers[key](value, write.value)
         base = traces[0].base
+        if self.open:
+            # Which of several heads comes last is where it was carried last.
+            live = tuple(dict.fromkeys(w for t in reversed(traces) for w in reversed(t.heads) if w.id in heads))[::-1]
+            value = live[0].value if live else base
+            for write in adds.values():
+                value = write.value if value is MISSING else self.reducers[key](value, write.value)
         if conflict:
             # Settling a conflict is a write by the joining activation, which has seen all of them.
             settled = Write(self.number(), value, self.name)

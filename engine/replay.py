@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import RunTimeout
-from .joins import Wave, Waiting
+from .joins import Waiting, Wave
 from .merge import new_values
 from .plan import JOIN_COUNT
 from .tokens import (

@@ -36,7 +36,7 @@ from .errors import (
 from .history import History, LogStatus, RawLog, described
 from .joins import Joins
 from .maps import MapWork, worker_plan
-from .merge import Branch, Contributions, Log, Meeting, logged, new_values, same, tracked_items
+from .merge import Branch, Contributions, Log, Meeting, Trace, logged, new_values, same, tracked_items
 from .plan import Plan, PlanEdge, PlanNode
 from .retry import retry_delay
 from .routes import choose, error_way, follow, largest, travel
@@ -78,6 +78,8 @@ Ending = Literal["", "succeeded", "failed", "cancelled"]
 Path = tuple[tuple[str, int, int], ...]
 
 _NO_LIMIT: Final = 1 << 62
+_MANY: Final = 64
+"""How much may pile up before it is worth looking for what can be forgotten; then twice what was left."""
 
 
 class Tree:
@@ -134,10 +136,12 @@ class Run:
 
     __slots__ = (
         "_end_conflict",
+        "_ended_limit",
         "_final_settled",
         "_initial",
         "_limit",
         "_lingering",
+        "_over_limits",
         "_state",
         "_timeout",
         "active",
@@ -214,6 +218,8 @@ class Run:
         self.cancel_reason: str | None = None
         self.tracked: frozenset[str] = frozenset()
         self._end_conflict = False
+        self._ended_limit = _MANY
+        self._over_limits: dict[str, int] = {}
         self._timeout: RunTimeout | None = None
         self._final_settled: frozenset[str] = frozenset()
 
@@ -912,9 +918,37 @@ class Run:
         if log is not None:
             changed = dict(changed)
             reducers, name = self.plan.state.reducers, activation.node.name
-            activation.log = logged(log, values, update, changed, reducers, name, self.tree.next_write)
+            activation.log = log = logged(log, values, update, changed, reducers, name, self.tree.next_write)
+            for key in update:
+                if key in log and len(log[key].over) > self._over_limits.get(key, _MANY):
+                    self._trim(log, key)
         if changed:
             activation.values = {**values, **changed}
+
+    def _trim(self, log: Log, key: str) -> None:
+        """Forget that this key's write supersedes others, where no token carries those any more.
+
+        So what a key has been through does not grow, however often it is set beside a branch that waits.
+        """
+        present: set[int] = set()
+        for branch in self._branches():
+            trace = branch.log.get(key) if branch.log else None
+            if trace is not None and len(trace.heads) + (trace.adds is not None) > 0:
+                present.update(trace.ids())
+        trace = log[key]
+        kept = trace.over & present
+        log[key] = Trace(trace.base, trace.heads, kept, trace.adds)
+        self._over_limits[key] = max(_MANY, 2 * len(kept))
+
+    def _branches(self) -> Iterator[Branch]:
+        """All that carries a state: live, waiting, ended and failed."""
+        yield from self.ended
+        for one in (*self.failed_ones, *self.active):
+            yield one
+            yield from getattr(one, "arrived", ())
+        for waiting in self.joins.at.values():
+            yield from waiting.tokens()
+        yield from (self.pool or {}).values()
 
     def _forget(self, activation: Activation) -> None:
         """Where only this one token is left, nothing before this point needs to be told apart any more."""
@@ -993,6 +1027,28 @@ class Run:
     def _end_token(self, activation: Activation, edge: PlanEdge | None, id: int, log: Any) -> None:
         place = (activation.node.index, activation.number, -1 if edge is None else edge.index)
         self.ended.append(Ended(place, id, activation.values, log, self.epoch))
+        if len(self.ended) > self._ended_limit:
+            self._fold_ended()
+
+    def _fold_ended(self) -> None:
+        """Make one of all tokens that ended at one node, which stand together in the final merge.
+
+        So a loop that sends a branch to its end in each iteration does not pile up tokens.
+        """
+        by_node: dict[int, list[Ended]] = {}
+        for ended in self._ended_in_order():
+            by_node.setdefault(ended.place[0], []).append(ended)
+        meeting = self._meeting(END)
+        meeting.open = True
+        self.ended = []
+        for group in by_node.values():
+            try:
+                values, log = meeting.merge(group)
+            except Exception:
+                self.ended += group  # A reducer raises: let it do so where that is reported.
+            else:
+                self.ended.append(Ended(group[-1].place, group[-1].id, values, log, self.epoch))
+        self._ended_limit = max(_MANY, 2 * len(self.ended))
 
     def _record(self, kind: RecordKind, activation: Activation) -> Record:
         outcome = activation.outcome

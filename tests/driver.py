@@ -5,6 +5,7 @@ Whatever the seed, a run must come to the same end wherever the semantics promis
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -141,9 +142,7 @@ class Driver:
             else:
                 returned = function(activation.state)
         except Exception as error:
-            self.carry_out(
-                run.failed(activation, attempt, error, self.now, self.now, random=self.random.random())
-            )
+            self.carry_out(run.failed(activation, attempt, error, self.now, self.now, random=self.random.random()))
         else:
             self.carry_out(run.succeeded(activation, attempt, returned, self.now, self.now))
 
@@ -217,7 +216,7 @@ def _edges(edge: Any) -> list[EdgeDecl | ChoiceDecl]:
     stops = [part.strip() for part in edge.split("->")]
     return [
         EdgeDecl(source=source.strip(), target=target.strip())
-        for sources, targets in zip(stops, stops[1:], strict=False)
+        for sources, targets in itertools.pairwise(stops)
         for source in sources.split(",")
         for target in targets.split(",")
     ]

@@ -7,6 +7,7 @@ its update, route it, start the next one.
 from __future__ import annotations
 
 import gc
+import itertools
 import operator
 import time
 from collections.abc import Callable
@@ -81,7 +82,7 @@ def layers(count: int, width: int) -> GraphDecl:
     names = [[f"n{i}_{j}" for j in range(width)] for i in range(count)]
     edges = [
         EdgeDecl(source=a[(j + k) % width], target=b[j])
-        for a, b in zip(names, names[1:], strict=False)
+        for a, b in itertools.pairwise(names)
         for j in range(width)
         for k in range(3)
     ]

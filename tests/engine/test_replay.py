@@ -25,13 +25,9 @@ from tests.semantics.random_graphs import Core, CoreDriver, outcome_of
 
 def shape(run: Run) -> Any:
     """All that is live: activations and waiting tokens, with what they carry."""
-    active = sorted(
-        (a.id, freeze(a.values), a.tokens, a.status in (CANCELLING, CANCELLED)) for a in run.active
-    )
+    active = sorted((a.id, freeze(a.values), a.tokens, a.status in (CANCELLING, CANCELLED)) for a in run.active)
     waiting = sorted(
-        (token.id, token.edge.index, freeze(token.values))
-        for join in run.joins.at.values()
-        for token in join.tokens()
+        (token.id, token.edge.index, freeze(token.values)) for join in run.joins.at.values() for token in join.tokens()
     )
     return active, waiting, run.next_token
 

@@ -133,9 +133,7 @@ def test_goto_to_what_was_not_declared_is_an_unknown_route() -> None:
 
 
 def test_goto_along_an_existing_edge_is_that_edge_the_unconditional_one_first() -> None:
-    plan = graph(
-        {"a": {"function": same, "goto": ("b",)}, "b": same}, edge("a -> b", when=lambda s: True), "a -> b"
-    )
+    plan = graph({"a": {"function": same, "goto": ("b",)}, "b": same}, edge("a -> b", when=lambda s: True), "a -> b")
 
     assert [edge.kind for edge in plan.by_name["b"].ins] == ["when", "plain"]
     assert plan.by_name["a"].gotos["b"].kind == "plain"

@@ -77,7 +77,9 @@ def test_an_unrelated_branch_is_never_waited_for() -> None:
 
 
 def test_the_head_of_a_loop_does_not_wait_for_its_own_back_edge() -> None:
-    plan = graph(dict.fromkeys("ab", same), "a -> b", edge("b -> a", when=lambda s: False, max_iterations=2), "b -> END")
+    plan = graph(
+        dict.fromkeys("ab", same), "a -> b", edge("b -> a", when=lambda s: False, max_iterations=2), "b -> END"
+    )
 
     assert Driver(plan).start().ids == ["a#1"]
 
@@ -85,7 +87,13 @@ def test_the_head_of_a_loop_does_not_wait_for_its_own_back_edge() -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_where_a_loop_passes_through_the_join_its_rounds_never_mix(seed: int) -> None:
     plan = graph(
-        {"a": lambda s: {"i": s["i"] + 1}, "b": lambda s: {"b": s["i"]}, "c": same, "d": lambda s: {"c": s["i"]}, "j": same},
+        {
+            "a": lambda s: {"i": s["i"] + 1},
+            "b": lambda s: {"b": s["i"]},
+            "c": same,
+            "d": lambda s: {"c": s["i"]},
+            "j": same,
+        },
         "a -> b -> j",
         "a -> c -> d -> j",
         edge("j -> a", when=lambda s: s["i"] < 6, max_iterations=9),
@@ -196,7 +204,9 @@ def test_an_any_join_runs_once_for_each_token_that_arrives(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_first_join_runs_at_the_first_arrival_and_absorbs_the_others_on_record(seed: int) -> None:
-    plan = graph({"a": same, "b": sets(x="b"), "c": sets(x="c"), "j": {"function": same, "join": "first"}}, "a -> b,c -> j")
+    plan = graph(
+        {"a": same, "b": sets(x="b"), "c": sets(x="c"), "j": {"function": same, "join": "first"}}, "a -> b,c -> j"
+    )
     run = ended(plan, {}, seed)
     absorbed = [event for event in run.history.events() if event.type == "token_absorbed"]
     first = next(entry.node for entry in run.history.log() if entry.node in "bc")

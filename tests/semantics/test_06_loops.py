@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import tracemalloc
 from typing import Any
 
@@ -140,3 +141,40 @@ def test_many_iterations_cost_constant_memory() -> None:
         return peak
 
     assert looped(20_000) < looped(1_000) + 20_000
+
+
+def test_a_key_set_over_and_over_beside_a_waiting_branch_costs_constant_memory() -> None:
+    plan = graph(
+        {"start": same, "slow": same, "a": lambda s: {"i": s["i"] + 1}},
+        "start -> slow,a",
+        edge("a -> a", when=lambda s: s["i"] < 1000, max_iterations=2000),
+        edge("a -> END", otherwise=True),
+    )
+    driver = Driver(plan).start({"i": 0}).finish_named("start")
+    largest = 0
+    for number in range(1, 1001):
+        driver.finish_named(f"a#{number}")
+        largest = max([largest, *(len(a.log["i"].over) for a in driver.running if a.log and "i" in a.log)])
+    driver.to_end()
+
+    assert driver.state == {"i": 1000}
+    assert largest <= 65
+
+
+@pytest.mark.parametrize("conflicts", ["error", "last"])
+def test_branches_that_end_in_each_iteration_do_not_pile_up(conflicts: Any) -> None:
+    plan = graph(
+        {"a": lambda s: {"i": s["i"] + 1}, "leaf": lambda s: {"notes": [s["i"]]}},
+        "a -> leaf",
+        edge("a -> a", when=lambda s: s["i"] < 500, max_iterations=2000),
+        reducers={"notes": operator.add},
+        conflicts=conflicts,
+    )
+    for seed in range(3):
+        driver = Driver(plan, seed).start({"i": 0, "notes": []})
+        most = 0
+        while driver.step():
+            most = max(most, len(driver.run.ended))
+
+        assert driver.state == {"i": 500, "notes": list(range(1, 501))}
+        assert most <= 65

@@ -57,9 +57,7 @@ def test_contributions_of_a_subgraph_come_back_one_by_one(seed: int) -> None:
         return 2 * value + new
 
     inner = graph({"i": sets(n=1), "k": sets(n=2), "l": same}, "i -> k -> l", reducers={"n": reducer})
-    plan = graph(
-        {"a": same, "sub": sub(inner), "c": sets(n=3), "j": same}, "a -> sub,c -> j", reducers={"n": reducer}
-    )
+    plan = graph({"a": same, "sub": sub(inner), "c": sets(n=3), "j": same}, "a -> sub,c -> j", reducers={"n": reducer})
 
     # ((1*2 + 1)*2 + 2)*2 + 3, as if the inner nodes stood in the outer graph.
     assert ended(plan, {"n": 1}, seed).state["n"] == 19
@@ -116,7 +114,9 @@ def test_an_error_edge_catches_the_failure_of_a_subgraph() -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_stop_inside_ends_the_subgraphs_activation_only(seed: int) -> None:
-    inner = graph({"i": {"function": lambda s: Goto(STOP, {"x": 1}), "goto": (STOP,)}, "k": sets(x=2)}, entries=("i", "k"))
+    inner = graph(
+        {"i": {"function": lambda s: Goto(STOP, {"x": 1}), "goto": (STOP,)}, "k": sets(x=2)}, entries=("i", "k")
+    )
     driver = Driver(graph({"sub": sub(inner), "b": same}, "sub -> b"), seed).start()
     driver.finish_named("sub#1/i#1")
     driver.to_end()

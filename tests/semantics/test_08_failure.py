@@ -240,7 +240,10 @@ def test_a_first_join_goes_without_a_failed_branch_and_tells_so(seed: int) -> No
             "a": same,
             "b": fails(ValueError()),
             "c": same,
-            "j": {"function": with_context(lambda s, activation: arrivals.append(activation.arrivals)), "join": "first"},
+            "j": {
+                "function": with_context(lambda s, activation: arrivals.append(activation.arrivals)),
+                "join": "first",
+            },
         },
         "a -> b,c -> j",
         on_failure="continue",
@@ -353,7 +356,9 @@ def test_what_had_succeeded_but_found_no_way_is_only_routed_again() -> None:
 @pytest.mark.parametrize("target", ["j", "END"])
 def test_a_conflict_is_settled_by_an_update_on_retry(seed: int, target: str) -> None:
     b, c = Flaky(x=1), Flaky(x=2)
-    plan = graph({"a": same, "b": b, "c": c, "j": same}, f"a -> b,c -> {target}", "a -> j" if target == "END" else "j -> END")
+    plan = graph(
+        {"a": same, "b": b, "c": c, "j": same}, f"a -> b,c -> {target}", "a -> j" if target == "END" else "j -> END"
+    )
     driver = Driver(plan, seed).start({"x": 0}).to_end()
     assert isinstance(driver.run.failures[0].cause, MergeConflict)
     go_on(driver, {"x": 7})
@@ -364,7 +369,9 @@ def test_a_conflict_is_settled_by_an_update_on_retry(seed: int, target: str) -> 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_with_continue_a_retry_lets_the_join_go_that_lacked_a_branch(seed: int) -> None:
     plan = graph(
-        {"a": same, "b": Flaky(ValueError(), x=1), "c": sets(y=1), "j": sets(z=1)}, "a -> b,c -> j", on_failure="continue"
+        {"a": same, "b": Flaky(ValueError(), x=1), "c": sets(y=1), "j": sets(z=1)},
+        "a -> b,c -> j",
+        on_failure="continue",
     )
     driver = Driver(plan, seed).start({}).to_end()
     go_on(driver)

@@ -63,7 +63,12 @@ def test_a_signal_counts_once_per_id() -> None:
 
 
 def test_the_longest_parked_wait_gets_the_signal() -> None:
-    plan = graph({"a": same, "b": same, "v": wait("ok", into="v"), "w": wait("ok", into="w")}, "a -> v", "b -> w", entries=("a", "b"))
+    plan = graph(
+        {"a": same, "b": same, "v": wait("ok", into="v"), "w": wait("ok", into="w")},
+        "a -> v",
+        "b -> w",
+        entries=("a", "b"),
+    )
     driver = Driver(plan).start({}).finish_named("b", "a")
     signal(driver, "ok", "first")
     signal(driver, "ok", "second")
@@ -148,7 +153,11 @@ def test_retries_and_time_outs_of_waits_go_on_in_a_pause() -> None:
         if len(calls) == 1:
             raise ValueError
 
-    plan = graph({"a": {"function": flaky, "retry": (Retry(),)}, "w": wait("ok", timeout=5), "b": same}, "w -> b", entries=("a", "w"))
+    plan = graph(
+        {"a": {"function": flaky, "retry": (Retry(),)}, "w": wait("ok", timeout=5), "b": same},
+        "w -> b",
+        entries=("a", "w"),
+    )
     driver = Driver(plan).start({})
     driver.carry_out(driver.run.pause(1.0))
     driver.to_end()
