@@ -12,14 +12,17 @@ from anyio.lowlevel import checkpoint
 from .cell import Cell, Stop, Terminated
 from .channel import Channel
 from .context import Context
+from .errors import ActorError
 from .lifecycle import State, StopReason
 from .mailbox import BURST, EMPTY
 from .message_type import checked_message_type
+from .ref import cell_of
 from .reply import Reply
+from .waker import current_task
 
 M = TypeVar("M")
 
-_HOOKS = ("receive", "on_start", "on_stop", "on_terminated", "run")
+_HOOKS = ("receive", "on_start", "on_stop", "on_terminated", "around")
 
 
 class Actor(Generic[M]):
@@ -42,7 +45,10 @@ class Actor(Generic[M]):
         checked_message_type(cls.accepts, f"{cls.__qualname__}.accepts")
 
     async def on_start(self) -> None:
-        """Prepare; the actor is not started before this returns. Raising here is a failed start."""
+        """Prepare; the actor is not started before this returns. Raising here is a failed start.
+
+        A task group or cancel scope opened here must be closed here: for one that stays open there is `around`.
+        """
 
     async def receive(self, message: M) -> object:
         """Handle one message; raising crashes this incarnation."""
@@ -54,7 +60,7 @@ class Actor(Generic[M]):
     async def on_stop(self, reason: StopReason) -> None:
         """Clean up: called once for each incarnation whose `on_start` returned, shielded, within a deadline."""
 
-    async def run(self, serve: Callable[[], Awaitable[StopReason]]) -> StopReason:
+    async def around(self, serve: Callable[[], Awaitable[StopReason]]) -> StopReason:
         """Surround the handling of messages, `await serve()`, and return what it returns.
 
         Override it for helpers that live and die with this incarnation:
@@ -65,19 +71,25 @@ class Actor(Generic[M]):
                 group.cancel_scope.cancel()
             return reason
 
-        A helper that raises crashes the actor.
+        A helper that raises crashes the actor. What precedes `serve()` counts as starting: `start_timeout` bounds it.
         """
         return await serve()
 
-    async def _run(self, cell: Cell, started: Callable[[], object]) -> StopReason:
-        reason = await self.run(partial(self._handle_messages, cell, started))
+    async def _actors_run(self, cell: Cell, started: Callable[[], object]) -> StopReason:
+        # Not `_run`: users have methods and attributes of that name.
+        reason = await self.around(partial(self._handle_messages, cell, started))
         if not isinstance(reason, StopReason):
-            raise TypeError(f"{type(self).__qualname__}.run() returned {reason!r}, not what `await serve()` returned")
+            raise TypeError(
+                f"{type(self).__qualname__}.around() returned {reason!r}, not what `await serve()` returned"
+            )
         return reason
 
     async def _handle_messages(self, cell: Cell, started: Callable[[], object]) -> StopReason:
         """Handle messages, one at a time, until told to stop."""
+        if cell.state is not State.STARTING:
+            raise ActorError(f"actor {cell.path!r}: around() called serve() twice")
         cell.state = State.RUNNING
+        cell.task = current_task()
         started()
         mailbox = cell.mailbox
         take = mailbox.take_nowait
@@ -87,9 +99,10 @@ class Actor(Generic[M]):
             if in_a_row >= BURST:
                 in_a_row = 0
                 await checkpoint()
-            item = take()
+            item: Any = take()
             if item is EMPTY:
                 in_a_row = 0
+                item = message = origin = None  # an idle actor keeps no message alive
                 await mailbox.wait()
                 continue
             in_a_row += 1
@@ -120,8 +133,5 @@ async def _receive_tagged(actor: Actor[Any], message: Any, origin: Channel[Any] 
 
 async def _receive_terminated(cell: Cell, actor: Actor[Any], terminated: Terminated) -> None:
     # Checked on delivery: after `unwatch`, and in a new incarnation, news on its way must not arrive.
-    for target in cell.watching:
-        if target.ref == terminated.ref:
-            del cell.watching[target]
-            await actor.on_terminated(terminated)
-            return
+    if cell.watching.pop(cell_of(terminated.ref), cell) is None:
+        await actor.on_terminated(terminated)

@@ -38,6 +38,7 @@ class Stop:
     """A control item: end, before anything else that waits."""
 
     reason: StopReason
+    by: int | None = None  # the incarnation whose own wish it is, which ends with that incarnation
 
 
 @attrs.frozen
@@ -122,10 +123,10 @@ class Cell:
 
     # -- orders
 
-    def request_stop(self, reason: StopReason) -> None:
+    def request_stop(self, reason: StopReason, by: int | None = None) -> None:
         """Ask the running incarnation to end before its next message; without effect on a dead actor."""
-        if self.state is not State.STOPPED:
-            self.mailbox.put_control(Stop(reason))
+        if self.state is not State.STOPPED and by in (None, self.incarnation):
+            self.mailbox.put_control(Stop(reason, by))
 
     def request_drain(self) -> None:
         """Ask it to end after all that is queued now."""
@@ -171,7 +172,9 @@ class Cell:
         # It may have ended without reading its supervisor's order, which the next incarnation must not obey. Nor
         # must that one end because this one was asked to end twice.
         obeyed = (SHUTDOWN, NORMAL) if reason.kind == "normal" else (SHUTDOWN,)
-        self.mailbox.withdraw(lambda item: isinstance(item, Stop) and item.reason in obeyed)
+        self.mailbox.withdraw(
+            lambda item: isinstance(item, Stop) and (item.reason in obeyed or item.by == self.incarnation)
+        )
         self.actor = None
         self.scope = None
         self.task = None

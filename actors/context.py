@@ -63,7 +63,7 @@ class Context:
 
     def stop(self) -> None:
         """End normally once the message in hand is handled."""
-        self._cell.request_stop(NORMAL)
+        self._cell.request_stop(NORMAL, by=self.incarnation)
 
     def _origin(self) -> Any:
         item = self._cell.in_hand

@@ -79,19 +79,28 @@ async def _live(cell: Cell, spec: ChildSpec, started: Callable[[], object]) -> S
     if not isinstance(actor, Actor):
         raise TypeError(f"the factory of {cell.path!r} made {actor!r}, which is no Actor")
     actor.context = Context(cell)
-    await _start(cell, actor, spec)
-    cell.actor = actor
-    return await actor._run(cell, started)
-
-
-async def _start(cell: Cell, actor: Actor[Any], spec: ChildSpec) -> None:
-    """Await `on_start`, at most for the spec's `start_timeout`."""
-    if type(actor).on_start is Actor.on_start:
-        return
-    with move_on_after(None if spec.start_timeout == inf else spec.start_timeout) as scope:
+    kind = type(actor)
+    if spec.start_timeout == inf or (kind.on_start is Actor.on_start and kind.around is Actor.around):
         await actor.on_start()
-    if scope.cancel_called:
-        raise StartTimeout(f"actor {cell.path!r}: on_start did not return within {spec.start_timeout:g} s")
+        cell.actor = actor
+        return await actor._actors_run(cell, started)
+    return await _start_in_time(cell, actor, spec, started)
+
+
+async def _start_in_time(cell: Cell, actor: Actor[Any], spec: ChildSpec, started: Callable[[], object]) -> StopReason:
+    """Give it the spec's `start_timeout` to come up, `on_start` and the beginning of `around` together."""
+    late = StartTimeout(f"actor {cell.path!r} did not start within {spec.start_timeout:g} s")
+    with move_on_after(spec.start_timeout) as scope:
+
+        def up() -> None:
+            scope.deadline = inf
+            started()
+
+        await actor.on_start()
+        cell.actor = actor  # also of one that is late: what it has opened, its `on_stop` closes
+        if not scope.cancel_called:
+            return await actor._actors_run(cell, up)
+    raise late
 
 
 async def _clean_up(cell: Cell, spec: ChildSpec, reason: StopReason) -> StopReason:

@@ -16,6 +16,7 @@ from .waker import current_task
 
 M = TypeVar("M", contravariant=True)
 R = TypeVar("R", covariant=True)
+T = TypeVar("T")
 
 # As in Erlang and Akka: long enough for a healthy actor, short enough to be noticed.
 ASK_SECONDS: Final = 5.0
@@ -104,9 +105,9 @@ class ActorRef(Generic[M]):
             cell.dead_letter(message, sender)
 
     @overload
-    async def ask(self: ActorRef[Request[R]], message: Request[R], *, timeout: float | None = ...) -> R: ...
+    async def ask(self, message: Request[R], *, timeout: float | None = ...) -> R: ...
     @overload
-    async def ask(self, message: M, *, timeout: float | None = ...) -> Any: ...
+    async def ask(self, message: M, *, timeout: float | None = ...) -> object: ...
     async def ask(self, message: Any, *, timeout: float | None = ASK_SECONDS) -> Any:
         """Send a message and wait for what the handler returns.
 
@@ -115,6 +116,8 @@ class ActorRef(Generic[M]):
         `ActorCrashed` when it crashes on the message, `AskTimeout` (counted with the wait for room), and
         `AskCycle` at once when the actor is itself waiting for the caller.
         """
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"ask(timeout={timeout!r}): must be more than 0 seconds, or None to wait for ever")
         cell = self._checked(message)
         asker = current_cell.get()
         reply: Reply[Any] = Reply(cell, asker)
@@ -138,7 +141,7 @@ class ActorRef(Generic[M]):
             raise AskTimeout(f"actor {cell.path!r} did not answer within {timeout:g} s")
         return reply.result()
 
-    def channel(self, source: str, *, type: Any = None, capacity: int = 64) -> Channel[Any]:
+    def channel(self, source: str, *, type: type[T] | None = None, capacity: int = 64) -> Channel[T]:
         """Open a typed channel from `source` to this actor."""
         return Channel(source, self._cell.path, self._cell, type=type, capacity=capacity)
 

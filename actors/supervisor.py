@@ -176,7 +176,7 @@ class Supervisor(Actor[Any]):
 
     # -- the loop
 
-    async def _run(self, cell: Cell, started: Callable[[], object]) -> StopReason:
+    async def _actors_run(self, cell: Cell, started: Callable[[], object]) -> StopReason:
         self._cell = cell
         self._tell_started = started
         self._over: StopReason | None = None

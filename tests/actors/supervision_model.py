@@ -5,8 +5,10 @@ Tests speak to it in events and read the commands as short texts: `"start a1"` i
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
+from actors import TooManyRestarts
 from actors.lifecycle import NORMAL, SHUTDOWN, StopReason, crashed
 from actors.spec import ChildSpec, Strategy
 from actors.supervision import (
@@ -47,8 +49,12 @@ class SupervisionModel:
         self.finished: set[str] = set()
         self.charged: list[str] = []
         self.charges: dict[str, list[float]] = {}
+        self.all_charges: list[float] = []
+        self.specs = {child.name: child for child in children}
+        self.shared = (options.get("max_restarts", inf), options.get("period", 5.0))
         self.ready = 0
         self.over: StopReason | None = None
+        self.gave_up: TooManyRestarts | None = None
 
     # -- events
 
@@ -96,7 +102,10 @@ class SupervisionModel:
 
     def add(self, child: ChildSpec | str, request: Any = "add") -> list[str]:
         self.pending.add(request)
-        return self._see(self.decisions.add(spec(child) if isinstance(child, str) else child, request))
+        child = spec(child) if isinstance(child, str) else child
+        if child.name not in self.decisions.children:
+            self.specs[child.name] = child
+        return self._see(self.decisions.add(child, request))
 
     def restart(self, name: str, request: Any = "restart") -> list[str]:
         self.pending.add(request)
@@ -113,6 +122,11 @@ class SupervisionModel:
     # -- the record
 
     def _see(self, commands: list[Command]) -> list[str]:
+        cause = self.decisions.ending and self.decisions.ending.cause
+        if isinstance(cause, TooManyRestarts) and cause is not self.gave_up:
+            self.gave_up = cause
+            self._charge(cause.child)
+            assert cause.crashes in self._overdrawn(cause.child), f"{cause}: it had some left"
         texts = [self._seen(command) for command in commands]
         self._check()
         return texts
@@ -154,9 +168,8 @@ class SupervisionModel:
                 return f"wake in {delay:g}"
             case ReportRestart(name, incarnation, delay, _):
                 self.charged.append(name)
-                self.charges.setdefault(name, []).append(self.now)
-                limits = self.decisions.children[name].spec
-                assert self._within(name, limits.period) <= limits.max_restarts, f"{name!r} is over its budget"
+                self._charge(name)
+                assert not self._overdrawn(name), f"{name!r} is over its budget"
                 return f"restarting {name}{incarnation} in {delay:g}"
             case Answer(request, result):
                 self.pending.remove(request)
@@ -170,8 +183,16 @@ class SupervisionModel:
                 self.over = reason
                 return f"over {reason.kind}"
 
-    def _within(self, name: str, period: float) -> int:
-        return sum(self.now - time <= period for time in self.charges.get(name, ()))
+    def _charge(self, name: str) -> None:
+        self.charges.setdefault(name, []).append(self.now)
+        self.all_charges.append(self.now)
+
+    def _overdrawn(self, name: str) -> list[int]:
+        """The crashes within the period of each budget that is spent: the child's own, the shared one."""
+        own, shared = self.specs[name], self.shared
+        counts = [(self.charges[name], own.max_restarts, own.period), (self.all_charges, *shared)]
+        within = [(sum(self.now - time <= period for time in times), most) for times, most, period in counts]
+        return [crashes for crashes, most in within if crashes > most]
 
     def _check(self) -> None:
         for name, child in self.decisions.children.items():

@@ -132,7 +132,7 @@ async def test_who_waits_for_a_child_in_its_backoff_is_told_when_its_supervisor_
         await root.terminate_child("sub")
 
         assert ref.state is State.STOPPED
-        assert log.of("is") == ["slow is killed", "waiting is killed", "sub is killed"]
+        assert log.of("is") == ["waiting is shutdown", "slow is killed", "sub is killed"]
     assert outcomes == ["told"]
 
 

@@ -138,7 +138,7 @@ async def test_an_on_start_that_hangs_is_a_failed_start_at_its_time() -> None:
         await anyio.sleep_forever()
 
     began = anyio.current_time()
-    with pytest.raises(StartFailed, match=r"on_start did not return within 2 s") as failed:
+    with pytest.raises(StartFailed, match=r"did not start within 2 s") as failed:
         async with supervise([ChildSpec("a", Scripted, [hang], start_timeout=2)]):
             pytest.fail("it has not started")
 
@@ -215,7 +215,7 @@ async def test_a_handler_may_use_timeouts_of_its_own() -> None:
 
 async def test_a_run_that_forgets_to_return_what_serve_did_is_told_so(seen: Seen) -> None:
     class Forgetful(Actor[Any]):
-        async def run(self, serve: Any) -> Any:
+        async def around(self, serve: Any) -> Any:
             await serve()
 
     async with supervise([ChildSpec("a", Forgetful, restart="temporary")], observer=seen) as root:
@@ -223,7 +223,7 @@ async def test_a_run_that_forgets_to_return_what_serve_did_is_told_so(seen: Seen
         await root.child("a").wait_stopped()
 
     assert [str(crash) for crash in seen.crashes] == [
-        f"{Forgetful.__qualname__}.run() returned None, not what `await serve()` returned"
+        f"{Forgetful.__qualname__}.around() returned None, not what `await serve()` returned"
     ]
 
 

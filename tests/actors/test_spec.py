@@ -148,7 +148,7 @@ def test_a_dynamic_supervisor_takes_exactly_one_spec() -> None:
 # What an actor class declares
 
 
-@pytest.mark.parametrize("hook", ["receive", "on_start", "on_stop", "on_terminated", "run"])
+@pytest.mark.parametrize("hook", ["receive", "on_start", "on_stop", "on_terminated", "around"])
 def test_a_hook_that_is_no_async_function_is_refused_with_the_class(hook: str) -> None:
     with pytest.raises(TypeError, match=rf"Wrong.{hook} must be an async function: write `async def {hook}`"):
         type("Wrong", (Actor,), {hook: lambda *_: None})
