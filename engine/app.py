@@ -447,7 +447,7 @@ class _Clockwork(Actor[Any]):
     def __init__(self, timers: Timers) -> None:
         self.timers = timers
 
-    async def run(self, serve: Callable[[], Awaitable[StopReason]]) -> StopReason:
+    async def around(self, serve: Callable[[], Awaitable[StopReason]]) -> StopReason:
         async with anyio.create_task_group() as group:
             group.start_soon(self.timers.serve)
             reason = await serve()

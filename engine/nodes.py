@@ -416,7 +416,7 @@ class NodeActor(Actor[Any]):
     def __init__(self, crew: Crew) -> None:
         self.crew = crew
 
-    async def run(self, serve: Callable[[], Awaitable[StopReason]]) -> StopReason:
+    async def around(self, serve: Callable[[], Awaitable[StopReason]]) -> StopReason:
         """Keep a group of workers beside the mailbox."""
         async with anyio.create_task_group() as group:
             self.crew.opened(group)
