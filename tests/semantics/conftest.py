@@ -5,6 +5,7 @@ Files whose name ends in `real_time_engine.py` have the real clock: threads and 
 
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -40,10 +41,10 @@ def _ends_and_leaves_nothing(request: pytest.FixtureRequest) -> None:
 def _tidy(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..., Awaitable[None]]:
     @functools.wraps(test)
     async def tidy(*args: Any, **kwargs: Any) -> None:
-        before = tasks_left()
+        before = Counter(tasks_left())
         with anyio.fail_after(seconds):
             await test(*args, **kwargs)
-        left = [name for name in tasks_left() if name not in before]
-        assert left == [], "no task outlives the engine"
+        left = Counter(tasks_left()) - before
+        assert not left, f"no task outlives the engine, but {sorted(left)} did"
 
     return tidy

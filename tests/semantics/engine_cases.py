@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -84,7 +85,7 @@ def graph(nodes: dict[str, Any], *edges: str, entries: str | list[str] | None = 
         made.add_node(name, function, **more)
     for edge in edges:
         stops = [[name.strip() for name in part.split(",")] for part in edge.split("->")]
-        for sources, targets in zip(stops, stops[1:], strict=False):
+        for sources, targets in pairwise(stops):
             made.add_edge(sources, targets)
     return made.set_entry_point(entries or next(iter(nodes)))
 
