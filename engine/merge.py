@@ -219,7 +219,7 @@ class Meeting:
                     of_key.append((trace, branch))
         for key, found in carried.items():
             first, branch = found[0]
-            if len(found) == 1:
+            if len(found) == 1 and len(first.heads) < 2:
                 # One branch alone wrote it, or all carry the same writes: no need to look closer.
                 values[key], log[key] = branch.values[key], first
             else:

@@ -528,8 +528,6 @@ class Run:
             branches += self.joins.at[index].tokens()
         if not branches:
             return {}
-        if len(branches) == 1:
-            return branches[0].values.copy()
         return self._taken_as_last(END, branches)[0]
 
     def is_active(self, node: PlanNode) -> bool:
@@ -657,7 +655,7 @@ class Run:
     def _merged(
         self, name: str, branches: Sequence[Branch], settled: frozenset[str] = frozenset()
     ) -> tuple[Values, Any]:
-        if len(branches) == 1:
+        if len(branches) == 1 and not getattr(branches[0], "folded", False):
             return branches[0].values, branches[0].log
         return self._meeting(name, settled=settled).merge(branches)
 
@@ -1011,7 +1009,8 @@ class Run:
                 self.next_token += 1
                 if edge.target_name == STOP:
                     stop = True
-                self._end_token(activation, edge, self.next_token, log)
+                else:
+                    self._end_token(activation, edge, self.next_token, log)
         if not taken:
             self._end_token(activation, None, 0, log)
         if stop:
@@ -1047,7 +1046,9 @@ class Run:
             except Exception:
                 self.ended += group  # A reducer raises: let it do so where that is reported.
             else:
-                self.ended.append(Ended(group[-1].place, group[-1].id, values, log, self.epoch))
+                folded = Ended(group[-1].place, group[-1].id, values, log, self.epoch)
+                folded.folded = True
+                self.ended.append(folded)
         self._ended_limit = max(_MANY, 2 * len(self.ended))
 
     def _record(self, kind: RecordKind, activation: Activation) -> Record:
@@ -1120,8 +1121,7 @@ class Run:
 
     def _halt_at(self, activation: Activation) -> None:
         """A token reached `STOP`: its state is the run's, whatever else was under way."""
-        stop = self.ended.pop()
-        self.ended = [stop]
+        self.ended = [Ended((0, 0, 0), 0, activation.values, activation.log, self.epoch)]
         self._stop("succeeded")
 
     def halt(self, activation: Activation) -> bool:

@@ -272,9 +272,12 @@ class Outcome:
 
 
 class Ended:
-    """A token that came to an end: at `END`, or at a node with no way on. `place` orders the final merge."""
+    """A token that came to an end: at `END`, or at a node with no way on. `place` orders the final merge.
 
-    __slots__ = ("epoch", "id", "log", "place", "values")
+    Or, if `folded`, several of one node: conflicts between those are still to be found.
+    """
+
+    __slots__ = ("epoch", "folded", "id", "log", "place", "values")
 
     def __init__(self, place: tuple[int, int, int], id: int, values: Values, log: Log | None, epoch: int) -> None:
         self.place = place
@@ -282,6 +285,7 @@ class Ended:
         self.values = values
         self.log = log
         self.epoch = epoch
+        self.folded = False
 
 
 # --- commands -------------------------------------------------------------------------------------------
