@@ -111,14 +111,15 @@ class BlockingEngine:
     def _await(self, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
         engine = self._engine
         if self._portal is not None:
-            return self._portal.call(begin)
+            answer: T = self._portal.call(begin)
+            return answer
         if not engine.is_open or engine.token is None:
             raise EngineClosed()
         if engine.thread == threading.get_ident():
             raise RuntimeError(
                 "a blocking call in the engine's own thread would wait for itself: await the engine there"
             )
-        answer: T = anyio.from_thread.run(begin, token=engine.token)
+        answer = anyio.from_thread.run(begin, token=engine.token)
         return answer
 
 

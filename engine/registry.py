@@ -19,6 +19,7 @@ from .nodes import Crew, NodeActor, Places
 from .nodespec import NodeSpec
 from .plan import Plan, PlanEdge, PlanNode
 from .ports import Executor
+from .sameness import same_plan
 from .scheduler import Scheduler, SchedulerActor
 from .timers import Timers
 from .tokens import Activation
@@ -73,7 +74,7 @@ class Registry:
         key = (plan.name, plan.version)
         known = self._graphs.get(key)
         if known is not None:
-            if known.plan is not plan and known.plan.decl != plan.decl:
+            if not same_plan(known.plan, plan):
                 raise GraphConflict(*key)
             return known
         self._check_executors(plan)

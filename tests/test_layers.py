@@ -88,6 +88,7 @@ ORDER = {
         "drawing",
         "steps",
         "graph",
+        "sameness",
         "registry",
         "settings",
         "handle",
