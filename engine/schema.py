@@ -22,7 +22,7 @@ import attrs
 from .errors import GraphProblem, StateFault, StateInvalid, StateMutated, UnknownKey
 from .fingerprint import fingerprint
 from .reducers import annotated_reducer, reducer_fault
-from .typecheck import Check, Checks, safe_hints, shown, type_name, unwrap
+from .typecheck import Check, Checks, required_keys, safe_hints, shown, type_name, unwrap
 from .values import Reduce, Reducer, Replace
 
 Isolation = Literal["shallow", "deep", "check"]
@@ -526,8 +526,8 @@ def _no_keys(declared: Any, names: dict[str, Any] | None) -> tuple[type[Schema],
 
 def _typed_keys(declared: Any, names: dict[str, Any] | None) -> tuple[type[Schema], list[Key]]:
     checks = Checks()
-    required = declared.__required_keys__
     hints = safe_hints(declared, names)
+    required = required_keys(declared, hints)
     keys = [Key(n, hint, required=n in required, check=checks.of(hint)) for n, hint in hints.items()]
     return DictSchema, keys
 

@@ -148,7 +148,7 @@ class Checks:
     def _typed_dict(self, tp: Any) -> Check:
         hints = safe_hints(tp)
         checks = {name: self.of(hint) for name, hint in hints.items()}
-        required = tp.__required_keys__
+        required = required_keys(tp, hints)
 
         def check_keys(value: Any, path: Path, faults: list[StateFault]) -> None:
             if not isinstance(value, collections.abc.Mapping):
@@ -280,6 +280,19 @@ def safe_hints(tp: Any, names: dict[str, Any] | None = None) -> dict[str, Any]:
         return typing.get_type_hints(tp, localns=names, include_extras=True)
     except Exception:
         return _hints_one_by_one(tp, names)
+
+
+def required_keys(tp: Any, hints: dict[str, Any]) -> frozenset[str]:
+    """The keys that a `TypedDict` must have; Python itself does not know where annotations are strings."""
+    required = set(tp.__required_keys__)
+    for name, hint in hints.items():
+        while typing.get_origin(hint) is typing.Annotated:
+            hint = typing.get_args(hint)[0]
+        if typing.get_origin(hint) is typing.NotRequired:
+            required.discard(name)
+        elif typing.get_origin(hint) is typing.Required:
+            required.add(name)
+    return frozenset(required)
 
 
 def _hints_one_by_one(tp: Any, names: dict[str, Any] | None) -> dict[str, Any]:

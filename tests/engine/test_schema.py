@@ -6,7 +6,7 @@ import functools
 import operator
 import pickle
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, NewType, NotRequired, TypedDict, cast
+from typing import Annotated, Any, Literal, NewType, NotRequired, Required, TypedDict, cast
 
 import attrs
 import pytest
@@ -659,3 +659,19 @@ def test_a_deep_view_is_the_nodes_own_and_its_changes_count() -> None:
     assert mine.build(values) == {"text": "x"}
     assert mine.admit({"a": 1}) == {"a": 1}
     assert mine.knows("anything")
+
+
+class Written(TypedDict, total=False):
+    """With annotations as `from __future__ import annotations` leaves them."""
+
+    text: "Required[str]"
+    score: "NotRequired[float]"
+    rest: "Annotated[NotRequired[float], 'noted']"
+
+
+def test_required_and_not_required_count_where_annotations_are_strings() -> None:
+    schema, problems = read_schema(Written)
+
+    assert problems == []
+    assert {key.name for key in schema.keys.values() if key.required} == {"text"}
+    assert schema.admit({"text": "hi"}) == {"text": "hi"}
