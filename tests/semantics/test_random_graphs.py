@@ -37,6 +37,6 @@ def test_the_core_comes_to_the_same_with_a_journal_as_without(tenth: int) -> Non
 
 
 def test_what_is_forgotten_early_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.runs._MANY", 1)
+    monkeypatch.setattr("engine.live.MANY", 1)
 
     check(EXACT, range(400), 1)

@@ -1,0 +1,44 @@
+"""What a node of a run is doing or waiting for, in words."""
+
+from __future__ import annotations
+
+from .live import Live
+from .tokens import CANCELLING, DONE, HELD, PARKED, RETRYING, Activation
+from .waits import names
+
+
+def explain(run: Live, name: str) -> str:
+    """What a node is doing or waiting for, in words."""
+    node = run.plan.by_name[name]
+    said = [_doing(activation) for activation in run.activations_at(node)][::-1]
+    for edge, places in run.joins.waits_for(node):
+        where = ", ".join(places)
+        said.append(
+            f"waits for {edge.name!r}: a token at {where} can still come by it"
+            if places
+            else f"lacks {edge.name!r}, by which nothing can come any more"
+        )
+    waiting = run.joins.at.get(node.index)
+    if waiting is not None and waiting.count:
+        came = ", ".join(repr(token.edge.name) for token in waiting.tokens())
+        said.insert(0, f"holds {came}")
+    if not said:
+        said = [f"never ran ({name!r})" if name in run.not_run else "has nothing to do"]
+    return f"{name}: " + "; ".join(said)
+
+
+def _doing(activation: Activation) -> str:
+    number = f"#{activation.number}"
+    match activation.status:
+        case s if s == HELD:
+            return f"{number} is held: the run is paused"
+        case s if s == RETRYING:
+            return f"{number} waits for its attempt {activation.attempt + 1}"
+        case s if s == PARKED:
+            return f"{number} waits for the signal {' or '.join(map(repr, names(activation.node)))}"
+        case s if s == DONE:
+            return f"{number} is done and waits for its turn after #{activation.number - 1}"
+        case s if s == CANCELLING:
+            return f"{number} is being cancelled"
+        case _:
+            return f"{number} is running (attempt {activation.attempt})"

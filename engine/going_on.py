@@ -1,0 +1,107 @@
+"""Going on after a failure: `run.retry()`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .errors import JoinStarved
+from .inside import Inside
+from .maps import MapWork
+from .merge import new_values
+from .tokens import CANCELLED, DONE, INSIDE, Activation, Ended
+from .values import END
+
+if TYPE_CHECKING:
+    from .runs import Run
+
+
+class GoingOn(Inside):
+    """The layer that revives what had failed."""
+
+    __slots__ = ()
+
+    def _checked(self, update: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """The update as the state takes it; raises what an update that does not fit raises."""
+        if not update:
+            return None
+        values = self.failed_ones[0].values if self.failed_ones else self.state
+        return self.plan.state.take(values, self.plan.state.give(values), update)
+
+    def _go_on(self, update: Mapping[str, Any] | None) -> None:
+        failed, self.failed_ones = self.failed_ones, []
+        self.failures = []
+        self.error = None
+        self._timeout = None
+        self.ending = ""
+        self._state = "running"
+        if self._end_conflict:
+            self._end_conflict = False
+            self._final_settled = frozenset(update or ())
+            self._patch_ended(update)
+        # One and the same write wherever it goes, so that it meets itself again as one.
+        stamp = self.tree.writes
+        for activation in failed:
+            self.tree.writes = stamp
+            self._revive(activation, update)
+        self.tree.writes = max(self.tree.writes, stamp + len(update or ()))
+        for activation in list(self.active):
+            if activation.status == CANCELLED:
+                self._again(activation)
+        for activation in list(self.active):
+            self._soon(activation)
+        self._defer(self._join)
+
+    def _patch_ended(self, update: Mapping[str, Any] | None) -> None:
+        if not update:
+            return
+        values, log = self._merged(END, self._ended_in_order(), frozenset(update))
+        changed = new_values(values, update, self.plan.state.reducers)
+        self.ended = [Ended((0, 0, 0), 0, {**values, **changed}, log, self.epoch)]
+
+    def _revive(self, activation: Activation, update: Mapping[str, Any] | None) -> None:
+        """A failed activation is live again: routed again if its node had succeeded, else tried again."""
+        stage = activation.stage
+        index = activation.node.index
+        arrived = getattr(activation, "arrived", ())
+        if stage == "start" and isinstance(getattr(activation.outcome, "error", None), JoinStarved):
+            # What it lacked may come now: its tokens wait again, and its number is kept for it.
+            self.reserved.setdefault(index, []).append(activation.number)
+            self.unstarted[index] -= 1
+            for token in arrived:
+                self.joins.arrive(token)
+            return
+        if stage == "start":
+            self.unstarted[index] -= 1
+            if len(arrived) > 1:
+                values, log = self._merged(activation.node.name, arrived, frozenset(update or ()))
+                activation.values, activation.log = values, log
+        self._link(activation)
+        if stage == "routing":
+            activation.status = DONE
+            activation.patch = update or {}
+            return
+        if update:
+            changed = new_values(activation.values, update, self.plan.state.reducers)
+            self._write(activation, update, changed)
+        self._again(activation)
+
+    def _again(self, activation: Activation) -> None:
+        """Further attempts of an activation that was cut short."""
+        child: Run | None = getattr(activation, "child", None)
+        if getattr(activation, "stage", "node") == "start":
+            activation.stage = "node"
+            self.started += 1
+            self._run_node(activation)
+            return
+        activation.base = activation.attempt
+        activation.attempt += 1
+        self._record_attempt(activation)
+        if child is not None and child._state in ("failed", "cancelled"):
+            activation.status = INSIDE
+            activation.timed_out = False
+            child._go_on(None)
+            return
+        if activation.node.kind == "map":
+            activation.work = MapWork(activation, activation.node.decl.map)  # type: ignore[arg-type]
+        self._order_attempt(activation)

@@ -1,0 +1,314 @@
+"""What is live in a run: the lowest layer of `Run`, which the layers above it make move.
+
+A `Run` is written as layers, one concern each, each knowing only those below:
+live (what there is), branches (what it is worth together), starting, stopping,
+settling, inside (waits, maps, subgraphs), going_on (after a failure), and on
+top, in runs.py, the events. What a layer needs of one above it is declared here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from .errors import NodeFailed, RunCancelled, RunFailed, RunTimeout
+from .history import History, LogStatus, described
+from .joins import Joins
+from .plan import Plan, PlanNode
+from .state import Values
+from .tokens import Activation, Descent, Ended, Record, RecordKind, Token
+from .tree import Tree
+from .waits import KeptSignal
+
+if TYPE_CHECKING:
+    from .runs import Run
+
+Status = Literal["queued", "running", "waiting", "paused", "succeeded", "failed", "cancelled"]
+Ending = Literal["", "succeeded", "failed", "cancelled"]
+Path = tuple[tuple[str, int, int], ...]
+
+_NO_LIMIT: Final = 1 << 62
+MANY: Final = 64
+"""How much may pile up before it is worth looking for what can be forgotten; then twice what was left."""
+
+
+class Live:
+    """A run's data, and what can be asked about it."""
+
+    __slots__ = (
+        "_end_conflict",
+        "_ended_limit",
+        "_final_settled",
+        "_initial",
+        "_limit",
+        "_lingering",
+        "_over_limits",
+        "_state",
+        "_timeout",
+        "active",
+        "cancel_reason",
+        "ended",
+        "ending",
+        "epoch",
+        "error",
+        "failed_ones",
+        "failures",
+        "id",
+        "in_map",
+        "joins",
+        "last",
+        "next_token",
+        "numbers",
+        "parent",
+        "plan",
+        "pool",
+        "prefix",
+        "reserved",
+        "root",
+        "run",
+        "started",
+        "state",
+        "tracked",
+        "tree",
+        "unstarted",
+    )
+
+    def __init__(
+        self,
+        plan: Plan,
+        run_id: str,
+        *,
+        journal: bool = False,
+        parent: Activation | None = None,
+    ) -> None:
+        self.run: Run = self  # type: ignore[assignment]  # itself, as what the layers above make of it
+        self.plan = plan
+        self.id = run_id
+        self.parent = parent
+        if parent is None:
+            self.tree = Tree(plan.decl.history, journal)
+            self.root: Run = self.run
+            self.prefix = ""
+        else:
+            self.tree = parent.run.tree
+            self.root = parent.run.root
+            self.prefix = parent.id + "/"
+        self.in_map: bool = parent is not None and (parent.index >= 0 or parent.run.in_map)
+        self.pool: dict[int, Token] | None = None
+        """While a fork is rebuilt: the tokens that no record has consumed yet."""
+        self.numbers = [0] * len(plan.nodes)
+        self.last: list[Activation | None] = [None] * len(plan.nodes)
+        """Each node's newest live activation; from it `ahead` leads to the older ones."""
+        self.active: dict[Activation, None] = {}
+        self.joins = Joins(self.run)
+        self.ended: list[Ended] = []
+        self.failed_ones: list[Activation] = []
+        self.failures: list[NodeFailed] = []
+        self.reserved: dict[int, list[int]] = {}
+        self.unstarted: dict[int, int] = {}
+        self.next_token = 0
+        self.started = 0
+        self.epoch = 0
+        limit = plan.decl.max_activations
+        self._limit = _NO_LIMIT if limit is None else limit
+        self._lingering = 0
+        self.ending: Ending = ""
+        self._state: Status = "queued"
+        self._initial: Values = {}
+        self.state: Values = {}
+        """The values at the end of the run; at a failure, those at that point."""
+        self.error: RunFailed | RunCancelled | None = None
+        self.cancel_reason: str | None = None
+        self.tracked: frozenset[str] = frozenset()
+        self._end_conflict = False
+        self._ended_limit = MANY
+        self._over_limits: dict[str, int] = {}
+        self._timeout: RunTimeout | None = None
+        self._final_settled: frozenset[str] = frozenset()
+
+    @property
+    def over(self) -> bool:
+        return self._state in ("succeeded", "failed", "cancelled")
+
+    @property
+    def status(self) -> Status:
+        if self._state != "running":
+            return self._state
+        if self.tree.paused:
+            return "paused"
+        return "waiting" if not self.tree.executing and not self.tree.held and not self.ending else "running"
+
+    @property
+    def history(self) -> History:
+        return self.tree.history
+
+    @property
+    def not_run(self) -> list[str]:
+        """The nodes that never ran."""
+        return [node.name for node in self.plan.nodes if self.numbers[node.index] <= self.unstarted.get(node.index, 0)]
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Activations (of this run and its subgraphs), retries, loop limits hit."""
+        tree = self.tree
+        return {
+            "activations": tree.history.visits,
+            "retries": tree.retries,
+            "loop_limits": tree.loop_limits,
+        }
+
+    @property
+    def unconsumed(self) -> tuple[KeptSignal, ...]:
+        return self.tree.signals.unconsumed
+
+    def is_active(self, node: PlanNode) -> bool:
+        return self.last[node.index] is not None
+
+    def activations_at(self, node: PlanNode) -> Iterator[Activation]:
+        """The live activations of a node, newest first."""
+        found = self.last[node.index]
+        while found is not None:
+            yield found
+            found = found.ahead
+
+    def places(self) -> Iterator[tuple[int, Descent | None]]:
+        """The rank and descent of every live token."""
+        for activation in self.active:
+            yield activation.node.rank, activation.descent
+        for waiting in self.joins.at.values():
+            for token in waiting.tokens():
+                yield waiting.node.rank, token.descent
+
+    @property
+    def path(self) -> Path:
+        parent = self.parent
+        if parent is None:
+            return ()
+        return (*parent.run.path, (parent.node.name, parent.number, parent.index))
+
+    @property
+    def journals(self) -> bool:
+        """Are its decisions recorded? Those inside a map's items are not: a map is recorded as a whole."""
+        return self.tree.journal and not self.in_map
+
+    def _link(self, activation: Activation) -> None:
+        """Count it as being at its node, in the order of activation numbers."""
+        index = activation.node.index
+        behind: Activation | None = None
+        ahead = self.last[index]
+        if ahead is None:
+            self.last[index] = activation
+            self.active[activation] = None
+            if self.joins.count:
+                self.joins.started(activation.node)
+            return
+        while ahead is not None and ahead.number > activation.number:
+            behind, ahead = ahead, ahead.ahead
+        activation.ahead, activation.behind = ahead, behind
+        if ahead is not None:
+            ahead.behind = activation
+        if behind is not None:
+            behind.ahead = activation
+        else:
+            self.last[index] = activation
+        self.active[activation] = None
+        if self.joins.count:
+            self.joins.started(activation.node)
+
+    def _leave(self, activation: Activation, status: int) -> Activation | None:
+        """It is no longer live; gives the next activation of its node."""
+        activation.status = status
+        del self.active[activation]
+        ahead, behind = activation.ahead, activation.behind
+        if ahead is not None:
+            ahead.behind = behind
+        if behind is not None:
+            behind.ahead = ahead
+        else:
+            self.last[activation.node.index] = ahead
+        activation.ahead = activation.behind = None
+        if self.joins.count and self.last[activation.node.index] is None:
+            self.joins.left(activation.node)
+        return behind
+
+    def _number(self, node: PlanNode) -> int:
+        reserved = self.reserved.get(node.index)
+        if reserved:
+            return reserved.pop(0)
+        self.numbers[node.index] = number = self.numbers[node.index] + 1
+        return number
+
+    def _remember(self, kind: RecordKind, fact: Any = None) -> None:
+        if self.tree.journal:
+            record = Record(kind)
+            record.signal = fact
+            self.tree.out.append(record)
+
+    def _record(self, kind: RecordKind, activation: Activation) -> Record:
+        outcome = activation.outcome
+        record = Record(
+            kind,
+            self.path,
+            activation.node.name,
+            activation.number,
+            activation.attempt,
+            activation.tokens,
+            outcome.update if outcome is not None else None,
+            outcome.error if outcome is not None else None,
+        )
+        record.stage = getattr(activation, "stage", "node")
+        record.signal = getattr(activation, "signal", None)
+        self.tree.out.append(record)
+        return record
+
+    def _record_attempt(self, activation: Activation) -> None:
+        if self.journals and activation.index < 0:
+            node, number, attempt = activation.node.name, activation.number, activation.attempt
+            self.tree.out.append(Record("attempt", self.path, node, number, attempt))
+
+    def _log(
+        self,
+        activation: Activation,
+        status: LogStatus,
+        error: BaseException | None,
+        started: float | None,
+        keys: tuple[str, ...] = (),
+    ) -> None:
+        now = self.tree.now
+        name = activation.name if activation.index < 0 else f"{activation.name}[{activation.index}]"
+        shown = None if error is None else described(error)
+        start = now if started is None else started
+        self.tree.history.entry((name, activation.number, activation.attempt, status, start, now, shown, keys))
+
+    def _soon(self, activation: Activation) -> None:
+        """Settle it once the decision at hand is complete, if its turn has come."""
+        self.tree.later.append(lambda: self._turns(activation))
+
+    def _defer(self, action: Callable[[], None]) -> None:
+        self.tree.later.append(action)
+
+    # --- what the layers above do -------------------------------------------------------------------
+
+    def _turns(self, activation: Activation | None) -> None:
+        raise NotImplementedError
+
+    def _join(self) -> None:
+        raise NotImplementedError
+
+    def _fail_start(self, activation: Activation) -> None:
+        raise NotImplementedError
+
+    def _attempt_failed(self, activation: Activation, error: BaseException, random: float) -> None:
+        raise NotImplementedError
+
+    def _park(self, activation: Activation) -> None:
+        raise NotImplementedError
+
+    def _begin_map(self, activation: Activation) -> None:
+        raise NotImplementedError
+
+    def _order_item(self, item: Activation) -> None:
+        raise NotImplementedError
+
+    def _begin_inside(self, activation: Activation) -> None:
+        raise NotImplementedError

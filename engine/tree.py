@@ -1,0 +1,60 @@
+"""What a run shares with the runs of its subgraphs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .history import History
+from .tokens import Activation, Command
+from .waits import Signals
+
+
+class Tree:
+    """What a run shares with the runs of its subgraphs."""
+
+    __slots__ = (
+        "careful",
+        "executing",
+        "held",
+        "history",
+        "journal",
+        "later",
+        "loop_limits",
+        "now",
+        "out",
+        "owner",
+        "paused",
+        "replaying",
+        "retries",
+        "signals",
+        "was_waiting",
+        "writes",
+    )
+
+    def __init__(self, history: int, journal: bool) -> None:
+        self.owner: Any = None
+        """Whoever drives the run; nothing here looks at it."""
+        self.out: list[Command] = []
+        self.history = History(history)
+        self.journal = journal
+        self.now = 0.0
+        self.paused = False
+        self.replaying = False
+        self.careful = journal
+        """Something forbids the short way through a chain: a journal, a pause, a replay."""
+        self.held: dict[Activation, None] = {}
+        self.signals = Signals()
+        self.later: deque[Callable[[], None]] = deque()
+        """What must wait until the decision at hand is complete."""
+        self.executing = 0
+        """Attempts that were ordered and have not ended."""
+        self.retries = 0
+        self.loop_limits = 0
+        self.writes = 0
+        self.was_waiting = False
+
+    def next_write(self) -> int:
+        self.writes += 1
+        return self.writes
