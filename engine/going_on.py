@@ -79,7 +79,8 @@ class GoingOn(Inside):
         self._link(activation)
         if stage == "routing":
             activation.status = DONE
-            activation.patch = update or {}
+            assert activation.outcome is not None
+            activation.outcome.patch = update
             return
         if update:
             changed = new_values(activation.values, update, self.plan.state.reducers)

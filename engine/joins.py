@@ -222,7 +222,7 @@ class Joins:
                     self._try(waiting)
                     if run.ending:
                         return
-            if not self._untie_knot():
+            if not self._knots or not self._untie_knot():
                 return
 
     def _try(self, waiting: Waiting) -> None:

@@ -56,6 +56,7 @@ class Live:
         "id",
         "in_map",
         "joins",
+        "journals",
         "last",
         "next_token",
         "numbers",
@@ -94,6 +95,8 @@ class Live:
             self.root = parent.run.root
             self.prefix = parent.id + "/"
         self.in_map: bool = parent is not None and (parent.index >= 0 or parent.run.in_map)
+        self.journals = self.tree.journal and not self.in_map
+        """Are its decisions recorded? Those inside a map's items are not: a map is recorded as a whole."""
         self.pool: dict[int, Token] | None = None
         """While a fork is rebuilt: the tokens that no record has consumed yet."""
         self.numbers = [0] * len(plan.nodes)
@@ -185,11 +188,6 @@ class Live:
         if parent is None:
             return ()
         return (*parent.run.path, (parent.node.name, parent.number, parent.index))
-
-    @property
-    def journals(self) -> bool:
-        """Are its decisions recorded? Those inside a map's items are not: a map is recorded as a whole."""
-        return self.tree.journal and not self.in_map
 
     def _link(self, activation: Activation) -> None:
         """Count it as being at its node, in the order of activation numbers."""

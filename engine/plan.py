@@ -209,6 +209,9 @@ class PlanNode:
     """Some of its edges depend on the state."""
     straight: PlanEdge | None = None
     """Its one way on, if that is unconditional, unlimited and into a `simple` node: the fast path."""
+    always: tuple[PlanEdge, ...] | None = None
+    """The edges it takes whatever the state and the counts, if that is so."""
+    may_stop: bool = False
     simple: bool = False
     """A run's only token, when it comes here, runs a function at once."""
     input: StateType = attrs.field(default=None)
@@ -489,6 +492,9 @@ def _wire(rows: Sequence[_Row], nodes: Sequence[PlanNode], edges: Sequence[PlanE
             node.choices = tuple(_plan_choice(*written) for written in choices[node.index].values())
         node.decided = bool(node.plains or node.whens or node.otherwise or node.choices)
         node.conditional = bool(node.whens or node.choices or node.otherwise)
+        if node.plains and not node.conditional and all(edge.loop is None for edge in node.plains):
+            node.always = node.plains
+        node.may_stop = any(edge.target_name == STOP for edge in node.outs)
         _set_join(node)
         node.simple = node.join != JOIN_COUNT and node.kind == "function"
     for node in nodes:

@@ -84,6 +84,8 @@ class Settling(Stopping):
             if outcome.route is not None:
                 taken, limits = outcome.route
                 outcome.route = None
+            elif outcome.goto is None and node.always is not None:
+                taken, limits = node.always, ()
             elif outcome.goto is not None:
                 taken, limits = follow(node, outcome.goto, activation.counts)
             else:
@@ -103,9 +105,9 @@ class Settling(Stopping):
         if outcome.update:
             assert outcome.changed is not None
             self._write(activation, outcome.update, outcome.changed)
-        patch = getattr(activation, "patch", None)
-        if patch:
-            self._write(activation, patch, new_values(activation.values, patch, self.plan.state.reducers))
+        if outcome.patch:
+            changed = new_values(activation.values, outcome.patch, self.plan.state.reducers)
+            self._write(activation, outcome.patch, changed)
 
     def apply(
         self,
@@ -138,7 +140,7 @@ class Settling(Stopping):
             assert outcome.error is not None
             error = _error_info(activation, outcome.error)
         stop = False
-        if any(edge.target_name == STOP for edge in taken):
+        if node.may_stop and any(edge.target_name == STOP for edge in taken):
             taken = [edge for edge in taken if edge.target_name == STOP]
         for edge in taken:
             tree.history.event("edge_taken", tree.now, name, activation.number, edge.target_name)

@@ -115,7 +115,6 @@ class Activation:
         "node",
         "number",
         "outcome",
-        "patch",
         "run",
         "signal",
         "stage",
@@ -172,8 +171,6 @@ class Activation:
         entered_with: Values
         failed_ways: frozenset[int]
         outcome: Outcome | None
-        patch: Mapping[str, Any]
-        """What a retry of the run sets after the activation's own update."""
         signal: int
         stage: Stage
         timed_out: bool
@@ -248,7 +245,7 @@ class Item(Activation):
 class Outcome:
     """How an activation ended, kept until its turn to be settled."""
 
-    __slots__ = ("changed", "edge", "error", "fault", "goto", "route", "update")
+    __slots__ = ("changed", "edge", "error", "fault", "goto", "patch", "route", "update")
 
     def __init__(
         self,
@@ -269,6 +266,8 @@ class Outcome:
         """The edges to take, if they are decided already, and those at their limit."""
         self.fault: Exception | None = None
         """What deciding raised."""
+        self.patch: Mapping[str, Any] | None = None
+        """What a retry of the run sets after the activation's own update."""
 
 
 class Ended:
