@@ -35,7 +35,7 @@ from .plan import (
     WaitDecl,
     compile_plan,
 )
-from .reading import Reader, Reading, is_dict, nothing
+from .reading import Reader, Reading, is_dict, nothing, source_fault
 from .schema import Key, Schema, did_you_mean, is_state_type, read_schema
 from .typecheck import fits, shown, type_name
 from .values import RESERVED, Reducer
@@ -395,7 +395,7 @@ class Compiler:
         self._only_for("a subgraph", written, "inputs", "outputs")
         if isinstance(own["over"], str):
             self._known_key(own["over"], name, "over")
-        elif fault := self.reader.condition_fault(own["over"]):
+        elif fault := source_fault(own["over"]):
             self.problem("bad_option", name, f"over {fault}", "give a key, or a function of the state")
         self._known_key(own["into"], name, "into")
         settings: dict[str, Any] = {}

@@ -160,6 +160,20 @@ def _condition_fault(condition: Any) -> str:
         return "is async"
     if signature.is_generator:
         return "is a generator"
+    return _parameters_fault(signature)
+
+
+def source_fault(over: Any) -> str:
+    """What is wrong with where a map takes its items from, which may well be a generator, as the end of a sentence."""
+    if not callable(over):
+        return f"is {shown(over)}, not a function"
+    try:
+        return _parameters_fault(signature_of(over))
+    except (ValueError, TypeError):
+        return ""
+
+
+def _parameters_fault(signature: Signature) -> str:
     needed = sum(not p.optional for p in signature.parameters)
     by_place = sum(p.positional for p in signature.parameters)
     if needed > 1 or (by_place == 0 and not signature.some) or needed > by_place:

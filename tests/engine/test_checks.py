@@ -323,6 +323,17 @@ def test_a_generator_is_no_node() -> None:
     assert only(Graph("g").add_node("a", stream).set_entry_point("a"), "bad_option").hint
 
 
+def test_a_generator_may_give_a_map_its_items() -> None:
+    def rows(state: Any) -> Any:
+        yield 1
+
+    async def more(state: Any) -> Any:
+        yield 1
+
+    for over in (rows, more):
+        assert chain("a").add_map("m", step, over=over, into="scores").add_edge("a", "m").validate() == []
+
+
 def test_an_async_function_cannot_run_in_a_thread() -> None:
     async def fetch(state: Any) -> None: ...
 
