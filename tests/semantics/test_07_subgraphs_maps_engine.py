@@ -1,0 +1,347 @@
+"""SEMANTICS section 7 through the engine: subgraphs and maps."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any, TypedDict
+
+import anyio
+import pytest
+
+from engine import Context, Engine, GraphInvalid, ItemError, NodeTimeout, Retry, RunFailed, StateInvalid
+from tests.semantics.engine_cases import Times, ended, failing, fails, failure_of, graph, result_of, same, sets, sleeps
+
+# --- subgraphs ------------------------------------------------------------------------------------------
+
+
+class Inner(TypedDict):
+    text: str
+    notes: Annotated[list[str], operator.add]
+
+
+class Outer(TypedDict):
+    text: str
+    notes: Annotated[list[str], operator.add]
+    other: int
+
+
+async def test_keys_known_to_both_go_in_and_changed_ones_come_back() -> None:
+    seen = []
+
+    async def look(state: Inner) -> dict[str, Any]:
+        seen.append(dict(state))
+        return {"text": "new"}
+
+    made = graph({"sub": graph({"look": look}, state=Inner, name="inner")}, state=Outer)
+
+    result = await result_of(made, {"text": "old", "notes": ["n"], "other": 1})
+
+    assert seen == [{"text": "old", "notes": ["n"]}]
+    assert result.state == {"text": "new", "notes": ["n"], "other": 1}
+
+
+async def test_inputs_and_outputs_rename() -> None:
+    async def double(state: dict[str, int]) -> dict[str, int]:
+        return {"answer": 2 * state["number"]}
+
+    inner = graph({"double": double}, name="inner")
+    made = graph({"sub": (inner, {"inputs": {"x": "number"}, "outputs": {"answer": "y"}})})
+
+    assert (await result_of(made, {"x": 4})).state == {"x": 4, "y": 8}
+
+
+async def test_contributions_of_a_subgraph_come_back_one_by_one() -> None:
+    def twice(value: int, new: int) -> int:
+        return 2 * value + new
+
+    inner = graph({"a": sets(t=1), "b": sets(t=10)}, "a -> b", name="inner")
+    made = graph({"s": same, "x": sets(t=100), "sub": inner, "j": same}, "s -> x, sub -> j", reducers={"t": twice})
+
+    assert (await result_of(made, {"t": 1})).state == {"t": 2 * (2 * (2 * 1 + 100) + 1) + 10}
+
+
+async def test_a_different_reducer_inside_is_refused() -> None:
+    inner = graph({"a": same}, name="inner", reducers={"t": max})
+    async with Engine() as engine:
+        with pytest.raises(GraphInvalid) as refused:
+            await engine.submit(graph({"sub": inner}, reducers={"t": operator.add}))
+
+    assert [problem.code for problem in refused.value.problems] == ["bad_reducer"]
+
+
+async def test_its_nodes_appear_by_their_path_in_log_events_visited_and_tokens() -> None:
+    tokens = []
+
+    async def node(state: Any, ctx: Context) -> None:
+        tokens.append((ctx.token, ctx.node, ctx.run_id))
+
+    run = await ended(graph({"sub": graph({"inner": node}, name="inner")}), run_id="r")
+
+    assert tokens == [("r/sub#1/inner#1", "sub#1/inner", "r")]
+    assert run.visited == ["sub", "sub#1/inner"]
+    assert sorted(entry.node for entry in run.log) == ["sub", "sub#1/inner"]
+    assert ("node_succeeded", "sub#1/inner") in [(event.type, event.node) for event in run.machine.history.events()]
+
+
+async def test_its_failure_is_a_node_failed_caused_by_the_inner_run_failed() -> None:
+    inner = graph({"bad": fails(ValueError("no"))}, name="inner")
+
+    failure = await failure_of(graph({"sub": inner}))
+
+    assert (failure.node, type(failure.cause)) == ("sub", RunFailed)
+    assert [(f.node, str(f.cause)) for f in failure.cause.failures] == [("bad", "no")]  # type: ignore[attr-defined]
+
+
+async def test_its_own_failure_policy_and_limits_hold_inside() -> None:
+    times = Times()
+    inner = graph(
+        {"s": times.node("s"), "bad": fails(ValueError("no")), "slow": times.node("slow", 5)},
+        "s -> bad, slow",
+        name="inner",
+        on_failure="continue",
+    )
+    made = graph({"sub": inner, "repair": same}).add_edge("sub", "repair", on_error=RunFailed)
+
+    result = await result_of(made)
+
+    assert (times.total, result.visited[-1]) == (5, "repair")
+
+
+async def test_a_timeout_of_a_subgraph_cancels_what_is_inside() -> None:
+    times = Times()
+    inner = graph({"slow": times.node("slow", 50)}, name="inner")
+
+    failure = await failure_of(graph({"sub": (inner, {"timeout": 1})}))
+
+    assert (type(failure.cause), times.total) == (NodeTimeout, 1)
+
+
+async def test_subgraphs_hold_no_worker_so_recursion_cannot_lock() -> None:
+    deep = graph({"leaf": (sets(x=1), {"concurrency": 1})}, name="level0")
+    for level in range(1, 20):
+        deep = graph({"sub": deep}, name=f"level{level}")
+
+    assert (await result_of(deep)).state == {"x": 1}
+
+
+async def test_a_node_may_run_its_own_graph_but_not_without_end() -> None:
+    async with Engine() as engine:
+
+        async def again(state: dict[str, int]) -> dict[str, int]:
+            if state["n"] == 0:
+                return {}
+            inner = await engine.run("again", {"n": state["n"] - 1})
+            return {"deepest": inner.state.get("deepest", 0) + 1}
+
+        engine.register(graph({"node": (again, {"concurrency": None})}, name="again"))
+
+        assert (await engine.run("again", {"n": 10})).state["deepest"] == 10
+        with failing() as failed:
+            await engine.run("again", {"n": 1000})
+        assert [failure.node for failure in failed] == ["node"]
+
+
+# --- maps -----------------------------------------------------------------------------------------------
+
+
+async def double(item: int) -> int:
+    await anyio.sleep(1 / (1 + item))
+    return 2 * item
+
+
+def mapped(worker: Any, over: Any = "rows", **options: Any) -> Any:
+    made = graph({"s": same})
+    return made.add_map("map", worker, over=over, into="scores", **options).add_edge("s", "map")
+
+
+async def test_results_come_in_the_order_of_the_items() -> None:
+    assert (await result_of(mapped(double), {"rows": [3, 1, 2]})).state["scores"] == [6, 2, 4]
+
+
+async def test_over_is_a_key_or_a_function_giving_an_iterable_or_an_async_iterable() -> None:
+    async def rows(state: Any) -> AsyncIterator[int]:
+        for number in range(5):
+            await anyio.sleep(0.1)
+            yield number
+
+    def plain(state: Any) -> Iterator[int]:
+        yield from range(5)
+
+    async def later(state: Any) -> list[int]:
+        return [*range(5)]
+
+    for over in (rows, plain, later, lambda state: range(5)):
+        assert (await result_of(mapped(double, over))).state == {"scores": [0, 2, 4, 6, 8]}
+
+
+async def test_items_are_consumed_as_capacity_allows() -> None:
+    taken, most, done = 0, 0, 0
+
+    async def rows(state: Any) -> AsyncIterator[int]:
+        nonlocal taken
+        for number in range(20):
+            taken += 1
+            yield number
+
+    async def work(item: int) -> int:
+        nonlocal most, done
+        most = max(most, taken - done)
+        await anyio.sleep(1)
+        done += 1
+        return item
+
+    result = await result_of(mapped(work, rows, concurrency=3))
+
+    assert result.state["scores"] == [*range(20)]
+    assert most <= 4
+
+
+async def test_concurrency_bounds_the_items_at_work() -> None:
+    times = Times()
+
+    async def work(item: int) -> None:
+        async with times.noted("work"):
+            await anyio.sleep(1)
+
+    await result_of(mapped(work, lambda state: range(9), concurrency=3))
+
+    assert (times.most, times.total) == (3, 3)
+
+
+async def test_a_worker_gets_the_item_the_state_and_the_context_if_it_asks() -> None:
+    async def work(item: int, state: dict[str, Any], ctx: Context) -> Any:
+        return (item, state["x"], ctx.node, ctx.activation)
+
+    result = await result_of(mapped(work), {"rows": [7], "x": "state"})
+
+    assert result.state["scores"] == [(7, "state", "map", 1)]
+
+
+async def test_a_subgraph_worker_gets_the_item_as_its_state_or_in_a_key_and_gives_its_final_state() -> None:
+    async def work(state: dict[str, int]) -> dict[str, int]:
+        return {"y": state["x"] + 1}
+
+    worker = graph({"work": work}, name="worker")
+
+    assert (await result_of(mapped(worker), {"rows": [{"x": 1}]})).state["scores"] == [{"x": 1, "y": 2}]
+    assert (await result_of(mapped(worker, item="x"), {"rows": [5]})).state["scores"] == [{"x": 5, "y": 6}]
+
+
+async def test_items_flow_one_by_one_through_the_stages_of_a_worker() -> None:
+    times = Times()
+
+    def stage(name: str) -> Any:
+        async def node(state: dict[str, int]) -> None:
+            async with times.noted(f"{name}{state['n']}"):
+                await anyio.sleep(state["n"])
+
+        return node
+
+    worker = graph({"one": stage("one"), "two": stage("two")}, "one -> two", name="worker")
+
+    await result_of(mapped(worker, lambda state: [1, 10], item="n"))
+
+    assert (times.start("two1"), times.end("one10"), times.total) == (1, 10, 20)
+
+
+async def test_no_items_are_an_empty_list_at_once() -> None:
+    assert (await result_of(mapped(double), {"rows": []})).state == {"rows": [], "scores": []}
+
+
+async def test_retry_and_timeout_apply_to_each_item() -> None:
+    tries: list[int] = []
+
+    async def work(item: int) -> int:
+        tries.append(item)
+        if tries.count(item) < 3 and item == 1:
+            raise OSError("again")
+        if item == 2 and tries.count(item) < 2:
+            await anyio.sleep(100)
+        return item
+
+    result = await result_of(mapped(work, timeout=1, retry=Retry(attempts=3)), {"rows": [1, 2, 3]})
+
+    assert result.state["scores"] == [1, 2, 3]
+    assert [tries.count(item) for item in (1, 2, 3)] == [3, 2, 1]
+
+
+async def bad(item: int) -> int:
+    if item % 2:
+        await anyio.sleep(0.1 * item)
+        raise ValueError(f"item {item}")
+    await anyio.sleep(0.5)
+    return item
+
+
+async def test_a_failed_item_fails_the_map_and_cancels_the_others() -> None:
+    run = await ended(mapped(bad), {"rows": [0, 3, 1, 2]})
+
+    (failure,) = run.machine.failures
+    assert (failure.node, str(failure.cause), failure.cause.__notes__) == ("map", "item 1", ["item 2 of map 'map'"])
+    assert sorted(entry.status for entry in run.log if entry.node.startswith("map[")) == [*["cancelled"] * 3, "failed"]
+
+
+async def test_skip_leaves_failed_items_out_and_keep_puts_an_item_error_in_their_place() -> None:
+    rows = {"rows": [0, 3, 2]}
+
+    skipped = await result_of(mapped(bad, on_item_error="skip"), rows)
+    kept = await result_of(mapped(bad, on_item_error="keep"), rows)
+
+    assert skipped.state["scores"] == [0, 2]
+    assert kept.state["scores"] == [0, ItemError(1, "ValueError", "item 3"), 2]
+
+
+async def test_a_source_that_raises_or_is_missing_fails_the_map() -> None:
+    async def rows(state: Any) -> AsyncIterator[int]:
+        yield 1
+        raise KeyError("source")
+
+    assert isinstance((await failure_of(mapped(double, rows))).cause, KeyError)
+    assert isinstance((await failure_of(mapped(double))).cause, StateInvalid)
+
+
+async def test_an_async_source_is_closed_when_its_map_is_cancelled() -> None:
+    closed = []
+
+    async def rows(state: Any) -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+                await anyio.sleep(1)
+        finally:
+            closed.append(True)
+
+    async with Engine() as engine:
+        run = await engine.submit(mapped(double, rows, concurrency=2))
+        await anyio.sleep(5)
+        await run.cancel()
+        await run.wait()
+        await anyio.sleep(1)
+
+        assert closed == [True]
+
+
+async def test_a_map_is_a_node_like_any_other_with_a_join_and_an_error_edge() -> None:
+    made = graph({"s": same, "a": sleeps(1, rows=[1]), "b": sleeps(2, x=1), "repair": sets(repaired=True)}, "s -> a, b")
+    made.add_map("map", bad, over="rows", into="scores").add_edge(["a", "b"], "map")
+    made.add_edge("map", "repair", on_error=ValueError)
+
+    assert (await result_of(made)).state == {"rows": [1], "x": 1, "repaired": True}
+
+
+async def test_ten_thousand_items_keep_no_task_each() -> None:
+    most = 0
+
+    async def work(item: int) -> int:
+        nonlocal most
+        from actors.testing import tasks_left
+
+        if item % 1000 == 0:
+            most = max(most, len(tasks_left()))
+        return item
+
+    result = await result_of(mapped(work, lambda state: range(10_000)))
+
+    assert result.state["scores"] == [*range(10_000)]
+    assert most < 100
