@@ -7,7 +7,6 @@ next one started) until it is read.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -62,7 +61,7 @@ RawData = Mapping[str, Any] | str | int | tuple[Any, ...] | None
 class History:
     """What a run and its subgraphs leave behind, the newest `limit` of each kind."""
 
-    __slots__ = ("_events", "_log", "_visited", "limit", "logged", "seq", "visits")
+    __slots__ = ("_events", "_full", "_log", "_visited", "limit", "logged", "seq", "visits")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -70,9 +69,11 @@ class History:
         """The sequence number of the newest event."""
         self.logged = 0
         self.visits = 0
-        self._log: deque[RawLog] = deque(maxlen=limit)
-        self._events: deque[tuple[Any, ...]] = deque(maxlen=limit)
-        self._visited: deque[str] = deque(maxlen=limit)
+        # Lists, cut back now and then: an empty deque takes ten times the memory, which thousands of runs feel.
+        self._log: list[RawLog] = []
+        self._events: list[tuple[Any, ...]] = []
+        self._visited: list[str] = []
+        self._full = limit + limit // 4 + 16
 
     # --- writing ------------------------------------------------------------------------------------
 
@@ -86,6 +87,8 @@ class History:
     ) -> None:
         self.seq = seq = self.seq + 1
         self._events.append((seq, type, time, node, activation, data))
+        if len(self._events) > self._full:
+            self._cut_back()
 
     def entry(self, raw: RawLog) -> None:
         self.logged += 1
@@ -103,16 +106,23 @@ class History:
         self._log.append(raw)
         self._events.append((seq, raw, target, next_node, next_number))
         self._visited.append(next_node)
+        if len(self._events) > self._full:
+            self._cut_back()
+
+    def _cut_back(self) -> None:
+        # No attempt and no visit without an event, so it is enough to watch these.
+        for kept in (self._log, self._events, self._visited):
+            del kept[: max(0, len(kept) - self.limit)]
 
     # --- reading ------------------------------------------------------------------------------------
 
     @property
     def log_dropped(self) -> int:
-        return self.logged - len(self._log)
+        return max(0, self.logged - self.limit)
 
     @property
     def visited_dropped(self) -> int:
-        return self.visits - len(self._visited)
+        return max(0, self.visits - self.limit)
 
     @property
     def events_dropped(self) -> int:
@@ -128,10 +138,10 @@ class History:
         return max(lowest, self.seq - self.limit + 1)
 
     def log(self) -> list[LogEntry]:
-        return [_entry(raw) for raw in self._log]
+        return [_entry(raw) for raw in self._log[-self.limit :]]
 
     def visited(self) -> list[str]:
-        return list(self._visited)
+        return self._visited[-self.limit :]
 
     def events(self, after: int = 0) -> list[Event]:
         """The events after this number; raises `HistoryGone` if one of them was dropped."""

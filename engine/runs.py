@@ -305,7 +305,9 @@ class Run(GoingOn):
         tree = self.tree
         if not tree.replaying:
             while tree.later:
-                tree.later.popleft()()
+                actions, tree.later = tree.later, []
+                for action in actions:
+                    action()
             if not tree.executing or tree.was_waiting:
                 self._tell_waiting()
         out, tree.out = tree.out, []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +45,7 @@ class Tree:
         """Something forbids the short way through a chain: a journal, a pause, a replay."""
         self.held: dict[Activation, None] = {}
         self.signals = Signals()
-        self.later: deque[Callable[[], None]] = deque()
+        self.later: list[Callable[[], None]] = []
         """What must wait until the decision at hand is complete."""
         self.executing = 0
         """Attempts that were ordered and have not ended."""

@@ -6,7 +6,6 @@ wait that knows its name gets it.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 import attrs
@@ -33,8 +32,8 @@ class Signals:
 
     def __init__(self) -> None:
         self.parked: dict[Activation, None] = {}
-        self._kept: deque[KeptSignal] = deque()
-        self._ids: set[str] = set()
+        self._kept: list[KeptSignal] = []
+        self._ids: dict[str, None] = {}
         self._serial = 0
 
     @property
@@ -46,7 +45,7 @@ class Signals:
         if id is not None:
             if id in self._ids:
                 return None
-            self._ids.add(id)
+            self._ids[id] = None
         self._serial += 1
         signal = KeptSignal(self._serial, name, payload, id)
         self._kept.append(signal)
@@ -66,7 +65,7 @@ class Signals:
 
     def consumed(self, serial: int) -> None:
         """In a replay: this signal has been consumed."""
-        self._kept = deque(signal for signal in self._kept if signal.serial != serial)
+        self._kept = [signal for signal in self._kept if signal.serial != serial]
 
 
 def names(node: PlanNode) -> tuple[str, ...]:

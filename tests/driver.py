@@ -86,7 +86,7 @@ class Driver:
 
     def step(self) -> bool:
         """One thing happens. False if nothing can."""
-        choices = [*self.running, *self.cancelling, *self.pulls, *self.timers]
+        choices: list[Activation | PullItems] = [*self.running, *self.cancelling, *self.pulls, *self.timers]
         if not choices:
             return False
         self.now += 1.0

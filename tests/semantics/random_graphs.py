@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Any
 
 import attrs
@@ -49,7 +50,7 @@ class Core:
         assert not problems
         decl = GraphDecl(
             name="random",
-            state=schema,  # type: ignore[arg-type]
+            state=schema,
             nodes=tuple(self._node(node) for node in spec.nodes),
             edges=tuple(self._route(route) for route in spec.routes),
             entries=spec.entries,
@@ -74,8 +75,8 @@ class Core:
             worker=len,
             over=over,
             into=node.map.into,
-            on_item_error=node.map.on_item_error,
-            concurrency=2,  # type: ignore[arg-type]
+            on_item_error=node.map.on_item_error,  # type: ignore[arg-type]
+            concurrency=2,
         )
         return NodeDecl(**common, kind="map", map=mapping)
 
@@ -84,12 +85,12 @@ class Core:
             if not route.labels:
                 return ChoiceDecl(
                     source=route.node,
-                    router=lambda state, r=route: _listed(r(plain(state))),
+                    router=partial(_listed, route),
                     targets={name: name for name in route.targets},
                 )
             return ChoiceDecl(
                 source=route.node,
-                router=lambda state, r=route: _labelled(r(plain(state))),
+                router=partial(_labelled, route),
                 targets={f"to_{name}": name for name in route.targets},
             )
         when = None if route.when is None else (lambda state, holds=route.when: holds(plain(state)))
@@ -122,11 +123,13 @@ class Core:
         return changes
 
 
-def _listed(answer: Any) -> Any:
+def _listed(choice: Choice, state: Any) -> Any:
+    answer = choice(plain(state))
     return list(answer) if isinstance(answer, tuple) else answer
 
 
-def _labelled(answer: Any) -> Any:
+def _labelled(choice: Choice, state: Any) -> Any:
+    answer = choice(plain(state))
     if answer is None:
         return None
     return f"to_{answer}" if isinstance(answer, str) else [f"to_{name}" for name in answer]

@@ -136,11 +136,11 @@ def test_pause_holds_new_activations_and_resume_lets_them_go() -> None:
     driver = Driver(graph({"a": same, "b": same}, "a -> b")).start({})
     driver.carry_out(driver.run.pause(1.0))
     driver.to_end()
-    assert driver.run.status == "paused"
-    assert "held" in driver.run.explain("b")
+    held = (driver.run.status, driver.run.explain("b"))
     driver.carry_out(driver.run.resume(2.0))
     driver.to_end()
 
+    assert held == ("paused", "b: #1 is held: the run is paused")
     assert driver.run.status == "succeeded"
     assert driver.run.history.visited() == ["a", "b"]
 

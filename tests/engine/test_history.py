@@ -1,0 +1,74 @@
+"""Histories are bounded, and say what they dropped."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.errors import HistoryGone
+from engine.runs import Run
+from engine.tokens import Activation
+from tests.driver import edge, graph, same
+
+
+def looped(history: int, iterations: int) -> Run:
+    plan = graph(
+        {"a": same, "b": same},
+        "a -> b",
+        edge("b -> a", when=lambda s: True, max_iterations=iterations),
+        edge("b -> END", otherwise=True),
+        history=history,
+    )
+    run = Run(plan, "run")
+    (command,) = run.start({}, 0.0)
+    now = 0.0
+    while isinstance(command, Activation):
+        now += 1.0
+        command = run.succeeded(command, 1, None, now, now - 0.5)[0]
+    return run
+
+
+def test_the_newest_entries_and_events_are_kept_and_the_dropped_ones_counted() -> None:
+    history = looped(history=20, iterations=99).history
+
+    assert (len(history.log()), history.log_dropped) == (20, 180)
+    assert (len(history.visited()), history.visited_dropped) == (20, 180)
+    events = history.events(after=history.first_kept - 1)
+    assert [event.seq for event in events] == list(range(history.seq - 19, history.seq + 1))
+
+
+def test_sequence_numbers_increase_by_one_and_any_kept_one_is_a_place_to_start() -> None:
+    history = looped(history=1000, iterations=9).history
+    every = history.events()
+
+    assert [event.seq for event in every] == list(range(1, history.seq + 1))
+    for after in range(history.seq + 1):
+        assert history.events(after) == every[after:]
+
+
+def test_asking_for_what_is_gone_is_never_a_gap() -> None:
+    history = looped(history=20, iterations=99).history
+
+    with pytest.raises(HistoryGone) as caught:
+        history.events(after=3)
+    assert caught.value.kept_from == history.first_kept
+
+
+def test_the_short_way_leaves_the_events_of_the_long_one() -> None:
+    short = looped(history=1000, iterations=2).history.events()
+    kinds = [(event.type, event.node, event.activation) for event in short[:6]]
+
+    assert kinds == [
+        ("run_submitted", None, None),
+        ("run_started", None, None),
+        ("node_started", "a", 1),
+        ("node_succeeded", "a", 1),
+        ("edge_taken", "a", 1),
+        ("node_started", "b", 1),
+    ]
+
+
+def test_a_log_entry_has_start_duration_and_keys() -> None:
+    entry = looped(history=10, iterations=0).history.log()[0]
+
+    assert (entry.node, entry.start, entry.duration, entry.status) == ("a", 0.5, 0.5, "succeeded")
+    assert entry.to_dict()["keys"] == ()
