@@ -7,13 +7,16 @@ list fails its own activation, one that is raised fails all of them; each then g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from time import perf_counter
 from typing import Any, Final
 
+import anyio
+
 from .driving import Driven
-from .errors import EngineError, NodeTimeout
-from .nodes import Crew, Worker
+from .errors import EngineError
+from .hands import Stopping, Worker
+from .nodes import Crew
 from .options import Batch
 from .tokens import Activation
 
@@ -29,25 +32,26 @@ class BatchCrew(Crew):
         super().__init__(*args, **options)
         self.batch: Final = batch
         self._free_for_all = False
-        self._members: dict[Worker, list[Activation]] = {}
         self._dropped: dict[Activation, None] = {}
 
-    def start(self, activation: Activation) -> bool:
+    def start(self, activation: Activation) -> None:
         """Queue an attempt, and start a batch if that makes it complete."""
         self._enqueue(activation)
         self.take_queued()
-        return activation in self.busy
 
     def cancel(self, activation: Activation) -> bool:
         """Stop an attempt; one of a batch at work ends with it, and only a whole batch is stopped at once."""
         worker = self.busy.get(activation)
-        members = self._members.get(worker) if worker is not None else None
-        if worker is None or members is None:
-            return super().cancel(activation)
+        if worker is None:
+            if activation not in self.busy:
+                return super().cancel(activation)
+            del self.busy[activation]
+            self._give_gates_back()
+            self.cancelled += 1
+            return True
         self._dropped[activation] = None
-        if worker.stopping is None and all(member in self._dropped for member in members):
-            worker.stopping = "cancel"
-            worker.scope.cancel()
+        if all(member in self._dropped for member in worker.job):
+            worker.stop("cancel")
         return False
 
     def _admitted(self) -> bool:
@@ -59,87 +63,60 @@ class BatchCrew(Crew):
             return False
         return super()._admitted()
 
-    async def _attempt(self, worker: Worker, activation: Activation) -> bool:
-        if worker.stopping is not None:
-            return False
-        members = self._members[worker]
-        worker.started = started = self._clock()
-        if self._timeout is not None:
-            worker.timer = self._timers.after(self._timeout, lambda: self._time_out(worker, activation))
-        begun = perf_counter()
-        answers: Sequence[Any]
+    def begin(self, worker: Worker, job: Any) -> Awaitable[Any] | None:
+        """Run the function on all of a batch that have not been cancelled."""
+        members: list[Activation] = [member for member in job if self.busy.get(member, worker) is None]
+        if not members:
+            self._job_over()
+            return None
+        for member in members:
+            self.busy[member] = worker
+        worker.job = members
+        worker.begun = perf_counter()
+        due = 0.0 if self._timeout is None else anyio.current_time() + self._timeout
         try:
             running = self._body.begin_batch(members)
-            answers = self._checked(await running if running.__class__ is Driven else running, len(members))
-        except Exception as error:
-            answers = [error] * len(members)
         except BaseException as error:
-            answers = [self._supervised(error)] * len(members)
-        if worker.stopping is not None:
-            return False
-        seconds = perf_counter() - begun
-        del self._members[worker]
+            self.end(worker, members, None, error)
+            return None
+        if running.__class__ is Driven:
+            if due:
+                self._stop_at(due, worker, members)
+            return running
+        self.end(worker, members, running, None)
+        return None
+
+    def end(self, worker: Worker, job: Any, returned: Any, raised: BaseException | None) -> None:
+        """Answer for each of a batch."""
+        members: list[Activation] = worker.job
+        seconds = perf_counter() - worker.begun
         attempts = [member.attempt for member in members]
-        for member in members[1:]:
+        error, stopping = self._outcome(worker, returned, raised)
+        answers = [error] * len(members) if error or stopping else self._checked(returned, len(members))
+        for member in members:
             del self.busy[member]
-        self._free(worker, activation)
+        self._job_over()
         for member, attempt, answer in zip(members, attempts, answers, strict=True):
-            self._answer(member, attempt, answer, started, seconds)
-        return True
+            how: Stopping | None = "cancel" if member in self._dropped else stopping
+            self._dropped.pop(member, None)
+            failed = answer if isinstance(answer, Exception) else None
+            self._answer(member, attempt, answer, failed, how, seconds)
+            self._give_gates_back()
 
-    def _take(self, worker: Worker) -> None:
-        super()._take(worker)
-        assert worker.job is not None
-        self._members[worker] = [worker.job, *self._more(worker)]
-
-    def _more(self, worker: Worker) -> list[Activation]:
-        taken: list[Activation] = []
-        while self.ready and len(taken) < self.batch.size - 1:
-            activation, since = self.ready.popitem(last=False)
-            self._waited(activation, since)
-            self.busy[activation] = worker
+    def _take(self) -> list[Activation]:
+        taken = [super()._take()]
+        while self.ready and len(taken) < self.batch.size:
+            taken.append(super()._take())
             for gate in self._gates_out:
                 gate.reserved += 1
-            taken.append(activation)
         return taken
 
     def _checked(self, returned: Any, expected: int) -> Sequence[Any]:
-        if not isinstance(returned, list | tuple) or len(returned) != expected:
-            found = f"{len(returned)} results" if isinstance(returned, list | tuple) else type(returned).__name__
-            raise BatchFault(
-                f"node {self.node.name!r} has batch=, so it returns a list of one result for each of the "
-                f"{expected} states that it was given, found {found}"
-            )
-        return returned
-
-    def _answer(self, member: Activation, attempt: int, answer: Any, started: float, seconds: float) -> None:
-        if member in self._dropped:
-            del self._dropped[member]
-            self.cancelled += 1
-            self._answers.attempt_cancelled(member, attempt, started)
-        elif isinstance(answer, Exception):
-            self._count(seconds, False)
-            self._answers.attempt_failed(member, attempt, answer, started, False)
-        else:
-            self._count(seconds, True)
-            self._answers.attempt_succeeded(member, attempt, answer, started)
-        for gate in self._gates_out:
-            gate.give_back()
-
-    def _end_stopped(self, worker: Worker, activation: Activation) -> None:
-        if self._group is None:
-            self._members.pop(worker, None)
-            return
-        members = self._members.pop(worker, [activation])
-        stopping, worker.stopping = worker.stopping, None
-        started, seconds = worker.started, self._timeout or 0.0
-        attempts = [member.attempt for member in members]
-        for member in members[1:]:
-            del self.busy[member]
-        self._free(worker, activation)
-        for member, attempt in zip(members, attempts, strict=True):
-            if stopping == "timeout":
-                self._answer(member, attempt, NodeTimeout(member.name, seconds), started, seconds)
-            else:
-                self._dropped.setdefault(member)
-                self._answer(member, attempt, None, started, seconds)
+        if isinstance(returned, list | tuple) and len(returned) == expected:
+            return returned
+        found = f"{len(returned)} results" if isinstance(returned, list | tuple) else type(returned).__name__
+        fault = BatchFault(
+            f"node {self.node.name!r} has batch=, so it returns a list of one result for each of the "
+            f"{expected} states that it was given, found {found}"
+        )
+        return [fault] * expected

@@ -15,12 +15,13 @@ from .bodies import AsyncBody, Body, ElsewhereBody, LoopBody
 from .errors import GraphConflict, GraphInvalid, GraphNotFound, GraphProblem
 from .gates import Gate
 from .graph import Graph
-from .nodes import Crew, NodeActor, Places
+from .hands import Hands, NodesActor
+from .nodes import Crew, Places
 from .nodespec import NodeSpec
 from .plan import Plan, PlanEdge, PlanNode
 from .ports import Executor
 from .sameness import same_plan
-from .scheduler import Scheduler, SchedulerActor
+from .scheduler import Scheduler
 from .timers import Timers
 from .tokens import Activation
 
@@ -45,11 +46,8 @@ class Registered:
         async with self._starting:
             if not self._started:
                 name = f"graph {self.plan.name} {self.plan.version}".replace("/", "|")
-                nodes = Supervisor.spec("nodes", [ChildSpec("node", NodeActor)], strategy="dynamic")
-                own = ChildSpec(
-                    "scheduler", SchedulerActor, (self.scheduler, lambda: root.supervisor(name).supervisor("nodes"))
-                )
-                await root.start_child(Supervisor.spec(name, [nodes, own], strategy="rest_for_one"))
+                nodes = ChildSpec("nodes", NodesActor, (self.scheduler.hands,))
+                await root.start_child(Supervisor.spec(name, [nodes]))
                 self._started = True
 
 
@@ -83,8 +81,9 @@ class Registry:
             for edge in plan.edges
             if edge.capacity is not None and edge.loop is None
         }
-        make = CrewMaker(self._timers, self._executors, gates)
-        registered = Registered(plan, Scheduler(plan, self._timers, make, random=self._random.random))
+        hands = Hands(f"nodes of {plan.name}")
+        make = CrewMaker(self._timers, self._executors, gates, hands)
+        registered = Registered(plan, Scheduler(plan, self._timers, hands, make, random=self._random.random))
         self._graphs[key] = self._newest[plan.name] = registered
         return registered
 
@@ -123,10 +122,12 @@ class CrewMaker:
         timers: Timers,
         executors: Mapping[str, tuple[Executor, Places]],
         gates: Mapping[PlanEdge, Gate],
+        hands: Hands,
     ) -> None:
         self.gates = gates
         self._timers = timers
         self._executors = executors
+        self._hands = hands
         self._names: set[str] = set()
 
     def __call__(self, activation: Activation, answers: Scheduler) -> Crew:
@@ -141,6 +142,7 @@ class CrewMaker:
             body,
             answers,
             self._timers,
+            self._hands,
             concurrency=spec.concurrency,
             rate=spec.rate,
             places=places,

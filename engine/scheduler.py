@@ -15,8 +15,7 @@ from functools import partial
 from time import time
 from typing import Any, Final, Protocol
 
-from actors import Actor, SupervisorRef
-
+from .hands import Hands
 from .items import ItemSource
 from .nodes import Crew
 from .plan import Plan, PlanNode
@@ -50,12 +49,14 @@ class Scheduler:
         self,
         plan: Plan,
         timers: Timers,
+        hands: Hands,
         make_crew: Callable[[Activation, Scheduler], Crew],
         *,
         clock: Callable[[], float] = time,
         random: Callable[[], float],
     ) -> None:
         self.plan: Final = plan
+        self.hands: Final = hands
         self.crews: dict[PlanNode, Crew] = {}
         self.retries = 0
         self.loop_limits = 0
@@ -63,21 +64,10 @@ class Scheduler:
         self._make_crew = make_crew
         self._clock = clock
         self._random = random
-        self._pool: SupervisorRef | None = None
         self._set: dict[Activation, Timer] = {}
         self._sources: dict[Activation, ItemSource] = {}
         self._inbox: deque[tuple[Run, Callable[[], list[Command]]]] = deque()
         self._in_turn = False
-
-    def open(self, pool: SupervisorRef) -> None:
-        """Nodes get their actors from this dynamic supervisor, each with its first message.
-
-        Called again when the supervisor was restarted, which brings no dynamic child back.
-        """
-        self._pool = pool
-        for crew in self.crews.values():
-            if not crew.working:
-                pool.spawn_soon(crew, name=crew.name)
 
     # -- events from outside
 
@@ -111,18 +101,19 @@ class Scheduler:
 
     # -- events from workers
 
-    def attempt_succeeded(self, activation: Activation, attempt: int, returned: Any, started: float) -> None:
+    def attempt_succeeded(self, activation: Activation, attempt: int, returned: Any, seconds: float) -> None:
         """A node's function returned."""
         run = activation.run
+        now = self._clock()
         if self._in_turn:
-            happened = partial(run.succeeded, activation, attempt, returned, self._clock(), started)
+            happened = partial(run.succeeded, activation, attempt, returned, now, now - seconds)
             self._inbox.append((run.root, happened))
             return
         # The way of every node of every run: what `event` does, without making a closure.
         self._in_turn = True
         try:
             try:
-                commands = run.succeeded(activation, attempt, returned, self._clock(), started)
+                commands = run.succeeded(activation, attempt, returned, now, now - seconds)
             except Exception as error:
                 self._broke(run.root, error)
             else:
@@ -133,17 +124,18 @@ class Scheduler:
             self._in_turn = False
 
     def attempt_failed(
-        self, activation: Activation, attempt: int, error: BaseException, started: float, timed_out: bool
+        self, activation: Activation, attempt: int, error: BaseException, seconds: float, timed_out: bool
     ) -> None:
         """A node's function raised, or was stopped at its time-out."""
         run = activation.run
         now, random = self._clock(), self._random()
-        self.event(run.root, lambda: run.failed(activation, attempt, error, now, started, random, timed_out))
+        self.event(run.root, lambda: run.failed(activation, attempt, error, now, now - seconds, random, timed_out))
 
-    def attempt_cancelled(self, activation: Activation, attempt: int, started: float | None) -> None:
+    def attempt_cancelled(self, activation: Activation, attempt: int, seconds: float) -> None:
         """A cancelled attempt is over."""
         run = activation.run
-        self.event(run.root, lambda: run.cancelled(activation, attempt, self._clock(), started))
+        now = self._clock()
+        self.event(run.root, lambda: run.cancelled(activation, attempt, now, now - seconds))
 
     # -- events from the sources of maps
 
@@ -208,8 +200,6 @@ class Scheduler:
 
     def _crew_of(self, activation: Activation) -> Crew:
         crew = self.crews[activation.node] = self._make_crew(activation, self)
-        if self._pool is not None:
-            self._pool.spawn_soon(crew, name=crew.name)
         return crew
 
     def _cancel(self, activation: Activation) -> None:
@@ -239,21 +229,5 @@ class Scheduler:
         source = self._sources.get(activation)
         if source is None:
             source = self._sources[activation] = ItemSource(activation, self)
-            crew = self.crews.get(activation.node) or self._crew_of(activation)
-            crew.run_beside(source.serve)
+            self.hands.run_beside(source.serve)
         source.want(command.count)
-
-
-class SchedulerActor(Actor[Any]):
-    """The scheduler's place in the supervision tree, after the nodes: started anew whenever they are."""
-
-    def __init__(self, scheduler: Scheduler, find_pool: Callable[[], SupervisorRef]) -> None:
-        self.scheduler = scheduler
-        self.find_pool = find_pool
-
-    async def on_start(self) -> None:
-        """Give the nodes that have work their actors (back)."""
-        self.scheduler.open(self.find_pool())
-
-    async def receive(self, message: object) -> None:
-        """Take orders only: events reach the scheduler without a mailbox."""

@@ -60,9 +60,13 @@ class Timers:
 
     def after(self, seconds: float, call: Callable[[], Any]) -> Timer:
         """Make a call once so many seconds have passed."""
-        timer = Timer(self, anyio.current_time() + seconds, call)
-        heappush(self._heap, (timer.when, next(self._numbers), timer))
-        if timer.when < self._sleeping_until and self._waker is not None:
+        return self.at(anyio.current_time() + seconds, call)
+
+    def at(self, when: float, call: Callable[[], Any]) -> Timer:
+        """Make a call at a time of the loop's clock."""
+        timer = Timer(self, when, call)
+        heappush(self._heap, (when, next(self._numbers), timer))
+        if when < self._sleeping_until and self._waker is not None:
             self._waker.wake()
         return timer
 

@@ -74,6 +74,7 @@ ORDER = {
         "runs",
         "result",
         "bodies",
+        "hands",
         "nodes",
         "batches",
         "items",
