@@ -139,6 +139,8 @@ class Settling(Stopping):
         if outcome.edge is not None:
             assert outcome.error is not None
             error = _error_info(activation, outcome.error)
+            data = {"attempts": activation.attempt, "error": described(outcome.error), "caught": True}
+            tree.history.event("node_failed", tree.now, name, activation.number, data)
         stop = False
         if node.may_stop and any(edge.target_name == STOP for edge in taken):
             taken = [edge for edge in taken if edge.target_name == STOP]

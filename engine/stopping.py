@@ -8,6 +8,8 @@ from .errors import ActivationLimit, NodeFailed, RunCancelled, RunFailed
 from .history import described
 from .live import Ending
 from .merge import new_values
+from .retry import retry_delay
+from .routes import error_way
 from .starting import Starting
 from .tokens import (
     CANCELLED,
@@ -151,16 +153,24 @@ class Stopping(Starting):
         self._log(activation, "succeeded" if error is None else "failed", error, started)
         if activation.index >= 0 or activation not in self.active or self.ending != "failed":
             self._gone(activation)
-        elif error is not None:
+        elif error is not None and not self._may_go_on(activation, error):
             self._lingering -= 1
             activation.outcome = Outcome(error=error)
             self._fail(activation, error, "node")
             self._maybe_over()
+        elif error is not None:
+            self._gone(activation)
         else:
             # It was quicker than its cancellation: on a retry of the run it need not run again.
             self._lingering -= 1
             self._keep_outcome(activation, returned)
             self._maybe_over()
+
+    def _may_go_on(self, activation: Activation, error: BaseException) -> bool:
+        """Whether this would have been no failure, had the run not been ending: on a retry it is tried again."""
+        node, attempt = activation.node, activation.attempt - getattr(activation, "base", 0)
+        caught = error_way(node, error, activation.counts) if node.errors else None
+        return caught is not None or retry_delay(node.retry, error, attempt, 0.5) is not None
 
     def _keep_outcome(self, activation: Activation, returned: Any) -> None:
         goto = None
@@ -204,6 +214,8 @@ class Stopping(Starting):
         """What came to its end cannot be merged."""
         self._end_conflict = True
         self.failures.append(NodeFailed(END, 0, 0, error))
+        data = {"attempts": 0, "error": described(error)}
+        self.tree.history.event("node_failed", self.tree.now, self.prefix + END, None, data)
         self.ending = "failed"
         self._maybe_over()
 

@@ -410,3 +410,46 @@ def test_a_loop_limit_that_was_hit_is_hit_again() -> None:
     go_on(driver)
 
     assert isinstance(driver.run.failures[0].cause, LoopLimit)
+
+
+def test_a_failure_that_an_error_edge_catches_is_on_record_before_the_edge() -> None:
+    run = ended(graph({"a": fails(ValueError("no")), "b": same}, edge("a -> b", on_error=ValueError)))
+
+    events = [(event.type, event.node) for event in run.history.events()]
+    assert events[3:5] == [("node_failed", "a"), ("edge_taken", "a")]
+    assert run.history.events()[3].data == {"attempts": 1, "error": "ValueError: no", "caught": True}
+
+
+def test_a_conflict_at_the_end_is_on_record() -> None:
+    run = ended(graph({"s": same, "a": sets(x=1), "b": sets(x=2)}, "s -> a, b"))
+
+    assert [(event.type, event.node) for event in run.history.events()][-2:] == [
+        ("node_failed", "END"),
+        ("run_failed", None),
+    ]
+
+
+def test_an_error_while_being_cancelled_is_a_failure_unless_it_would_have_been_tried_again_or_caught() -> None:
+    nodes = {
+        "s": same,
+        "first": fails(ValueError("first")),
+        "second": fails(KeyError("second")),
+        "tried": {"function": fails(OSError("again")), "retry": (Retry(attempts=2),)},
+        "caught": fails(OSError("caught")),
+        "repair": same,
+    }
+    plan = graph(nodes, "s -> first, second, tried, caught", edge("caught -> repair", on_error=OSError))
+    driver = Driver(plan).start()
+    driver.finish_named("s#1")
+    late = [driver.named(f"{name}#1") for name in ("second", "tried", "caught")]
+    driver.finish_named("first#1")
+    for activation in late:
+        driver.cancelling.remove(activation)
+        driver.running.append(activation)
+        driver.finish(activation)
+
+    assert driver.done
+    assert [failure.node for failure in driver.run.failures] == ["first", "second"]
+    assert {entry.node: entry.status for entry in driver.run.history.log()} == {
+        "s": "succeeded", "first": "failed", "second": "failed", "tried": "failed", "caught": "failed"
+    }  # fmt: skip
