@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
@@ -133,6 +133,32 @@ def is_stray_cancellation() -> bool:
         return bool(sys.modules["trio"].current_effective_deadline() > float("-inf"))
     task = asyncio.current_task()
     return not anyio.get_current_task().has_pending_cancellation() and (task is None or task.cancelling() == 0)
+
+
+def disown_cancellation() -> bool:
+    """As `is_stray_cancellation`, for a task whose own code alone can name it: requests to cancel it count for nothing.
+
+    Takes back what that code did by `asyncio.current_task().cancel()`; otherwise it would hit whatever the task does
+    next.
+    """
+    if _in_trio():
+        return is_stray_cancellation()
+    if anyio.get_current_task().has_pending_cancellation():
+        return False
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
+    return True
+
+
+def cancel_requests() -> Callable[[], int]:
+    """What tells, at little cost, how often the current task was asked natively to be cancelled."""
+    task = None if _in_trio() else asyncio.current_task()
+    return _none if task is None else task.cancelling
+
+
+def _none() -> int:
+    return 0
 
 
 def _in_trio() -> bool:

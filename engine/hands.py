@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from actors import Actor, StopReason, new_waker
+from actors.waker import cancel_requests, disown_cancellation
 
 from .timers import Timer
 
@@ -35,7 +36,7 @@ Stopping = Literal["cancel", "timeout"]
 class Worker:
     """A task, with the job that it has in hand."""
 
-    __slots__ = ("begun", "job", "scope", "spent", "stopping", "timer", "waker")
+    __slots__ = ("begun", "cancel_requests", "job", "scope", "spent", "stopping", "timer", "waker")
 
     def __init__(self) -> None:
         self.job: Any = None
@@ -44,6 +45,7 @@ class Worker:
         self.spent = False
         self.timer: Timer | None = None
         self.waker = new_waker()
+        self.cancel_requests = cancel_requests()
         self.scope = anyio.CancelScope()
 
     def stop(self, how: Stopping) -> None:
@@ -146,11 +148,17 @@ class Hands:
         while going:
             worker.spent = False
             with anyio.CancelScope() as worker.scope:
-                going = await self._serve(worker, group)
+                try:
+                    going = await self._serve(worker, group)
+                except anyio.get_cancelled_exc_class():
+                    if not disown_cancellation():
+                        raise
+                    if worker in self._idle:
+                        self._idle.remove(worker)
 
     async def _serve(self, worker: Worker, group: TaskGroup) -> bool:
         """Do jobs until one is stopped, which uses the worker's scope up; false if the worker is not needed."""
-        queue, idle = self.queue, self._idle
+        queue, idle, cancel_requests = self.queue, self._idle, worker.cancel_requests
         in_a_row = 0
         while True:
             if not queue:
@@ -186,6 +194,9 @@ class Hands:
                 in_a_row = 0
             if worker.spent:
                 return True
+            if cancel_requests():
+                # The job asked for the cancellation of this task and was gone before it came: not to hit the next.
+                in_a_row = BURST
 
 
 class NodesActor(Actor[Any]):

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import anyio
 
 from actors import StrayCancellation
-from actors.waker import is_stray_cancellation
+from actors.waker import disown_cancellation
 
 from .bodies import Body
 from .driving import Driven
@@ -221,7 +221,7 @@ class Crew:
             raise raised  # an interrupt
         if worker.stopping is not None:
             return rest
-        if not is_stray_cancellation():
+        if not disown_cancellation():
             raise raised
         if rest is not None:
             return rest
