@@ -103,6 +103,14 @@ class BatchCrew(Crew):
             self._answer(member, attempt, answer, failed, how, seconds)
             self._give_gates_back()
 
+    def _is_cancelled(self, activation: Activation) -> bool:
+        return activation in self._dropped
+
+    def answer_orphans(self) -> None:
+        """Answer for what was being cancelled when the workers went."""
+        self._dropped.clear()
+        super().answer_orphans()
+
     def _take(self) -> list[Activation]:
         taken = [super()._take()]
         while self.ready and len(taken) < self.batch.size:

@@ -71,6 +71,10 @@ class Borrower(Protocol):
         """The workers are gone, and all jobs with them: none was done, as far as can be known."""
         ...
 
+    def answer_orphans(self) -> None:
+        """Every borrower's jobs are put back: answer for those that need not be done again."""
+        ...
+
     def take_queued(self) -> None:
         """There are workers again."""
         ...
@@ -130,6 +134,8 @@ class Hands:
         self.queue.clear()
         for borrower in self._borrowers:
             borrower.put_back()
+        for borrower in self._borrowers:
+            borrower.answer_orphans()
 
     # -- workers
 

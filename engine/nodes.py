@@ -73,6 +73,7 @@ class Crew:
         self.limit: Final = inf if concurrency is None else concurrency
         self.ready: OrderedDict[Activation, float] = OrderedDict()  # with the time since when each has waited
         self.busy: dict[Activation, Worker | None] = {}  # None until a worker has begun
+        self._orphans: list[Activation] = []
         self.at_work = 0  # jobs with the workers, which `limit` bounds; a batch is one job
         self.seconds_waited = 0.0
         self.done = 0
@@ -194,8 +195,9 @@ class Crew:
         stopping: Stopping | None,
         seconds: float,
     ) -> None:
-        # One may have swallowed its cancellation, or raised something else: it was stopped all the same.
-        if stopping == "cancel":
+        # One may have swallowed its cancellation: it was stopped all the same. At a time-out whatever it raises is the
+        # time-out's affair; an error of its own while it is cancelled must not be lost, two may fail at once.
+        if stopping == "cancel" and error is None:
             self.cancelled += 1
             self._answers.attempt_cancelled(activation, attempt, seconds)
         elif stopping == "timeout":
@@ -252,18 +254,32 @@ class Crew:
         return activation
 
     def put_back(self) -> None:
-        """The workers are gone: what they had in hand goes back to the head of the queue."""
+        """The workers are gone: what they had in hand goes back to the head of the queue, unless it was cancelled."""
         for activation in reversed(list(self.busy)):
-            self.ready[activation] = perf_counter()
-            self.ready.move_to_end(activation, last=False)
-            for gate in self._gates_of(activation):
-                gate.enter()
+            if self._is_cancelled(activation):
+                self._orphans.append(activation)
+            else:
+                self.ready[activation] = perf_counter()
+                self.ready.move_to_end(activation, last=False)
+                for gate in self._gates_of(activation):
+                    gate.enter()
             self._give_gates_back()
         self.busy.clear()
         if self._places is not None:
             for _ in range(self.at_work):
                 self._places.give_back()
         self.at_work = 0
+
+    def answer_orphans(self) -> None:
+        """Answer for what was being cancelled when the workers went; what follows may be more work for any node."""
+        orphans, self._orphans = self._orphans, []
+        for activation in orphans:
+            self.cancelled += 1
+            self._answers.attempt_cancelled(activation, activation.attempt, 0.0)
+
+    def _is_cancelled(self, activation: Activation) -> bool:
+        worker = self.busy[activation]
+        return worker is not None and worker.stopping == "cancel"
 
     def _stop_at(self, due: float, worker: Worker, job: Any) -> None:
         def time_out() -> None:

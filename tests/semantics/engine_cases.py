@@ -156,3 +156,12 @@ def failing() -> Iterator[list[NodeFailed]]:
 def types(run: Run) -> list[str]:
     """The types of a run's events."""
     return [event.type for event in run.machine.history.events()]
+
+
+def crash(engine: Engine, graph: str = "test") -> None:
+    """Crash the actor that works for a graph's nodes, as a fault of the engine's own would."""
+
+    async def bomb() -> None:
+        raise ZeroDivisionError("a bomb in the engine")
+
+    engine._registry.find(graph).scheduler.hands.run_beside(bomb)
