@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar, copy_context
 from functools import partial
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from random import Random
 from types import TracebackType
@@ -206,22 +206,25 @@ class Engine:
         """
         self._check_open()
         registered = self._registry.find(graph) if isinstance(graph, str) else self._registry.register(graph)
+        await registered.start(self._root)
+        # Nothing waits from here on: what is checked still holds when the run is in the books.
+        self._check_open()
         state = {} if state is None else state
         if idempotency_key is not None and (known := self._by_key.get(idempotency_key)) is not None:
             if known[0].graph != registered.plan.name or not _equal(known[1], state):
                 raise IdempotencyConflict(idempotency_key, known[0].id)
             return known[0]
-        run = self._admit(registered, state, run_id, tags or {}, priority)
-        await registered.start(self._root)
+        run = self._admit(registered, run_id, tags or {}, priority)
         seconds = deadline if deadline is not None else registered.plan.decl.deadline
         if seconds is not None:
             timer = self._timers.after(seconds, lambda: run.deadline_hit(seconds))
             run.set_deadline(timer, timer.when)
-        if self._max_runs is None or self._running < self._max_runs:
-            self._begin(run, state)
-        else:
-            self._active[run.id] = run
-            heappush(self._queue, (-priority, next(self._order), run, state))
+        try:
+            self._begin_or_queue(run, state)
+        except BaseException:
+            self._submitted -= 1
+            run.forget_deadline()
+            raise
         if idempotency_key is not None:
             run.key = idempotency_key
             self._by_key[idempotency_key] = (run, state)
@@ -337,6 +340,9 @@ class Engine:
             run.counted = False
             self._running -= 1
             self._begin_queued()
+        elif self._queue:
+            self._queue = [entry for entry in self._queue if entry[2] is not run]
+            heapify(self._queue)
         self.notice(run)
 
     def revive(self, run: Run) -> None:
@@ -355,25 +361,35 @@ class Engine:
         if self._draining:
             raise EngineClosed("the engine is draining: it takes no more runs")
 
-    def _admit(
-        self, registered: Registered, state: Any, run_id: str | None, tags: Mapping[str, str], priority: int
-    ) -> Run:
+    def _admit(self, registered: Registered, run_id: str | None, tags: Mapping[str, str], priority: int) -> Run:
         """Accept a run, or say why not, before anything of it is there."""
         depth = _depth.get()
         if depth >= self._settings.max_depth:
             raise TooDeep(depth)
         if run_id is not None and (run_id in self._active or run_id in self._ended):
             raise EngineError(f"a run has the id {run_id!r} already; leave run_id out to get a new one")
-        if self._max_runs is not None:
-            if self._running >= self._max_runs and len(self._queue) >= self._max_queued:
-                self._refused += 1
-                raise EngineBusy(f"{self._running} runs are running, {len(self._queue)} are queued: the engine is full")
-            registered.plan.state.admit(state)  # of one that is queued, too, before it is accepted
+        if self._is_full and len(self._queue) >= self._max_queued:
+            self._refused += 1
+            raise EngineBusy(f"{self._running} runs are running, {len(self._queue)} are queued: the engine is full")
         machine = Machine(registered.plan, run_id or uuid4().hex)
         variables = copy_context()
         variables.run(_depth.set, depth + 1)
         self._submitted += 1
         return Run(self, registered, machine, variables, tags=tags, priority=priority, number=self._submitted)
+
+    @property
+    def _is_full(self) -> bool:
+        return self._max_runs is not None and self._running >= self._max_runs
+
+    def _begin_or_queue(self, run: Run, state: Any) -> None:
+        if not self._is_full:
+            self._begin(run, state)
+            return
+        # As it is now: the submitter may change it while the run is queued.
+        kind = run.registered.plan.state
+        state = kind.build(kind.admit(state))
+        self._active[run.id] = run
+        heappush(self._queue, (-run.priority, next(self._order), run, state))
 
     def _begin(self, run: Run, state: Any) -> None:
         self._active[run.id] = run
@@ -388,10 +404,9 @@ class Engine:
             raise
 
     def _begin_queued(self) -> None:
-        while self._queue and (self._max_runs is None or self._running < self._max_runs):
+        while self._queue and not self._is_full:
             run, state = heappop(self._queue)[2:]
             if not run.over:
-                del self._active[run.id]
                 self._begin(run, state)
 
     async def _finish(self) -> None:

@@ -204,6 +204,11 @@ class Run:
         self._timer = timer
         self.deadline_at = at
 
+    def forget_deadline(self) -> None:
+        """It will never begin, or is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+
     def deadline_hit(self, seconds: float) -> None:
         """It is not."""
         self._event(lambda now: self.machine.deadline_hit(now, seconds))
@@ -217,8 +222,7 @@ class Run:
 
     def run_over(self) -> None:
         """It has ended and nothing of it is left running."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self.forget_deadline()
         for waker in self._waiters:
             waker.wake()
         self._engine.run_over(self)
