@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar, copy_context
@@ -13,15 +14,16 @@ from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import count
 from random import Random
+from time import perf_counter
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from uuid import uuid4
 
 import anyio
 import anyio.lowlevel
 import attrs
 
-from actors import Actor, ChildSpec, StopReason, Waker, new_waker, supervise
+from actors import Actor, ActorRef, ChildSpec, NullObserver, StopReason, Tree, Waker, new_waker, supervise
 
 from .blocking import Backend, BlockingEngine
 from .errors import EngineBusy, EngineClosed, EngineError, IdempotencyConflict, RunNotFound, TooDeep
@@ -36,6 +38,9 @@ from .runs import Run as Machine
 from .runs import Status
 from .settings import Settings
 from .timers import Timers
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import CollectorRegistry
 
 logger = logging.getLogger("engine")
 
@@ -123,6 +128,12 @@ class Engine:
         self._by_key: dict[str, tuple[Run, Any]] = {}
         self._submitted = 0
         self._refused = 0
+        self._rejected: dict[str, int] = {}
+        self._show_metrics = metrics
+        self._metrics: CollectorRegistry | None = None
+        self._restarts = _Restarts()
+        self._actors = Tree(self._restarts)
+        self._entered: list[Executor] = []
         self._open = False
         self.thread: int | None = None
         self.token: Any = None
@@ -149,10 +160,11 @@ class Engine:
             places: dict[str, tuple[Executor, int]] = {}
             for name, executor in executors.items():
                 entered = await stack.enter_async_context(executor)
+                self._entered.append(entered)
                 places[name] = (entered, entered.limit)
             self._registry.open(places)
             self._root = await stack.enter_async_context(
-                supervise([ChildSpec("timers", _Clockwork, (self._timers,))], name="engine")
+                supervise([ChildSpec("timers", _Clockwork, (self._timers,))], name="engine", tree=self._actors)
             )
             self._stack = stack.pop_all()
         self.thread = threading.get_ident()
@@ -204,31 +216,37 @@ class Engine:
         Refuses before anything is accepted: `GraphInvalid`, `StateInvalid`, `UnknownKey`, `EngineBusy`,
         `EngineClosed`. `deadline` is in seconds from now. Higher priorities start first, then older runs.
         """
-        self._check_open()
-        registered = self._registry.find(graph) if isinstance(graph, str) else self._registry.register(graph)
-        await registered.start(self._root)
-        # Nothing waits from here on: what is checked still holds when the run is in the books.
-        self._check_open()
-        state = {} if state is None else state
-        if idempotency_key is not None and (known := self._by_key.get(idempotency_key)) is not None:
-            if known[0].graph != registered.plan.name or not _equal(known[1], state):
-                raise IdempotencyConflict(idempotency_key, known[0].id)
-            return known[0]
-        run = self._admit(registered, run_id, tags or {}, priority)
-        seconds = deadline if deadline is not None else registered.plan.decl.deadline
-        if seconds is not None:
-            timer = self._timers.after(seconds, lambda: run.deadline_hit(seconds))
-            run.set_deadline(timer, timer.when)
         try:
-            self._begin_or_queue(run, state)
-        except BaseException:
-            self._submitted -= 1
-            run.forget_deadline()
+            self._check_open()
+            registered = self._registry.find(graph) if isinstance(graph, str) else self._registry.register(graph)
+            await registered.start(self._root)
+            # Nothing waits from here on: what is checked still holds when the run is in the books.
+            self._check_open()
+            state = {} if state is None else state
+            if idempotency_key is not None and (known := self._by_key.get(idempotency_key)) is not None:
+                if known[0].graph != registered.plan.name or not _equal(known[1], state):
+                    raise IdempotencyConflict(idempotency_key, known[0].id)
+                return known[0]
+            run = self._admit(registered, run_id, tags or {}, priority)
+            seconds = deadline if deadline is not None else registered.plan.decl.deadline
+            if seconds is not None:
+                timer = self._timers.after(seconds, lambda: run.deadline_hit(seconds))
+                run.set_deadline(timer, timer.when)
+            try:
+                self._begin_or_queue(run, state)
+            except BaseException:
+                self._submitted -= 1
+                run.forget_deadline()
+                raise
+            if idempotency_key is not None:
+                run.key = idempotency_key
+                self._by_key[idempotency_key] = (run, state)
+            registered.counts.submitted += 1
+            return run
+        except EngineError as error:
+            reason = _reason(error)
+            self._rejected[reason] = self._rejected.get(reason, 0) + 1
             raise
-        if idempotency_key is not None:
-            run.key = idempotency_key
-            self._by_key[idempotency_key] = (run, state)
-        return run
 
     async def run(self, graph: Graph | str, state: Any = None, **options: Any) -> RunResult:
         """Submit a run and wait for its result."""
@@ -312,9 +330,34 @@ class Engine:
         """A snapshot."""
         ended: dict[str, int] = {}
         for known in self._registry.all():
-            for status, number in known.runs.items():
+            for status, number in known.counts.ended.items():
                 ended[status] = ended.get(status, 0) + number
         return EngineStatistics(self._running, len(self._queue), self._submitted, ended, self._refused)
+
+    @property
+    def metrics(self) -> CollectorRegistry:
+        """A `prometheus_client` registry of this engine alone, empty with `Engine(metrics=False)`; for any thread."""
+        if self._metrics is None:
+            # Not at the top: it brings an HTTP server along, 50 ms for everybody who imports the engine.
+            from .metrics import EngineNumbers, GraphNumbers, registry_of
+
+            def graphs() -> list[GraphNumbers]:
+                return [
+                    GraphNumbers(known.plan.name, known.counts, known.scheduler.all_crews, known.scheduler.hands.lag)
+                    for known in self._registry.all()
+                ]
+
+            numbers = EngineNumbers(
+                graphs=graphs,
+                in_flight=lambda: Counter(run.graph for run in list(self._active.values()) if run.counted),
+                queued=lambda: [(run.graph, run.submitted_at) for *_, run, _ in self._queue.copy() if not run.over],
+                rejected=self._rejected,
+                dead_letters=self._actors.letters.counts.copy,
+                restarts=lambda: self._restarts.count,
+                abandoned=lambda: sum(executor.abandoned for executor in self._entered),
+            )
+            self._metrics = registry_of(numbers if self._show_metrics else None)
+        return self._metrics
 
     # -- for its runs
 
@@ -330,13 +373,15 @@ class Engine:
         if self._active.pop(run.id, None) is None:
             return
         registered = run.registered
-        registered.runs[run.status] = registered.runs.get(run.status, 0) + 1
+        counts = registered.counts
+        counts.ended[run.status] = counts.ended.get(run.status, 0) + 1
         self._ended[run.id] = run
         while len(self._ended) > self._settings.keep_runs:
             gone = self._ended.popitem(last=False)[1]
             if gone.key is not None:
                 self._by_key.pop(gone.key, None)
         if run.counted:
+            counts.durations.add(perf_counter() - run.begun_at)
             run.counted = False
             self._running -= 1
             self._begin_queued()
@@ -351,6 +396,7 @@ class Engine:
         self._ended.pop(run.id, None)
         self._active[run.id] = run
         run.counted = True
+        run.begun_at = perf_counter()
         self._running += 1
 
     # -- inside
@@ -372,6 +418,7 @@ class Engine:
             self._refused += 1
             raise EngineBusy(f"{self._running} runs are running, {len(self._queue)} are queued: the engine is full")
         machine = Machine(registered.plan, run_id or uuid4().hex)
+        machine.tree.counts = registered.counts
         variables = copy_context()
         variables.run(_depth.set, depth + 1)
         self._submitted += 1
@@ -394,6 +441,7 @@ class Engine:
     def _begin(self, run: Run, state: Any) -> None:
         self._active[run.id] = run
         run.counted = True
+        run.begun_at = perf_counter()
         self._running += 1
         try:
             run.begin(state)
@@ -456,6 +504,17 @@ class Engine:
                     logger.exception("a subscriber raised on an event of run %s", run.id, extra={"run": run.id})
 
 
+class _Restarts(NullObserver):
+    """Counts what supervisors start anew."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def restarting(self, ref: ActorRef[Any], incarnation: int, delay: float) -> None:
+        """One more."""
+        self.count += 1
+
+
 class _Clockwork(Actor[Any]):
     """The actor that runs the timers."""
 
@@ -471,6 +530,11 @@ class _Clockwork(Actor[Any]):
 
     async def receive(self, message: object) -> None:
         """Take orders only."""
+
+
+def _reason(error: EngineError) -> str:
+    """An error's class as a label: `engine_busy`."""
+    return re.sub(r"(?<=.)(?=[A-Z])", "_", type(error).__name__).lower()
 
 
 def _only_waits(run: Run) -> bool:

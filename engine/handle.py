@@ -41,6 +41,7 @@ class Run:
         "_scheduler",
         "_timer",
         "_waiters",
+        "begun_at",
         "counted",
         "deadline_at",
         "graph",
@@ -82,6 +83,7 @@ class Run:
         self.deadline_at: float | None = None
         self.told = 0
         self.counted = False
+        self.begun_at = 0.0
         self._engine = engine
         self._scheduler = registered.scheduler
         # Readers are woken by every event, waiters by the end alone: one who waits must cost a node nothing.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from time import perf_counter
 from typing import Any, Final, Literal, Protocol
 
 import anyio
@@ -23,6 +24,7 @@ from anyio.lowlevel import checkpoint
 from actors import Actor, StopReason, new_waker
 from actors.waker import cancel_requests, disown_cancellation
 
+from .counts import Waits
 from .timers import Timer
 
 # Jobs in a row that never wait, after which the loop gets a turn.
@@ -87,6 +89,8 @@ class Hands:
         self.name: Final = name
         self.queue: deque[tuple[Borrower, Any]] = deque()
         self.workers = 0
+        self.lag = Waits()
+        self._called_at = 0.0
         self._borrowers: list[Borrower] = []
         self._idle: list[Worker] = []
         self._group: TaskGroup | None = None
@@ -142,6 +146,7 @@ class Hands:
     def _call(self) -> None:
         """Send a worker to the queue."""
         self._attended = True
+        self._called_at = perf_counter()
         if self._idle:
             self._idle.pop().waker.wake()
         else:
@@ -151,6 +156,7 @@ class Hands:
 
     async def _work(self, group: TaskGroup) -> None:
         worker, going = Worker(), True
+        self.lag.add(perf_counter() - self._called_at)
         while going:
             worker.spent = False
             with anyio.CancelScope() as worker.scope:
@@ -175,6 +181,7 @@ class Hands:
                 idle.append(worker)
                 in_a_row = 0
                 await worker.waker.park()
+                self.lag.add(perf_counter() - self._called_at)
                 continue
             in_a_row += 1
             if in_a_row > BURST:

@@ -39,12 +39,14 @@ class Wave:
 class Waiting:
     """What one join holds: tokens per incoming edge (`all`) or waves (`first`, `k`)."""
 
-    __slots__ = ("count", "node", "pointer", "queues", "successors", "waves", "witness")
+    __slots__ = ("count", "node", "pointer", "queues", "since", "successors", "waves", "witness")
 
     def __init__(self, node: PlanNode) -> None:
         self.node = node
         self.count = 0
         """Tokens that wait here."""
+        self.since = 0.0
+        """When the first of them came, or the last activation started if that was later."""
         self.queues: dict[int, deque[Token]] = {}
         self.waves: list[Wave] = []
         self.pointer = 0
@@ -167,6 +169,7 @@ class Joins:
         waiting.count = before + change
         self.count += change
         if not before and change > 0:
+            waiting.since = self._run.tree.now
             self.live |= 1 << node.rank
             if node.cyclic:
                 self._knots.setdefault(node.component, set()).add(node.index)
@@ -224,6 +227,13 @@ class Joins:
                         return
             if not self._knots or not self._untie_knot():
                 return
+
+    def _start(self, waiting: Waiting, tokens: list[Token], fault: Exception | None = None) -> int:
+        run, now = self._run, self._run.tree.now
+        if run.tree.counts is not None:
+            run.tree.counts.joined(run.label(waiting.node), now - waiting.since)
+        waiting.since = now
+        return run.start_join(waiting.node, tokens, fault)
 
     def _try(self, waiting: Waiting) -> None:
         node = waiting.node
@@ -296,7 +306,7 @@ class Joins:
         waiting.witness = -1
         if waiting.count:
             self._check[waiting.node.index] = None
-        self._run.start_join(waiting.node, tokens)
+        self._start(waiting, tokens)
 
     def _fire(self, waiting: Waiting, wave: Wave) -> None:
         node = waiting.node
@@ -309,7 +319,7 @@ class Joins:
             waiting.waves.remove(wave)
         if waiting.count:
             self._check[node.index] = None
-        wave.activation = self._run.start_join(node, tokens)
+        wave.activation = self._start(waiting, tokens)
         if node.rest_cancel and len(wave.delivered) < len(node.ins):
             self._cancel_rest(waiting, wave)
 
@@ -323,7 +333,7 @@ class Joins:
             self._check[node.index] = None
         missing = [edge.source_name for edge in node.ins if edge.slot not in wave.delivered]
         arrived = [token.edge.source_name for token in tokens]
-        self._run.start_join(node, tokens, JoinStarved(node.name, node.needed, arrived, missing))
+        self._start(waiting, tokens, JoinStarved(node.name, node.needed, arrived, missing))
 
     # --- knots --------------------------------------------------------------------------------------
 

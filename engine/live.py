@@ -164,6 +164,10 @@ class Live:
     def unconsumed(self) -> tuple[KeptSignal, ...]:
         return self.tree.signals.unconsumed
 
+    def label(self, node: PlanNode) -> str:
+        """How a node is called in metrics: without the numbers of the activations that it is inside of."""
+        return node.name if self.parent is None else f"{self.plan.name}.{node.name}"
+
     def is_active(self, node: PlanNode) -> bool:
         return self.last[node.index] is not None
 
@@ -277,6 +281,12 @@ class Live:
         shown = None if error is None else described(error)
         start = now if started is None else started
         self.tree.history.entry((name, activation.number, activation.attempt, status, start, now, shown, keys))
+
+    def _ended_inside(self, activation: Activation, outcome: str) -> None:
+        """Count an activation that is over and whose node runs no function: nobody else does."""
+        counts = self.tree.counts
+        if counts is not None and not self.tree.replaying and activation.index < 0:
+            counts.ended_inside(self.label(activation.node), outcome)
 
     def _soon(self, activation: Activation) -> None:
         """Settle it once the decision at hand is complete, if its turn has come."""

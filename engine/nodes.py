@@ -19,6 +19,7 @@ from actors import StrayCancellation
 from actors.waker import disown_cancellation
 
 from .bodies import Body
+from .counts import NODE_SECONDS, Histogram, Waits
 from .driving import Driven
 from .errors import NodeTimeout
 from .gates import Gate
@@ -28,8 +29,8 @@ from .plan import PlanEdge, PlanNode
 from .timers import Timer, Timers
 from .tokens import Activation
 
-# Upper bounds in seconds of the histogram of a node's durations.
-BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# Most attempts fall into the first bucket: no need to look for it.
+QUICK: Final = NODE_SECONDS[0]
 
 
 class Answers(Protocol):
@@ -75,13 +76,12 @@ class Crew:
         self.busy: dict[Activation, Worker | None] = {}  # None until a worker has begun
         self._orphans: list[Activation] = []
         self.at_work = 0  # jobs with the workers, which `limit` bounds; a batch is one job
-        self.seconds_waited = 0.0
+        self.mailbox_waits = Waits()
         self.done = 0
         self.failed = 0
         self.cancelled = 0
-        self.seconds = 0.0
-        self.buckets = [0] * (len(BOUNDS) + 1)
-        self.abandoned = 0
+        self.retries = 0
+        self.durations = Histogram(NODE_SECONDS)
         self._body = body
         self._answers = answers
         self._timers = timers
@@ -94,6 +94,38 @@ class Crew:
         self._back: Timer | None = None
         self._hands = hands
         hands.lend_to(self)
+
+    # -- what can be seen
+
+    @property
+    def is_map(self) -> bool:
+        """Whether its attempts are the items of a map."""
+        return self.node.kind == "map"
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts with the workers."""
+        return len(self.busy)
+
+    @property
+    def queued(self) -> int:
+        """Attempts that wait until the limits allow them."""
+        return len(self.ready)
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether no attempt ever waits."""
+        return self._free_for_all and self.limit == inf
+
+    @property
+    def tries_again(self) -> bool:
+        """Whether a failed attempt may be followed by another."""
+        return bool(self.node.retry)
+
+    @property
+    def tokens_waiting(self) -> int | None:
+        """Tokens that wait, ready to run, on incoming edges with a capacity; None if there are no such edges."""
+        return sum(gate.depth for gate in self._gates_in.values()) if self._gates_in else None
 
     # -- the scheduler's side
 
@@ -295,15 +327,16 @@ class Crew:
     # -- counting and pacing
 
     def _count(self, seconds: float, succeeded: bool) -> None:
-        self.seconds += seconds
-        self.buckets[bisect_left(BOUNDS, seconds)] += 1
+        durations = self.durations
+        durations.seconds += seconds
+        durations.buckets[0 if seconds <= QUICK else bisect_left(NODE_SECONDS, seconds)] += 1
         if succeeded:
             self.done += 1
         else:
             self.failed += 1
 
     def _waited(self, activation: Activation, since: float) -> None:
-        self.seconds_waited += perf_counter() - since
+        self.mailbox_waits.add(perf_counter() - since)
         if self._gates_in:
             for gate in self._gates_of(activation):
                 gate.leave()

@@ -32,8 +32,7 @@ class Registered:
     def __init__(self, plan: Plan, scheduler: Scheduler) -> None:
         self.plan: Final = plan
         self.scheduler: Final = scheduler
-        self.runs = dict[str, int]()
-        self.durations: list[float] = []
+        self.counts: Final = scheduler.counts
         self._starting: anyio.Lock | None = None
         self._started = False
 

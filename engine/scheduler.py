@@ -15,6 +15,7 @@ from functools import partial
 from time import time
 from typing import Any, Final, Protocol
 
+from .counts import RunCounts
 from .hands import Hands
 from .items import ItemSource
 from .nodes import Crew
@@ -58,8 +59,7 @@ class Scheduler:
         self.plan: Final = plan
         self.hands: Final = hands
         self.crews: dict[PlanNode, Crew] = {}
-        self.retries = 0
-        self.loop_limits = 0
+        self.counts: Final = RunCounts()
         self._timers = timers
         self._make_crew = make_crew
         self._clock = clock
@@ -98,6 +98,10 @@ class Scheduler:
             for activation in [one for one in timers if one.run.root is run]:
                 stopped: Any = timers.pop(activation)
                 stopped.cancel() if isinstance(stopped, Timer) else stopped.close()
+
+    def all_crews(self) -> list[Crew]:
+        """Those of the nodes that have run; safe from another thread."""
+        return list(self.crews.values())
 
     # -- events from workers
 
@@ -211,6 +215,8 @@ class Scheduler:
     def _set_timer(self, command: SetTimer) -> None:
         activation, purpose = command.activation, command.purpose
         self._clear_timer(activation)
+        if purpose == "retry":
+            self._count_retry(activation)
 
         def fire() -> None:
             self._set.pop(activation, None)
@@ -218,6 +224,13 @@ class Scheduler:
             self.event(run.root, lambda: run.timer_fired(activation, purpose, self._clock()))
 
         self._set[activation] = self._timers.after(command.delay, fire)
+
+    def _count_retry(self, activation: Activation) -> None:
+        crew = self.crews.get(activation.node)
+        if crew is not None:
+            crew.retries += 1
+        else:
+            self.counts.retried_inside(activation.run.label(activation.node))
 
     def _clear_timer(self, activation: Activation) -> None:
         timer = self._set.pop(activation, None)

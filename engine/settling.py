@@ -122,6 +122,8 @@ class Settling(Stopping):
         outcome = activation.outcome
         assert outcome is not None
         self._leave(activation, SETTLED)
+        if node.kind != "function":
+            self._ended_inside(activation, "succeeded" if outcome.error is None else "failed")
         record = None
         if self.journals:
             record = self._record(kind, activation)
@@ -130,6 +132,8 @@ class Settling(Stopping):
             record.emitted = tuple((edge.index, first + i) for i, edge in enumerate(taken))
         for edge in limits:
             tree.loop_limits += 1
+            if tree.counts is not None:
+                tree.counts.loop_limit(self.label(node))
             data = {"edge": edge.name, "limit": edge.limit}
             tree.history.event("loop_limit", tree.now, name, activation.number, data)
         log = activation.log

@@ -48,6 +48,8 @@ class Stopping(Starting):
         self.failures.append(NodeFailed(node.name, activation.number, attempts, error))
         data = {"attempts": attempts, "error": described(error)}
         tree.history.event("node_failed", tree.now, self.prefix + node.name, activation.number, data)
+        if node.kind != "function":
+            self._ended_inside(activation, "failed")
         activation.stage = stage
         if self.journals:
             self._record("failed", activation).error = error
@@ -88,6 +90,8 @@ class Stopping(Starting):
         name = self.prefix + activation.node.name
         if activation.index < 0:
             tree.history.event("node_cancelled", tree.now, name, activation.number)
+            if activation.node.kind != "function":
+                self._ended_inside(activation, "cancelled")
         activation.status = CANCELLED
         if status == RUNNING:
             activation.status = CANCELLING

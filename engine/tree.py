@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .counts import RunCounts
 from .history import History
 from .tokens import Activation, Command
 from .waits import Signals
@@ -15,6 +16,7 @@ class Tree:
 
     __slots__ = (
         "careful",
+        "counts",
         "executing",
         "held",
         "history",
@@ -35,6 +37,8 @@ class Tree:
     def __init__(self, history: int, journal: bool) -> None:
         self.owner: Any = None
         """Whoever drives the run; nothing here looks at it."""
+        self.counts: RunCounts | None = None
+        """Where its driver wants things counted."""
         self.out: list[Command] = []
         self.history = History(history)
         self.journal = journal
