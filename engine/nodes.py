@@ -6,6 +6,7 @@ result straight to the scheduler, so an attempt that does not wait costs no task
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
@@ -245,7 +246,7 @@ class Crew:
 
     def _supervised(self, raised: BaseException, worker: Worker) -> Exception | None:
         """The failure that a cancellation nobody asked for is; raises what must not be supervised on."""
-        cancelled = anyio.get_cancelled_exc_class()
+        cancelled = _cancellations()
         rest: BaseException | None = raised
         if isinstance(raised, cancelled):
             rest = None
@@ -363,6 +364,13 @@ class Crew:
         if self._back is None or not self._back.live:
             self._back = self._timers.after(wait, self.take_queued)
         return False
+
+
+def _cancellations() -> tuple[type[BaseException], ...]:
+    """What a node may raise as a cancellation: on trio asyncio's too, from a loop of its own in a thread."""
+    asyncio = sys.modules.get("asyncio")
+    own = anyio.get_cancelled_exc_class()
+    return (own,) if asyncio is None else (own, asyncio.CancelledError)
 
 
 class Places:

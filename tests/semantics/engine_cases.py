@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 from engine import Engine, Graph, NodeFailed, Run, RunFailed, RunResult
@@ -165,3 +170,36 @@ def crash(engine: Engine, graph: str = "test") -> None:
         raise ZeroDivisionError("a bomb in the engine")
 
     engine._registry.find(graph).scheduler.hands.run_beside(bomb)
+
+
+# --- for worker processes, which find functions by the name of their module -------------------------------
+
+
+def hang_in_process(state: dict[str, str]) -> None:
+    """Tell the process's number in a file, then never return."""
+    Path(state["path"]).write_text(str(os.getpid()))
+    while True:
+        time.sleep(1000)
+
+
+def square(state: dict[str, Any]) -> dict[str, Any]:
+    return {"square": state["x"] ** 2, "pid": os.getpid()}
+
+
+@attrs.frozen
+class OnlyX:
+    """What a process needs of a state that holds more."""
+
+    x: int
+
+
+def square_of_view(view: OnlyX) -> dict[str, int]:
+    return {"square": view.x**2}
+
+
+def raise_in_process(state: Any) -> None:
+    raise LookupError("in the process")
+
+
+def raise_cancellation(state: Any) -> None:
+    raise asyncio.CancelledError("from a loop of its own")
