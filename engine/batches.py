@@ -113,7 +113,7 @@ class BatchCrew(Crew):
 
     def _take(self) -> list[Activation]:
         taken = [super()._take()]
-        while self.ready and len(taken) < self.batch.size:
+        while self.ready and len(taken) < self.batch.size and all(gate.has_room for gate in self._gates_out):
             taken.append(super()._take())
             for gate in self._gates_out:
                 gate.reserved += 1

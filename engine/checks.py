@@ -39,6 +39,7 @@ def structure(plan: Plan, loose: Loose) -> Iterator[GraphProblem]:
     yield from no_exit(plan, loose)
     yield from too_large_joins(plan, loose)
     yield from limits_outside_loops(plan)
+    yield from capacities_without_a_hold(plan)
     yield from mismatched_channels(plan)
     yield from exclusive_joins(plan)
     yield from joins_fed_by_loops(plan)
@@ -133,6 +134,19 @@ def limits_outside_loops(plan: Plan) -> Iterator[GraphProblem]:
             where = f"{edge.source} -> {edge.target}"
             hint = "put it on the edge that leads back, or leave it out"
             yield GraphProblem("limit_outside_loop", where, f"{option} on an edge that closes no loop", hint)
+
+
+def capacities_without_a_hold(plan: Plan) -> Iterator[GraphProblem]:
+    """Capacities on edges out of what holds no worker, so that nothing could wait there to start."""
+    for edge in plan.decl.edges:
+        if isinstance(edge, ChoiceDecl) or edge.capacity is None:
+            continue
+        source = plan.by_name[edge.source]
+        if source.kind != "function":
+            what = {"subgraph": "a subgraph", "map": "a map", "wait": "a wait"}[source.kind]
+            hint = "bound the node before it, or its own concurrency"
+            where = f"{edge.source} -> {edge.target}"
+            yield GraphProblem("bad_option", where, f"capacity on an edge out of {what}, which cannot be held", hint)
 
 
 def mismatched_channels(plan: Plan) -> Iterator[GraphProblem]:

@@ -26,9 +26,14 @@ class Gate:
         self._waiting: Callable[[], object] | None = None
         self._since = 0.0
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more token may come to wait."""
+        return self.reserved + self.depth < self.capacity
+
     def is_open(self, call_when_open: Callable[[], object]) -> bool:
         """Whether one more may start; where not, the call is made once one may."""
-        if self.reserved + self.depth < self.capacity:
+        if self.has_room:
             return True
         if self._waiting is None:
             self._since = perf_counter()
@@ -51,7 +56,7 @@ class Gate:
         self._let_in()
 
     def _let_in(self) -> None:
-        if self._waiting is not None and self.reserved + self.depth < self.capacity:
+        if self._waiting is not None and self.has_room:
             waiting, self._waiting = self._waiting, None
             self.seconds_waited += perf_counter() - self._since
             waiting()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from random import Random
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from .graph import Graph
 from .hands import Hands, NodesActor
 from .nodes import Crew, Places
 from .nodespec import NodeSpec
-from .plan import Plan, PlanEdge, PlanNode
+from .plan import NodeDecl, Plan, PlanEdge, PlanNode
 from .ports import Executor
 from .sameness import same_plan
 from .scheduler import Scheduler
@@ -75,13 +75,8 @@ class Registry:
                 raise GraphConflict(*key)
             return known
         self._check_executors(plan)
-        gates = {
-            edge: Gate(edge.name, edge.capacity)
-            for edge in plan.edges
-            if edge.capacity is not None and edge.loop is None
-        }
         hands = Hands(f"nodes of {plan.name}")
-        make = CrewMaker(self._timers, self._executors, gates, hands)
+        make = CrewMaker(self._timers, self._executors, hands)
         registered = Registered(plan, Scheduler(plan, self._timers, hands, make, random=self._random.random))
         self._graphs[key] = self._newest[plan.name] = registered
         return registered
@@ -106,7 +101,7 @@ class Registry:
                 f"run_in={node.options.run_in!r} is no executor of this engine",
                 f"known are {', '.join(sorted(known))}; others are given as Engine(executors={{...}})",
             )
-            for node in plan.decl.nodes
+            for node in _nodes_of(plan)
             if isinstance(node.options, NodeSpec) and node.options.run_in not in known
         ]
         if problems:
@@ -120,10 +115,9 @@ class CrewMaker:
         self,
         timers: Timers,
         executors: Mapping[str, tuple[Executor, Places]],
-        gates: Mapping[PlanEdge, Gate],
         hands: Hands,
     ) -> None:
-        self.gates = gates
+        self.gates: dict[PlanEdge, Gate] = {}
         self._timers = timers
         self._executors = executors
         self._hands = hands
@@ -145,10 +139,18 @@ class CrewMaker:
             concurrency=spec.concurrency,
             rate=spec.rate,
             places=places,
-            gates_in={edge: self.gates[edge] for edge in node.ins if edge in self.gates},
-            gates_out=[self.gates[edge] for edge in node.outs if edge in self.gates],
+            gates_in=self._gates(node.ins if node.kind == "function" else ()),
+            gates_out=list(self._gates(node.outs).values()),
             **options,
         )
+
+    def _gates(self, edges: Iterable[PlanEdge]) -> dict[PlanEdge, Gate]:
+        """The gates of those edges that have one; a map's items are no tokens on its edges."""
+        found = [edge for edge in edges if edge.capacity is not None and edge.loop is None]
+        for edge in found:
+            if edge not in self.gates:
+                self.gates[edge] = Gate(edge.name, edge.capacity or 1)
+        return {edge: self.gates[edge] for edge in found}
 
     def _body(self, node: PlanNode, spec: NodeSpec) -> tuple[Body, Places | None]:
         is_map = node.decl.map is not None
@@ -168,3 +170,12 @@ class CrewMaker:
             found = f"{name} {number}"
         self._names.add(found)
         return found
+
+
+def _nodes_of(plan: Plan) -> Iterator[NodeDecl]:
+    """Its nodes and those of the graphs inside it."""
+    for node in plan.decl.nodes:
+        yield node
+        inner = node.subgraph.plan if node.subgraph is not None else node.map and node.map.worker
+        if isinstance(inner, Plan):
+            yield from _nodes_of(inner)

@@ -541,6 +541,14 @@ def test_a_goto_to_nowhere_is_an_unknown_node() -> None:
     assert only(graph, "unknown_node").where == "a -> draff"
 
 
+def test_capacity_out_of_what_holds_no_worker_is_refused() -> None:
+    graph = chain("a").add_wait("w", signal="go", into="text").add_edge("a", "w").add_edge("w", END, capacity=3)
+
+    problem = only(graph, "bad_option")
+    assert problem.where == "w -> END"
+    assert "a wait" in problem.message
+
+
 def test_limit_outside_loop() -> None:
     graph = chain("a", "b").add_edge("a", "b", when=yes, max_iterations=3)
 

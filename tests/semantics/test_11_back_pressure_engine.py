@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from engine import Engine, EngineBusy, EngineError, IdempotencyConflict, Retry, StateInvalid
+from engine import Batch, Engine, EngineBusy, EngineError, GraphInvalid, IdempotencyConflict, Retry, StateInvalid
 from engine.registry import Registered
 from tests.semantics.engine_cases import Times, ended, fails, forever, graph, same, sets, sleeps
 
@@ -321,6 +321,59 @@ async def test_places_on_an_edge_are_given_back_however_an_activation_ends(end: 
         (gate,) = gates(engine._registry.find("test"))
 
         assert (gate.depth, gate.reserved) == (0, 0)
+
+
+async def test_capacity_holds_inside_subgraphs_too() -> None:
+    times = Times()
+    inner = graph({"fast": times.node("fast"), "slow": (sleeps(1), {"concurrency": 1})}, name="inner")
+    inner.add_edge("fast", "slow", capacity=1)
+    async with Engine() as engine:
+        runs = [await engine.submit(graph({"sub": inner})) for _ in range(6)]
+        for run in runs:
+            await run.result()
+
+    assert sorted(times.starts["fast"]) == pytest.approx([0, 0, 1, 2, 3, 4], abs=0.01)
+
+
+async def test_the_items_of_a_map_are_no_tokens_on_its_edge() -> None:
+    async def work(item: int) -> int:
+        await anyio.sleep(1)
+        return item
+
+    async with Engine() as engine:
+        made = graph({"s": sets(rows=[1, 2, 3, 4]), "end": same})
+        made.add_map("map", work, over="rows", into="out").add_edge("s", "map", capacity=1).add_edge("map", "end")
+        runs = [await engine.submit(made) for _ in range(3)]
+        for run in runs:
+            await run.result()
+
+        assert anyio.current_time() == pytest.approx(1, abs=0.1)
+
+
+async def test_a_batch_is_no_larger_than_the_room_behind_it() -> None:
+    sizes = []
+
+    async def many(states: list[Any]) -> list[None]:
+        sizes.append(len(states))
+        return [None] * len(states)
+
+    async with Engine() as engine:
+        made = graph({"many": (many, {"batch": Batch(5, 0.01)}), "slow": (sleeps(1), {"concurrency": 1})})
+        made.add_edge("many", "slow", capacity=2)
+        for run in [await engine.submit(made) for _ in range(8)]:
+            await run.result()
+        (gate,) = gates(engine._registry.find("test"))
+
+    assert (sum(sizes), max(sizes), gate.high_water) == (8, 2, 2)
+
+
+async def test_an_unknown_executor_of_a_node_inside_is_refused_at_once() -> None:
+    inner = graph({"a": (lambda state: None, {"run_in": "gpu"})}, name="inner")
+    async with Engine() as engine:
+        with pytest.raises(GraphInvalid) as refused:
+            await engine.submit(graph({"sub": inner}))
+
+    assert "gpu" in refused.value.problems[0].message
 
 
 async def test_depth_and_time_waited_are_counted() -> None:
