@@ -31,6 +31,7 @@ from .executors import ProcessExecutor, ThreadExecutor
 from .graph import Graph
 from .handle import Run
 from .history import Event
+from .logs import about
 from .ports import Executor
 from .registry import Registered, Registry
 from .result import RunResult
@@ -466,6 +467,7 @@ class Engine:
                 "leaving the engine cancels %d runs that only wait, since memory does not outlive it: %s",
                 len(left),
                 ", ".join(f"{run.id} of {run.graph!r} ({run.status})" for run in left),
+                extra=about(runs=[run.id for run in left]),
             )
         for run in left:
             await run.cancel("the engine was left")
@@ -501,7 +503,9 @@ class Engine:
                 try:
                     watcher(run, event)
                 except Exception:
-                    logger.exception("a subscriber raised on an event of run %s", run.id, extra={"run": run.id})
+                    logger.exception(
+                        "a subscriber raised on an event of run %s", run.id, extra=about(run.id, run.graph)
+                    )
 
 
 class _Restarts(NullObserver):

@@ -6,7 +6,6 @@ it runs in a copy of the submitter's context variables, so nothing that a node s
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from contextvars import Context as Variables
 from types import CoroutineType
@@ -17,8 +16,6 @@ from .context import Context
 from .driving import Driven
 from .ports import Executor
 from .tokens import Activation
-
-logger = logging.getLogger("engine.node")
 
 
 class Body(Protocol):

@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, TypeVar, Unpack, overload
 from . import drawing
 from .compiling import Compiler, ToolSource
 from .errors import GraphInvalid, GraphProblem
+from .logs import about
 from .options import MapOptions, NodeOptions, WaitOptions
 from .plan import ChoiceDecl, EdgeDecl, Plan
 from .schema import Isolation
@@ -218,7 +219,7 @@ class Graph:
         if not self._warned:
             self._warned = True
             for problem in problems:
-                logger.warning("graph %r: %s", self.name, problem, extra={"graph": self.name})
+                logger.warning("graph %r: %s", self.name, problem, extra=about(graph=self.name, node=problem.where))
         return plan
 
     def _outcome(self, tools: ToolSource | None) -> tuple[Plan, list[GraphProblem]]:

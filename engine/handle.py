@@ -18,6 +18,7 @@ from actors import Waker, new_waker
 from .context import Context
 from .errors import EngineError, RunCancelled, RunEnded, RunFailed
 from .history import Event, LogEntry
+from .logs import NodeLogger, about
 from .result import RunResult
 from .runs import Run as Machine
 from .runs import Status
@@ -27,6 +28,10 @@ from .tokens import Activation, Command
 if TYPE_CHECKING:
     from .app import Engine
     from .registry import Registered
+
+logger = logging.getLogger("engine")
+# Failures that the log line of a run's end tells; the rest it counts.
+NAMED_FAILURES: Final = 3
 
 node_logger = logging.getLogger("engine.node")
 
@@ -225,6 +230,8 @@ class Run:
     def run_over(self) -> None:
         """It has ended and nothing of it is left running."""
         self.forget_deadline()
+        if self._broken is None:
+            self._log_end()
         for waker in self._waiters:
             waker.wake()
         self._engine.run_over(self)
@@ -254,9 +261,7 @@ class Run:
             deadline=self.deadline_at,
             tools=self._engine.tools,
             files=self._engine.files,
-            logger=logging.LoggerAdapter(
-                node_logger, {"run": self.id, "graph": self.graph, "node": name, "activation": number}
-            ),
+            logger=NodeLogger(node_logger, about(self.id, self.graph, name, activation=number)),
             report=partial(self._report, name, number),
         )
 
@@ -264,6 +269,15 @@ class Run:
         return f"<Run {self.id} of {self.graph!r}, {self.status}>"
 
     # -- inside
+
+    def _log_end(self) -> None:
+        status = self.machine.status
+        level = logging.WARNING if status == "failed" else logging.INFO
+        if not logger.isEnabledFor(level):
+            return
+        failures = self.machine.failures
+        extra = about(self.id, self.graph, failures[0].node if failures else None, status=status)
+        logger.log(level, "run %s of %r %s%s", self.id, self.graph, status, _why(self.machine), extra=extra)
 
     def _report(self, node: str, number: int, type: str, data: Mapping[str, Any]) -> None:
         if threading.get_ident() != self._engine.thread:
@@ -298,3 +312,13 @@ class Run:
             await waker.park()
         finally:
             del among[waker]
+
+
+def _why(machine: Machine) -> str:
+    """How a run came to such an end, for a line of a log."""
+    error = machine.error
+    if isinstance(error, RunFailed):
+        more = len(error.exceptions) - NAMED_FAILURES
+        shown = "; ".join(str(one) for one in error.exceptions[:NAMED_FAILURES])
+        return f": {shown}; and {more} more" if more > 0 else f": {shown}"
+    return f": {error.reason}" if error is not None and error.reason else ""

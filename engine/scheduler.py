@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from .counts import RunCounts
 from .hands import Hands
 from .items import ItemSource
+from .logs import about
 from .nodes import Crew
 from .plan import Plan, PlanNode
 from .runs import Run
@@ -191,7 +192,7 @@ class Scheduler:
                 pass  # the journal's, once there is one: see ARCHITECTURE.md, "The journal"
 
     def _broke(self, run: Run, error: Exception) -> None:
-        logger.exception("the engine failed on run %s", run.id, exc_info=error, extra={"run": run.id})
+        logger.exception("the engine failed on run %s", run.id, exc_info=error, extra=about(run.id, run.plan.name))
         run.tree.owner.broke(error)
 
     # -- commands

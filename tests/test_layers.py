@@ -43,6 +43,7 @@ ORDER = {
         "testing",
     ],
     "engine": [
+        "logs",
         "values",
         "errors",
         "fingerprint",

@@ -30,6 +30,7 @@ from typing import Any, Self
 import anyio
 
 from ..errors import NotTransferable, WorkerLost
+from ..logs import about
 from . import worker as wire
 from .places import Places, _closed, processors
 
@@ -231,7 +232,8 @@ class _Worker:
             await self.wait_dead()
         self.kill()  # what it had started
         if self.process.poll() is None:
-            logger.warning("worker process %d does not die of SIGKILL; it is left behind", self.process.pid)
+            pid = self.process.pid
+            logger.warning("worker process %d does not die of SIGKILL; it is left behind", pid, extra=about())
         self.close()
         self.reaped.set()
 
