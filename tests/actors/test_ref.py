@@ -823,6 +823,30 @@ async def test_asking_back_after_answering_is_no_cycle() -> None:
     assert outcomes == ["answer"]
 
 
+async def test_asking_an_actor_whose_answer_is_on_its_way_is_no_cycle() -> None:
+    outcomes: list[Any] = []
+
+    async def ask_other(_actor: Actor[Any], message: Any) -> Any:
+        return "answer" if message == "question" else await message.ask("question", timeout=60)
+
+    async def busy(_actor: Actor[Any], message: Any) -> Any:
+        if message == "be busy":
+            await anyio.sleep(1)
+        elif message != "question":
+            outcomes.append(await message.ask("question", timeout=60))
+        return "answer"
+
+    async with supervise([child("a", ask_other), child("b", busy)]) as root:
+        a, b = root.child("a"), root.child("b")
+        b.tell_nowait("be busy")
+        a.tell_nowait(b)
+        await anyio.sleep(0.5)
+        b.tell_nowait(a)  # handled right behind the answer to a, before a has run again
+        await anyio.sleep(1)
+
+    assert outcomes == ["answer"]
+
+
 async def test_asking_back_while_another_has_the_reply_is_no_cycle() -> None:
     outcomes: list[Any] = []
 
@@ -959,6 +983,15 @@ async def test_a_restarted_watcher_has_forgotten_what_it_watched() -> None:
         assert root.child("w").incarnation == 2
 
     assert probe.items == []
+
+
+async def test_a_restarted_watcher_is_forgotten_by_what_it_watched() -> None:
+    async with supervise([ChildSpec("w", Watching, [Probe()]), child("a", echo)]) as root:
+        await root.child("w").ask(("watch", root.child("a")))
+        await root.child("w").tell(("crash", None))
+        await anyio.sleep(1)
+
+        assert not root.child("a")._cell.watchers
 
 
 async def test_a_watcher_that_ended_first_is_not_told() -> None:
@@ -1160,6 +1193,8 @@ async def test_any_number_of_tasks_may_wait_for_an_end() -> None:
                 group.start_soon(wait)
             with anyio.move_on_after(1):
                 await ref.wait_stopped()
+            await anyio.sleep(1)
+            assert len(ref._cell.stopped._wakers or ()) == 3  # the one that gave up has left nothing behind
             ref.stop()
         await wait()
 
