@@ -266,6 +266,7 @@ async def test_a_task_beside_an_actor_may_wait_for_room_in_its_mailbox() -> None
     async with supervise([ChildSpec("a", Feeding, capacity=2)]) as root:
         await root.child("a").tell(0)
         await probe.wait_for(5)
+        assert root.child("a").incarnation == 1
 
     assert probe.items == [0, -1, -2, 1, 2]
 
@@ -333,6 +334,15 @@ async def test_an_ask_of_a_silent_actor_times_out() -> None:
     async with supervise([child("a", hang)]) as root:
         with pytest.raises(AskTimeout, match=r"actor 'root/a' did not answer within 0.5 s"):
             await root.child("a").ask("x", timeout=0.5)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+async def test_a_timeout_that_leaves_no_time_is_refused(timeout: float) -> None:
+    async with supervise([child("a", echo)]) as root:
+        with pytest.raises(
+            ValueError, match=r"ask\(timeout=.*\): must be more than 0 seconds, or None to wait for ever"
+        ):
+            await root.child("a").ask("x", timeout=timeout)
 
 
 async def test_the_timeout_of_an_ask_counts_its_wait_for_room() -> None:
@@ -884,6 +894,10 @@ class Watching(Actor[Any]):
                 self.context.unwatch(ref)
             case ("crash", _):
                 raise RuntimeError
+            case ("stop and crash", ref):
+                ref.stop()
+                await ref.wait_stopped()
+                raise RuntimeError
             case ("stop and unwatch", ref):
                 ref.stop()
                 await ref.wait_stopped()
@@ -979,6 +993,17 @@ async def test_a_restarted_watcher_has_forgotten_what_it_watched() -> None:
         await root.child("w").tell(("crash", None))
         await anyio.sleep(1)
         ref.stop()
+        await anyio.sleep(1)
+        assert root.child("w").incarnation == 2
+
+    assert probe.items == []
+
+
+async def test_news_for_an_incarnation_that_crashed_does_not_reach_the_next() -> None:
+    probe: Probe[Any] = Probe()
+    async with supervise([ChildSpec("w", Watching, [probe]), child("a", echo)]) as root:
+        await root.child("w").ask(("watch", root.child("a")))
+        await root.child("w").tell(("stop and crash", root.child("a")))
         await anyio.sleep(1)
         assert root.child("w").incarnation == 2
 
