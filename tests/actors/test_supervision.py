@@ -218,6 +218,19 @@ def test_rest_for_one_does_not_disturb_an_earlier_member_that_is_starting() -> N
     assert top.up("b") == ["start z2"]
 
 
+def test_a_newcomer_that_fails_while_a_group_stops_joins_it_and_lets_nobody_off() -> None:
+    top = up("rest_for_one", "a", "b", "c")
+    top.crash("a")
+    top.add("z")
+    top.up("z")
+
+    assert top.crash("z") == ["restarting z2 in 0"]
+    assert top.end("c") == ["stop b"]
+    assert top.end("b") == ["start a2"]
+    top.come_up()
+    assert top.incarnations == {"a": 2, "b": 2, "c": 2, "z": 2}
+
+
 @pytest.mark.parametrize("strategy", GROUPS)
 def test_a_sibling_that_crashes_before_its_turn_to_stop_is_not_charged(strategy: Strategy) -> None:
     top = up(strategy, "a", "b", "c")
