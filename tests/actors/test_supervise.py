@@ -137,36 +137,8 @@ async def test_a_supervisor_that_has_ended_says_so() -> None:
 
 async def test_an_actor_that_is_no_supervisor_is_not_taken_for_one() -> None:
     async with supervise([ChildSpec("a", Actor)]) as root:
-        ref = root.supervisor("a")
-
-        assert isinstance(ref, SupervisorRef)
         with pytest.raises(TypeError, match="actor 'root/a' is no supervisor"):
-            ref.status()
-
-
-async def test_a_supervisor_takes_no_messages_but_its_own() -> None:
-    async with supervise() as root:
-        with pytest.raises(TypeError, match="actor 'root' takes "):
-            await root.tell("hello")
-
-
-async def test_an_order_told_to_a_supervisor_without_waiting_for_it_is_a_dead_letter() -> None:
-    class Seen(NullObserver):
-        def __init__(self) -> None:
-            self.letters: list[DeadLetter] = []
-
-        def dead_letter(self, letter: DeadLetter) -> None:
-            self.letters.append(letter)
-
-    from actors.supervisor import _Delete
-
-    observer = Seen()
-    async with supervise([ChildSpec("a", Actor)], observer=observer) as root:
-        root.tell_nowait(_Delete("a"))
-        await anyio.sleep(1)
-        assert [child.name for child in root.status()] == ["a"]
-
-    assert [(letter.message, letter.reason) for letter in observer.letters] == [(_Delete("a"), "stopped")]
+            root.supervisor("a")
 
 
 async def test_a_request_given_up_is_done_all_the_same() -> None:
