@@ -31,7 +31,7 @@ class Actor(Generic[M]):
     Subclass it and write `receive`; what it returns answers an `ask`. The state lives in the instance: each
     incarnation is a new one, made by the factory in the child's spec. `context` is there from `on_start` on.
     `accepts` may name the type of the messages (a class, a union, or a tuple of them): others are refused at the
-    sender with `WrongMessage`.
+    sender with `WrongMessage`. So are all, where there is no `receive`.
     """
 
     accepts: ClassVar[Any] = None
@@ -119,6 +119,14 @@ class Actor(Generic[M]):
                 return item.reason
             else:
                 await _receive_terminated(cell, self, item)
+
+
+def accepted_by(actor: Actor[Any] | type[Actor[Any]]) -> Any:
+    """Return the type of the messages that an actor takes: without a `receive`, none."""
+    kind = actor if isinstance(actor, type) else type(actor)
+    if actor.accepts is None and kind.receive is Actor.receive:
+        return ()
+    return checked_message_type(actor.accepts, f"{kind.__qualname__}.accepts")
 
 
 async def _receive_tagged(actor: Actor[Any], message: Any, origin: Channel[Any] | Reply[Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .shown import shown
+
 
 class ActorError(Exception):
     """The base of all errors that `actors` raises by itself."""
@@ -32,7 +34,11 @@ class WrongMessage(ActorError, TypeError):
     @classmethod
     def found(cls, place: str, expected: object, message: object) -> WrongMessage:
         """Build the error with its place, what was expected and what came."""
-        return cls(f"{place} takes {_name(expected)}, got {type(message).__name__}: {message!r}")
+        if expected == ():
+            return cls(
+                f"{place} takes no messages, got {type(message).__name__}: it has no receive(), or `accepts` is empty"
+            )
+        return cls(f"{place} takes {_name(expected)}, got {type(message).__name__}: {shown(message)}")
 
 
 class ActorStopped(ActorError):

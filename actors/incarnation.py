@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 
 from anyio import get_cancelled_exc_class, move_on_after
 
-from .actor import Actor
+from .actor import Actor, accepted_by
 from .cell import Cell, current_cell
 from .context import Context
 from .errors import StartTimeout, StopTimeout, StrayCancellation
 from .lifecycle import KILLED, State, StopReason, crashed
+from .shown import shown
 from .spec import ChildSpec
 from .waker import current_task, is_stray_cancellation
 
@@ -77,7 +78,9 @@ def _stray(cell: Cell) -> StrayCancellation:
 async def _live(cell: Cell, spec: ChildSpec, started: Callable[[], object]) -> StopReason:
     actor = spec.factory(*spec.args)
     if not isinstance(actor, Actor):
-        raise TypeError(f"the factory of {cell.path!r} made {actor!r}, which is no Actor")
+        raise TypeError(f"the factory of {cell.path!r} made {shown(actor)}, which is no Actor")
+    # Here at the latest: what a factory that is no class makes is known only once it has made it.
+    cell.accepts = accepted_by(actor)
     actor.context = Context(cell)
     kind = type(actor)
     if spec.start_timeout == inf or (kind.on_start is Actor.on_start and kind.around is Actor.around):
@@ -115,7 +118,7 @@ async def _clean_up(cell: Cell, spec: ChildSpec, reason: StopReason) -> StopReas
                 raise StopTimeout(f"actor {cell.path!r}: on_stop did not return within {spec.stop_timeout:g} s")
     except Exception as error:
         # The first cause is the one that supervision acts on; a failing clean-up makes a crash of a good end only.
-        logger.warning("on_stop of %s raised %r", cell.path, error, exc_info=error)
+        logger.warning("on_stop of %s raised %s", cell.path, shown(error), exc_info=error)
         if reason.kind != "crashed":
             reason = crashed(error)
     finally:

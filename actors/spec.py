@@ -127,3 +127,14 @@ class ChildSpec:
                 f"child {self.name!r}: a permanent child never ends for good, so it cannot be significant; "
                 "make it transient or temporary"
             )
+
+
+def checked_specs(children: Iterable[ChildSpec]) -> list[ChildSpec]:
+    """Return the specs of a supervisor's children, if specs they are."""
+    if isinstance(children, ChildSpec):
+        raise TypeError(f"a supervisor's children are a list of ChildSpecs, got {children!r}")
+    specs: list[Any] = list(children)
+    for spec in specs:
+        if not isinstance(spec, ChildSpec):
+            raise TypeError(f"a supervisor's children are ChildSpecs, got {spec!r}: write ChildSpec(name, {spec!r})")
+    return specs

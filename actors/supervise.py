@@ -15,7 +15,7 @@ from .errors import ActorError
 from .incarnation import run_incarnation
 from .lifecycle import KILLED, SHUTDOWN, State, StopReason
 from .observer import Observer
-from .spec import ChildSpec, Strategy
+from .spec import ChildSpec, Strategy, checked_specs
 from .supervisor import Supervisor, SupervisorRef
 from .tree import Tree
 
@@ -40,7 +40,7 @@ class supervise:
         observer: Observer | None = None,
         tree: Tree | None = None,
     ) -> None:
-        make = partial(Supervisor, list(children), strategy=strategy, max_restarts=max_restarts, period=period)
+        make = partial(Supervisor, checked_specs(children), strategy=strategy, max_restarts=max_restarts, period=period)
         make()  # what is wrong with it shows here
         self._spec = ChildSpec(name, make, shutdown=inf, start_timeout=inf)
         self._tree = Tree(observer) if tree is None else tree

@@ -22,6 +22,7 @@ import attrs
 from .errors import ActorError, ActorStopped, ChildRunning, DuplicateChild, StartFailed, TooManyRestarts, UnknownChild
 from .lifecycle import SHUTDOWN, StopReason, crashed
 from .restarts import Budget, Delays, affected, is_abnormal, restarts
+from .shown import shown
 from .spec import ChildSpec, Strategy
 
 
@@ -472,6 +473,6 @@ class Supervision:
 
 
 def _start_failed(child: Child, reason: StopReason) -> StartFailed:
-    error = StartFailed(child.spec.name, repr(reason.cause) if reason.cause else str(reason))
+    error = StartFailed(child.spec.name, shown(reason.cause) if reason.cause else str(reason))
     error.__cause__ = reason.cause
     return error

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = {
     "actors": [
+        "shown",
         "errors",
         "waker",
         "flag",

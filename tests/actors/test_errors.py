@@ -35,3 +35,7 @@ def test_too_many_restarts_says_how_many_of_whom_within_what() -> None:
 
 def test_a_wrong_message_is_a_type_error_too() -> None:
     assert isinstance(WrongMessage.found("channel 'a' -> 'b'", (int, None), "x"), TypeError)
+
+
+def test_a_wrong_message_of_any_size_makes_a_short_text() -> None:
+    assert len(str(WrongMessage.found("actor 'a'", int, "y" * 1_000_000))) < 300
