@@ -48,6 +48,11 @@ class Reply(Generic[R]):
         """Whether there is an answer or an error."""
         return self._settled
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits any more."""
+        return self._abandoned
+
     def defer(self) -> None:
         """Let what `receive` returns be no answer."""
         self.deferred = True

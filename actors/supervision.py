@@ -88,6 +88,15 @@ class ReportRestart:
 
 
 @attrs.frozen
+class ReportCrash:
+    """Say that a child crashed, where no restart will tell of it."""
+
+    name: str
+    incarnation: int
+    reason: StopReason
+
+
+@attrs.frozen
 class Answer:
     """Answer a request: with a child's name, or with an error."""
 
@@ -107,7 +116,9 @@ class Over:
     reason: StopReason
 
 
-Command = StartChild | StopChild | FinishChild | ForgetChild | Wake | ReportRestart | Answer | Ready | Over
+Command = (
+    StartChild | StopChild | FinishChild | ForgetChild | Wake | ReportRestart | ReportCrash | Answer | Ready | Over
+)
 
 
 @attrs.define
@@ -289,6 +300,7 @@ class Supervision:
     # -- what follows from an end
 
     def _ended_on_order(self, child: Child, reason: StopReason) -> None:
+        self._report_crash(child, reason)
         temporary = child.spec.restart == "temporary"
         if not child.wanted or self.ending is not None or (temporary and reason.kind != "normal"):
             self._end_for_good(child, reason)
@@ -298,6 +310,7 @@ class Supervision:
     def _ended_by_itself(self, child: Child, reason: StopReason, now: float) -> None:
         name = child.spec.name
         if not restarts(child.spec.restart, reason):
+            self._report_crash(child, reason)
             self._ended_for_good_by_itself(child, reason)
         elif self._charged(child, reason, now):
             # A permanent child that ends normally is charged as well: it would spin unseen otherwise.
@@ -313,6 +326,10 @@ class Supervision:
             self.ending = SHUTDOWN
             if self._is_first_round():
                 self._out.append(Ready())
+
+    def _report_crash(self, child: Child, reason: StopReason) -> None:
+        if reason.kind == "crashed":
+            self._out.append(ReportCrash(child.spec.name, child.incarnation, reason))
 
     def _charged(self, child: Child, reason: StopReason, now: float) -> bool:
         own, shared = child.budget.charge(now), self._shared.charge(now)

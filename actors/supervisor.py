@@ -20,7 +20,7 @@ from anyio.lowlevel import checkpoint
 
 from .actor import Actor, accepted_by
 from .cell import Cell, Stop, current_cell
-from .errors import ActorError, ActorStopped, AskCycle, MailboxClosed, UnknownChild, WrongMessage
+from .errors import ActorError, ActorStopped, AskCycle, MailboxClosed, StartFailed, UnknownChild, WrongMessage
 from .flag import Flag
 from .incarnation import run_incarnation
 from .lifecycle import KILLED, SHUTDOWN, State, StopReason
@@ -38,6 +38,7 @@ from .supervision import (
     Over,
     Phase,
     Ready,
+    ReportCrash,
     ReportRestart,
     StartChild,
     StopChild,
@@ -290,6 +291,9 @@ class Supervisor(Actor[Any]):
                 self._group.start_soon(self._sleep, delay, token)
             case ReportRestart():
                 self._report(command)
+            case ReportCrash(name, incarnation, reason):
+                text = "%s ended as incarnation %d (%s), for which it is not restarted"
+                logger.error(text, self._cells[name].path, incarnation, reason, exc_info=reason.cause)
             case Answer(reply, result):
                 self._answer(reply, result)
             case Ready():
@@ -381,8 +385,10 @@ class Supervisor(Actor[Any]):
     def _answer(self, reply: Reply[Any] | None, result: str | Exception) -> None:
         if reply is None:
             if isinstance(result, Exception):
-                logger.error("supervisor %s could not spawn: %s", self._cell.path, result)
+                logger.error("supervisor %s could not spawn: %s", self._cell.path, result, exc_info=result)
         elif isinstance(result, Exception):
+            if reply.abandoned and isinstance(result, StartFailed):
+                logger.error("supervisor %s: %s, and nobody waits for it", self._cell.path, result, exc_info=result)
             reply.fail(result)
         elif not reply.settled:
             reply.send(self._cells[result].ref if result in self._cells else None)

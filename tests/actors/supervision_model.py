@@ -19,6 +19,7 @@ from actors.supervision import (
     Over,
     Phase,
     Ready,
+    ReportCrash,
     ReportRestart,
     StartChild,
     StopChild,
@@ -171,6 +172,10 @@ class SupervisionModel:
                 self._charge(name)
                 assert not self._overdrawn(name), f"{name!r} is over its budget"
                 return f"restarting {name}{incarnation} in {delay:g}"
+            case ReportCrash(name, incarnation, reason):
+                assert incarnation == self.incarnations[name]
+                assert reason.kind == "crashed"
+                return f"crashed {name}{incarnation}"
             case Answer(request, result):
                 self.pending.remove(request)
                 return f"answer {request}: {result if isinstance(result, str) else type(result).__name__}"

@@ -126,7 +126,8 @@ def test_only_permanent_children_and_transient_ones_that_crashed_are_restarted(
         assert top.charged == ["a"]
     else:
         forgotten = restart == "temporary" or strategy == "dynamic"
-        assert commands == [f"finish a {reason.kind}", *(["forget a"] if forgotten else [])]
+        told = ["crashed a1"] if reason.kind == "crashed" else []
+        assert commands == [*told, f"finish a {reason.kind}", *(["forget a"] if forgotten else [])]
         assert top.charged == []
 
 
@@ -236,8 +237,8 @@ def test_a_sibling_that_crashes_before_its_turn_to_stop_is_not_charged(strategy:
     top = up(strategy, "a", "b", "c")
     top.crash("a")
 
-    assert top.crash("b") == []
-    assert top.crash("c") == ["start a2"]
+    assert top.crash("b") == ["crashed b1"]
+    assert top.crash("c") == ["crashed c1", "start a2"]
     assert top.charged == ["a"]
 
 
@@ -460,8 +461,8 @@ def test_a_shutdown_comes_first_whatever_the_children_do_meanwhile() -> None:
     top = up("one_for_one", "a", "b", "c")
     top.shut_down()
 
-    assert top.crash("a") == ["finish a crashed"]
-    assert top.crash("c") == ["finish c crashed", "stop b"]
+    assert top.crash("a") == ["crashed a1", "finish a crashed"]
+    assert top.crash("c") == ["crashed c1", "finish c crashed", "stop b"]
     assert top.finish("b")[-1] == "over shutdown"
     assert top.charged == []
 
@@ -578,7 +579,7 @@ def test_a_terminated_child_that_crashes_on_its_way_down_is_not_restarted() -> N
     top = up("one_for_one", "a")
     top.terminate("a")
 
-    assert top.crash("a") == ["finish a crashed", "answer terminate: a"]
+    assert top.crash("a") == ["crashed a1", "finish a crashed", "answer terminate: a"]
     assert top.charged == []
 
 
@@ -771,7 +772,7 @@ def test_requests_are_answered_in_an_endless_restart_storm() -> None:
         if "a" in top.running:
             top.end("a")
     assert top.terminate("storm") == ["stop storm"]
-    assert top.crash("storm") == ["finish storm crashed", "answer terminate: storm"]
+    assert top.crash("storm") == ["crashed storm101", "finish storm crashed", "answer terminate: storm"]
     assert top.running == {}
 
 
@@ -780,5 +781,5 @@ def test_a_shutdown_in_a_restart_storm_ends_it() -> None:
     top.crash("storm")
 
     assert top.shut_down() == ["stop storm"]
-    assert top.crash("storm") == ["finish storm crashed", "stop a"]
+    assert top.crash("storm") == ["crashed storm2", "finish storm crashed", "stop a"]
     assert top.end("a")[-1] == "over shutdown"
