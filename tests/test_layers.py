@@ -27,6 +27,7 @@ ORDER = {
         "lifecycle",
         "spec",
         "restarts",
+        "rounds",
         "supervision",
         "observer",
         "letters",
@@ -52,6 +53,7 @@ BELOW = {"actors": set[str](), "engine": {"actors"}}
 # The modules which decide: event in, commands out, so that replaying the journal decides the same again.
 DECISION_CORE = {
     "actors.restarts",
+    "actors.rounds",
     "actors.supervision",
     "engine.plan",
     "engine.runs",
