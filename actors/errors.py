@@ -89,10 +89,9 @@ class StartFailed(ActorError):
 class TooManyRestarts(ActorError):
     """A restart budget is spent: everything below is stopped; the last crash is the cause."""
 
-    def __init__(self, supervisor: str, child: str, crashes: int, period: float) -> None:
-        super().__init__(
-            f"supervisor {supervisor!r} gave up: {crashes} restarts of its child {child!r} within {period:g} s"
-        )
+    def __init__(self, supervisor: str, child: str, crashes: int, period: float, *, shared: bool = False) -> None:
+        whose = f"children, the last {child!r}," if shared else f"child {child!r}"
+        super().__init__(f"supervisor {supervisor!r} gave up: {crashes} restarts of its {whose} within {period:g} s")
         self.supervisor = supervisor
         self.child = child
         self.crashes = crashes

@@ -146,7 +146,7 @@ class Child:
     @classmethod
     def of(cls, spec: ChildSpec, place: int) -> Child:
         """A child that is not started yet."""
-        return cls(spec, place, Budget(spec.max_restarts, spec.period), Delays(spec.backoff))
+        return cls(spec, place, Budget.of(spec), Delays(spec.backoff))
 
 
 class Supervision:
@@ -255,9 +255,12 @@ class Supervision:
         elif child is not None:
             child.wanted = True
             child.starter = request
-            self._start(child)
-            if self._round is not None:
-                self._round.started_out_of_turn(name)
+            # Whoever had it stopped and started again knows of its crashes, so they are forgiven.
+            child.budget, child.delays = Budget.of(child.spec), Delays(child.spec.backoff)
+            if not self._waits_with_its_group(name):
+                self._start(child)
+                if self._round is not None:
+                    self._round.started_out_of_turn(name)
         return self._advance()
 
     def terminate(self, name: str, request: Any) -> list[Command]:
@@ -269,7 +272,9 @@ class Supervision:
         child.wanted = False
         if child.phase in (Phase.DOWN, Phase.WAITING):
             self._move(child, Phase.DOWN)
-            if was_coming_up:
+            if child.starter is not None:
+                self._call_start_off(child)
+            elif was_coming_up:
                 self._end_for_good(child, SHUTDOWN)
             self._out.append(Answer(request, name))
         else:
@@ -336,7 +341,7 @@ class Supervision:
         if own and shared:
             return True
         spent = self._shared if own else child.budget
-        error = TooManyRestarts(self.name, child.spec.name, spent.crashes, spent.period)
+        error = TooManyRestarts(self.name, child.spec.name, spent.crashes, spent.period, shared=spent is self._shared)
         error.__cause__ = reason.cause
         self.ending = crashed(error)
         return False
@@ -358,10 +363,17 @@ class Supervision:
         self.ending = crashed(error)
 
     def _start_on_request_failed(self, child: Child, reason: StopReason, *, stopped: bool) -> None:
-        stop = ActorStopped(f"child {child.spec.name!r} of {self.name!r} was stopped while it started")
         starter, child.starter = child.starter, None
         self._end_for_good(child, reason)
-        self._out.append(Answer(starter, stop if stopped else _start_failed(child, reason)))
+        self._out.append(Answer(starter, self._was_stopped(child) if stopped else _start_failed(child, reason)))
+
+    def _call_start_off(self, child: Child) -> None:
+        """It was to start with its group and is to do so no more; its last end has been settled before."""
+        starter, child.starter, child.wanted = child.starter, None, False
+        self._out.append(Answer(starter, self._was_stopped(child)))
+
+    def _was_stopped(self, child: Child) -> ActorStopped:
+        return ActorStopped(f"child {child.spec.name!r} of {self.name!r} was stopped while it started")
 
     # -- going on from here
 
@@ -389,7 +401,10 @@ class Supervision:
             if child.wanted and child.phase in (Phase.DOWN, Phase.WAITING):
                 # At once: a sibling that waits for it could not end before it is told.
                 self._move(child, Phase.DOWN)
-                self._finish(child, reason)
+                if child.starter is None:
+                    self._finish(child, reason)
+                else:
+                    self._call_start_off(child)
         alive = [name for name, child in self.children.items() if child.is_alive]
         if self.strategy != "dynamic":
             return alive
@@ -497,6 +512,10 @@ class Supervision:
 
     def _is_about_to_be_stopped(self, child: Child) -> bool:
         return self._round is not None and self._round.stage == "stopping" and child.spec.name in self._round.doomed
+
+    def _waits_with_its_group(self, name: str) -> bool:
+        """Tell whether a start now would be out of turn and may wait: none of the group runs and could wait for it."""
+        return self._round is not None and self._round.stage == "waiting" and name in self._round.members
 
     def _is_coming_up(self, child: Child) -> bool:
         return child.wanted and self._round is not None and child.spec.name in self._round.members

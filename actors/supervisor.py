@@ -455,7 +455,10 @@ class SupervisorRef(ActorRef[Any]):
         await self._request(_Terminate(name))
 
     async def restart_child(self, name: str) -> ActorRef[Any]:
-        """Start a child that is down for good, under a new ref. Raises `UnknownChild` or `ChildRunning`."""
+        """Start a child that is down for good, under a new ref and with a fresh budget, and wait until it is up.
+
+        In the back-off of its group it waits for its turn. Raises `UnknownChild` or `ChildRunning`.
+        """
         started: ActorRef[Any] = await self._request(_Restart(_checked_name("restart_child", name)))
         return started
 

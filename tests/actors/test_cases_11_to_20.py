@@ -313,7 +313,7 @@ async def test_case_15_a_terminated_child_stays_down_with_its_spec_until_it_is_r
 
         old = root.child("b")
         new = await root.restart_child("b")
-        assert counts() == {"a": "running 1 0", "b": "running 3 1", "c": "running 1 0"}
+        assert counts() == {"a": "running 1 0", "b": "running 3 0", "c": "running 1 0"}
         assert new == root.child("b") != old
         assert await new.ask("new") == ["new"]
         assert old.state is State.STOPPED

@@ -352,6 +352,7 @@ def test_a_shared_budget_counts_the_crashes_of_all() -> None:
     error = top.decisions.ending and top.decisions.ending.cause
     assert isinstance(error, TooManyRestarts)
     assert (error.child, error.crashes) == ("c", 3)
+    assert "3 restarts of its children, the last 'c', within 5 s" in str(error)
 
 
 def test_crashes_further_apart_than_the_period_never_escalate() -> None:
@@ -656,6 +657,63 @@ def test_a_child_that_waits_for_its_group_is_not_down(strategy: Strategy) -> Non
 
     assert top.restart("b") == ["answer restart: ChildRunning"]
     assert top.delete("b") == ["answer delete: ChildRunning"]
+
+
+def group_in_its_backoff(strategy: Strategy) -> SupervisionModel:
+    """`a` has crashed and waits with its group; `b` was terminated and is asked to restart."""
+    top = up(strategy, spec("a", backoff=Backoff(2, 8, jitter=0)), "b", "c")
+    top.terminate("b")
+    top.end("b")
+    top.crash("a")
+    assert top.end("c") == ["wake in 2"]
+    assert top.restart("b") == []
+    return top
+
+
+@pytest.mark.parametrize("strategy", GROUPS)
+def test_a_restart_in_the_backoff_of_its_group_waits_for_its_turn(strategy: Strategy) -> None:
+    top = group_in_its_backoff(strategy)
+
+    assert top.decisions.phase_of("b") is Phase.WAITING
+    assert top.restart("b", "again") == ["answer again: ChildRunning"]
+    assert top.fire() == ["start a2"]
+    assert top.up("a") == ["start b2"]
+    assert top.up("b") == ["answer restart: b", "start c2"]
+
+
+@pytest.mark.parametrize("strategy", GROUPS)
+def test_a_restart_that_waits_for_its_group_is_answered_when_the_child_is_terminated(strategy: Strategy) -> None:
+    top = group_in_its_backoff(strategy)
+
+    assert top.terminate("b") == ["answer restart: ActorStopped", "answer terminate: b"]
+    assert top.fire() == ["start a2"]
+    assert top.up("a") == ["start c2"]
+
+
+@pytest.mark.parametrize("strategy", GROUPS)
+def test_a_restart_that_waits_for_its_group_is_answered_when_all_is_shut_down(strategy: Strategy) -> None:
+    top = group_in_its_backoff(strategy)
+
+    assert "answer restart: ActorStopped" in top.shut_down()
+
+
+@pytest.mark.parametrize("strategy", GROUPS)
+def test_a_restart_that_waited_for_its_group_and_fails_is_answered_and_the_group_goes_on(strategy: Strategy) -> None:
+    top = group_in_its_backoff(strategy)
+    top.fire()
+    top.up("a")
+
+    assert top.crash("b") == ["finish b crashed", "answer restart: StartFailed", "start c2"]
+
+
+def test_a_restart_by_hand_forgives_the_crashes_before() -> None:
+    top = up("one_for_one", spec("a", max_restarts=1, backoff=Backoff(2, 8, jitter=0)))
+    top.crash("a")
+    top.terminate("a")
+    top.restart("a")
+    top.up("a")
+
+    assert top.crash("a") == ["restarting a3 in 2", "wake in 2"]
 
 
 def test_a_deleted_child_frees_its_name() -> None:
