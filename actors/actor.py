@@ -103,7 +103,7 @@ class Actor(Generic[M]):
             if item is EMPTY:
                 in_a_row = 0
                 item = message = origin = None  # an idle actor keeps no message alive
-                await mailbox.wait()
+                await mailbox.changed()
                 continue
             in_a_row += 1
             if isinstance(item, tuple):
