@@ -23,6 +23,7 @@ from .errors import (
     TooManyRestarts,
     UnknownChild,
     WrongMessage,
+    WrongThread,
 )
 from .letters import DeadLetter, DeadLetters
 from .lifecycle import State, StopReason
@@ -87,4 +88,5 @@ __all__ = [
     "UnknownChild",
     "Waker",
     "WrongMessage",
+    "WrongThread",
 ]

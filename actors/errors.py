@@ -49,6 +49,10 @@ class ActorCrashed(ActorError):
     """The actor crashed on the message, or with it in hand; the cause is chained."""
 
 
+class WrongThread(ActorError, RuntimeError):
+    """An actor was reached from another thread than its loop's; nothing has been sent."""
+
+
 class AskTimeout(ActorError, TimeoutError):
     """No reply came in time; the actor may still act on the request."""
 

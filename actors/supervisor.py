@@ -415,8 +415,13 @@ class SupervisorRef(ActorRef[Any]):
         """Return a snapshot of the children in start order."""
         return self._supervisor().status()
 
+    @property
+    def unkillable(self) -> int:
+        """How many of its children were cancelled and went on running for longer than their `grace`."""
+        return self._supervisor().unkillable
+
     async def start_child(self, spec: ChildSpec) -> ActorRef[Any]:
-        """Start one more child and wait until it is up.
+        """Start one more child and wait until it is up; cancelling the wait leaves the child.
 
         Raises `DuplicateChild`, or `StartFailed` (nothing is kept of it then).
         """
@@ -430,6 +435,7 @@ class SupervisorRef(ActorRef[Any]):
     async def spawn(self, *args: Any, name: str | None = None) -> ActorRef[Any]:
         """Start one more child of a dynamic supervisor, its factory called with `args`, and wait until it is up.
 
+        Cancelling the wait leaves the child; give it a name to be able to terminate it then.
         Raises `DuplicateChild`, or `StartFailed` (nothing is kept of it then).
         """
         started: ActorRef[Any] = await self._request(self._checked_spawn(args, name))

@@ -433,6 +433,7 @@ async def test_a_handler_that_cannot_be_killed_is_reported_and_waited_for(
             group.start_soon(root.terminate_child, "a")
             await anyio.sleep(5)
             assert seen.unkillable_names == ["a"]
+            assert root.unkillable == 1
             assert root.child("a").state is not State.STOPPED
             assert [child.name for child in root.status()] == ["a"]  # its supervisor answers
 
