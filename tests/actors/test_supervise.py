@@ -13,6 +13,7 @@ from actors import (
     ChildSpec,
     DuplicateChild,
     StartFailed,
+    State,
     StopReason,
     Supervisor,
     TooManyRestarts,
@@ -146,3 +147,17 @@ async def test_a_request_given_up_is_done_all_the_same() -> None:
 
         assert scope.cancelled_caught
         assert [child.name for child in root.status()] == ["a", "b"]
+
+
+async def test_a_tree_left_in_another_task_says_so_and_goes_on() -> None:
+    tree = supervise([ChildSpec("a", Actor)])
+    root = await tree.__aenter__()
+
+    async def leave() -> None:
+        with pytest.raises(ActorError, match="tree 'root' is left in another task than the one that entered it"):
+            await tree.__aexit__(None, None, None)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(leave)
+    assert root.state is State.RUNNING
+    await tree.__aexit__(None, None, None)
