@@ -7,6 +7,7 @@ from .context import Context
 from .errors import (
     ActorCrashed,
     ActorError,
+    ActorRestarting,
     ActorStopped,
     AskCycle,
     AskTimeout,
@@ -43,6 +44,7 @@ __all__ = [
     "ActorCrashed",
     "ActorError",
     "ActorRef",
+    "ActorRestarting",
     "ActorStatistics",
     "ActorStopped",
     "AskCycle",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from anyio.lowlevel import checkpoint
 
@@ -25,6 +25,15 @@ M = TypeVar("M")
 _HOOKS = ("receive", "on_start", "on_stop", "on_terminated", "around")
 
 
+class _NotYet:
+    """Stands for the context until there is one."""
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is None:
+            return self
+        raise AttributeError(f"{owner.__qualname__}.context is there from on_start on, not in __init__ yet")
+
+
 class Actor(Generic[M]):
     """One thing that handles one message at a time and is restarted when it crashes.
 
@@ -35,7 +44,7 @@ class Actor(Generic[M]):
     """
 
     accepts: ClassVar[Any] = None
-    context: Context
+    context: Context = cast(Any, _NotYet())
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -45,6 +45,10 @@ class ActorStopped(ActorError):
     """The actor is stopped, or stopped before it answered."""
 
 
+class ActorRestarting(ActorStopped):
+    """The supervisor is on its way up again and does not know its children yet: try again later."""
+
+
 class ActorCrashed(ActorError):
     """The actor crashed on the message, or with it in hand; the cause is chained."""
 

@@ -20,7 +20,16 @@ from anyio.lowlevel import checkpoint
 
 from .actor import Actor, accepted_by
 from .cell import Cell, Stop, current_cell
-from .errors import ActorError, ActorStopped, AskCycle, MailboxClosed, StartFailed, UnknownChild, WrongMessage
+from .errors import (
+    ActorError,
+    ActorRestarting,
+    ActorStopped,
+    AskCycle,
+    MailboxClosed,
+    StartFailed,
+    UnknownChild,
+    WrongMessage,
+)
 from .flag import Flag
 from .incarnation import run_incarnation
 from .lifecycle import KILLED, SHUTDOWN, State, StopReason
@@ -182,6 +191,7 @@ class Supervisor(Actor[Any]):
         self._cell = cell
         self._tell_started = started
         self._over: StopReason | None = None
+        self._lost: list[str] = []
         self._decisions = self._make_decisions(cell.path, jitter=cell.tree.jitter)
         # What the tasks of the last incarnation reported too late would be taken for news of this one's children.
         cell.mailbox.withdraw(lambda item: isinstance(item, _Started | _Exited | _TimerFired))
@@ -200,7 +210,8 @@ class Supervisor(Actor[Any]):
         over: StopReason | None = self._over
         if over is None:
             # On asyncio a child's task that is cancelled natively cancels its group, which then ends in silence.
-            raise ActorError(f"a child of {cell.path!r} was cancelled from outside the tree")
+            who = f"actor {self._lost[0]!r}" if self._lost else f"a child of {cell.path!r}"
+            raise ActorError(f"{who} was cancelled from outside the tree")
         if over.cause is not None:
             raise over.cause
         return over
@@ -341,6 +352,7 @@ class Supervisor(Actor[Any]):
         try:
             reason = await run_incarnation(cell, spec, started)
         except BaseException:
+            self._lost.append(cell.path)
             cell.finish(KILLED)
             raise
         exited.set()
@@ -481,7 +493,8 @@ class SupervisorRef(ActorRef[Any]):
     def _supervisor(self) -> Supervisor:
         actor = self._cell.actor
         if actor is None:
-            raise ActorStopped(f"supervisor {self.path!r} is {self.state.value}")
+            kind = ActorRestarting if self.state in (State.STARTING, State.RESTARTING) else ActorStopped
+            raise kind(f"supervisor {self.path!r} is {self.state.value}")
         if not isinstance(actor, Supervisor):
             raise TypeError(f"actor {self.path!r} is no supervisor, it is {shown(actor)}")
         return actor

@@ -3,9 +3,20 @@
 import logging
 from typing import Any
 
+import anyio
 import pytest
 
-from actors import Actor, ActorRef, ChildSpec, Supervisor, SupervisorRef, WrongMessage, supervise
+from actors import (
+    Actor,
+    ActorRef,
+    ActorRestarting,
+    Backoff,
+    ChildSpec,
+    Supervisor,
+    SupervisorRef,
+    WrongMessage,
+    supervise,
+)
 
 
 class Echo(Actor[Any]):
@@ -104,6 +115,23 @@ async def test_a_supervisor_made_by_a_function_takes_no_messages_either() -> Non
     async with supervise([ChildSpec("sub", lambda: Supervisor())]) as root:
         with pytest.raises(WrongMessage, match="actor 'root/sub' takes no messages, got str"):
             await root.child("sub").tell("hello")
+
+
+async def test_a_supervisor_that_is_restarting_says_so() -> None:
+    class Crashing(Echo):
+        async def receive(self, message: Any) -> Any:
+            raise LookupError(message)
+
+    sub = Supervisor.spec("sub", [ChildSpec("a", Crashing, max_restarts=0)], backoff=Backoff(2, 2, jitter=0))
+    async with supervise([sub]) as root:
+        ref = root.supervisor("sub")
+        await ref.child("a").tell("boom")
+        await anyio.sleep(1)
+        with pytest.raises(ActorRestarting, match="supervisor 'root/sub' is restarting"):
+            ref.child("a")
+        await anyio.sleep(2)
+
+        assert ref.child("a").incarnation == 1
 
 
 async def test_a_child_that_is_known_to_be_a_supervisor_has_the_ref_of_one() -> None:

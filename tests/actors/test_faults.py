@@ -108,8 +108,59 @@ async def test_a_factory_that_makes_no_actor_is_a_failed_start(product: Any) -> 
 
 
 async def test_a_factory_that_is_called_with_wrong_arguments_is_a_failed_start() -> None:
-    with pytest.raises(StartFailed, match="TypeError"):
+    with pytest.raises(
+        StartFailed, match=r"the factory Scripted of 'root/a' cannot be called with \(1, 2, 3\): .* takes from 1 to 3"
+    ):
         async with supervise([ChildSpec("a", Scripted, [1, 2, 3])]):
+            pytest.fail("it has not started")
+
+
+async def test_a_type_error_within_a_factory_is_left_as_it_is() -> None:
+    def factory() -> Actor[Any]:
+        raise TypeError("not yours")
+
+    with pytest.raises(StartFailed, match=r"did not start: TypeError\('not yours'\)"):
+        async with supervise([ChildSpec("a", factory)]):
+            pytest.fail("it has not started")
+
+
+async def test_an_async_factory_is_a_failed_start_with_the_cure() -> None:
+    async def factory() -> Actor[Any]:
+        return Scripted()
+
+    with pytest.raises(StartFailed, match=r"the factory of 'root/a' is async: .* do what waits in on_start"):
+        async with supervise([ChildSpec("a", factory)]):
+            pytest.fail("it has not started")
+
+
+async def test_a_factory_that_makes_one_actor_for_two_children_is_a_failed_start() -> None:
+    actor = Scripted()
+
+    with pytest.raises(StartFailed, match="the factory of 'root/b' made an actor that has run as 'root/a': it makes a"):
+        async with supervise([ChildSpec("a", lambda: actor), ChildSpec("b", lambda: actor)]):
+            pytest.fail("it has not started")
+
+
+async def test_a_factory_that_returns_the_same_actor_again_is_no_restart() -> None:
+    actor = Scripted()
+
+    async def fail() -> None:
+        raise LookupError
+
+    with pytest.raises(TooManyRestarts) as caught:  # noqa: PT012 # it comes out of the block's end
+        async with supervise([ChildSpec("a", lambda: actor)]) as root:
+            root.child("a").tell_nowait(fail)
+            await anyio.sleep_forever()
+    assert "has run as 'root/a'" in str(caught.value.__cause__)
+
+
+async def test_a_context_in_init_is_a_failed_start_with_the_cure() -> None:
+    class Early(Actor[Any]):
+        def __init__(self) -> None:
+            self.me = self.context.ref
+
+    with pytest.raises(StartFailed, match=r"Early.context is there from on_start on, not in __init__ yet"):
+        async with supervise([ChildSpec("a", Early)]):
             pytest.fail("it has not started")
 
 

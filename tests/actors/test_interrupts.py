@@ -4,12 +4,14 @@ On asyncio an interrupt in a task leaves the loop at once, past every `except` o
 of the loop sees it. So these run whole programs.
 """
 
+import asyncio
 from functools import partial
 from typing import Any
 
+import anyio
 import pytest
 
-from actors import Actor, ChildSpec, StopReason, Supervisor, supervise
+from actors import Actor, ActorError, ChildSpec, StopReason, Supervisor, supervise
 from actors.testing import BACKENDS, Backend, run
 
 
@@ -69,3 +71,21 @@ def test_an_interrupt_keeps_its_cause(backend: Backend) -> None:
         run(partial(leave_with, interrupt), backend=backend)
 
     assert interrupt.__cause__ is cause
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "uvloop"])
+def test_a_child_whose_task_is_cancelled_natively_is_named(backend: Backend) -> None:
+    class Exposed(Actor[Any]):
+        async def receive(self, message: Any) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await anyio.sleep(1)
+
+    async def main() -> None:
+        async with supervise([ChildSpec("a", Exposed), ChildSpec("b", Exposed)]) as root:
+            await root.child("b").tell("now")
+            await anyio.sleep(1)
+
+    with pytest.raises(ActorError, match="actor 'root/b' was cancelled from outside the tree"):
+        run(main, backend=backend)
