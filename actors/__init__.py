@@ -7,6 +7,7 @@ from .context import Context
 from .errors import (
     ActorCrashed,
     ActorError,
+    ActorRestarting,
     ActorStopped,
     AskCycle,
     AskTimeout,
@@ -23,6 +24,7 @@ from .errors import (
     TooManyRestarts,
     UnknownChild,
     WrongMessage,
+    WrongThread,
 )
 from .letters import DeadLetter, DeadLetters
 from .lifecycle import State, StopReason
@@ -42,6 +44,7 @@ __all__ = [
     "ActorCrashed",
     "ActorError",
     "ActorRef",
+    "ActorRestarting",
     "ActorStatistics",
     "ActorStopped",
     "AskCycle",
@@ -87,4 +90,5 @@ __all__ = [
     "UnknownChild",
     "Waker",
     "WrongMessage",
+    "WrongThread",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from anyio.lowlevel import checkpoint
 
@@ -25,17 +25,26 @@ M = TypeVar("M")
 _HOOKS = ("receive", "on_start", "on_stop", "on_terminated", "around")
 
 
+class _NotYet:
+    """Stands for the context until there is one."""
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is None:
+            return self
+        raise AttributeError(f"{owner.__qualname__}.context is there from on_start on, not in __init__ yet")
+
+
 class Actor(Generic[M]):
     """One thing that handles one message at a time and is restarted when it crashes.
 
     Subclass it and write `receive`; what it returns answers an `ask`. The state lives in the instance: each
     incarnation is a new one, made by the factory in the child's spec. `context` is there from `on_start` on.
     `accepts` may name the type of the messages (a class, a union, or a tuple of them): others are refused at the
-    sender with `WrongMessage`.
+    sender with `WrongMessage`. So are all, where there is no `receive`.
     """
 
     accepts: ClassVar[Any] = None
-    context: Context
+    context: Context = cast(Any, _NotYet())
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -103,7 +112,7 @@ class Actor(Generic[M]):
             if item is EMPTY:
                 in_a_row = 0
                 item = message = origin = None  # an idle actor keeps no message alive
-                await mailbox.wait()
+                await mailbox.changed()
                 continue
             in_a_row += 1
             if isinstance(item, tuple):
@@ -119,6 +128,14 @@ class Actor(Generic[M]):
                 return item.reason
             else:
                 await _receive_terminated(cell, self, item)
+
+
+def accepted_by(actor: Actor[Any] | type[Actor[Any]]) -> Any:
+    """Return the type of the messages that an actor takes: without a `receive`, none."""
+    kind = actor if isinstance(actor, type) else type(actor)
+    if actor.accepts is None and kind.receive is Actor.receive:
+        return ()
+    return checked_message_type(actor.accepts, f"{kind.__qualname__}.accepts")
 
 
 async def _receive_tagged(actor: Actor[Any], message: Any, origin: Channel[Any] | Reply[Any]) -> None:

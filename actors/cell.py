@@ -20,6 +20,7 @@ from .letters import DeadLetter, DeadReason
 from .lifecycle import NORMAL, SHUTDOWN, State, StopReason
 from .mailbox import Mailbox
 from .reply import Reply
+from .shown import shown
 from .tree import Tree
 from .waker import current_task
 
@@ -104,7 +105,7 @@ class Cell:
         self.parent: Final = parent
         self.path: Final = path
         self.tree: Final = tree
-        self.accepts: Final[Any] = accepts
+        self.accepts = accepts
         self.redeliver: Final = redeliver
         self.mailbox: Final[Mailbox[Item]] = Mailbox(capacity, overflow, on_drop=self._overflowed)
         self.state = State.NEW
@@ -283,7 +284,7 @@ class Cell:
 
     def _error_for(self, reason: StopReason) -> Exception:
         if reason.kind == "crashed":
-            error = ActorCrashed(f"actor {self.path!r} crashed before it answered: {reason.cause!r}")
+            error = ActorCrashed(f"actor {self.path!r} crashed before it answered: {shown(reason.cause)}")
             error.__cause__ = reason.cause
             return error
         return ActorStopped(f"actor {self.path!r} stopped ({reason}) before it answered")

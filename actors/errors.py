@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .shown import shown
+
 
 class ActorError(Exception):
     """The base of all errors that `actors` raises by itself."""
@@ -32,15 +34,27 @@ class WrongMessage(ActorError, TypeError):
     @classmethod
     def found(cls, place: str, expected: object, message: object) -> WrongMessage:
         """Build the error with its place, what was expected and what came."""
-        return cls(f"{place} takes {_name(expected)}, got {type(message).__name__}: {message!r}")
+        if expected == ():
+            return cls(
+                f"{place} takes no messages, got {type(message).__name__}: it has no receive(), or `accepts` is empty"
+            )
+        return cls(f"{place} takes {_name(expected)}, got {type(message).__name__}: {shown(message)}")
 
 
 class ActorStopped(ActorError):
     """The actor is stopped, or stopped before it answered."""
 
 
+class ActorRestarting(ActorStopped):
+    """The supervisor is on its way up again and does not know its children yet: try again later."""
+
+
 class ActorCrashed(ActorError):
     """The actor crashed on the message, or with it in hand; the cause is chained."""
+
+
+class WrongThread(ActorError, RuntimeError):
+    """An actor was reached from another thread than its loop's; nothing has been sent."""
 
 
 class AskTimeout(ActorError, TimeoutError):
@@ -83,10 +97,9 @@ class StartFailed(ActorError):
 class TooManyRestarts(ActorError):
     """A restart budget is spent: everything below is stopped; the last crash is the cause."""
 
-    def __init__(self, supervisor: str, child: str, crashes: int, period: float) -> None:
-        super().__init__(
-            f"supervisor {supervisor!r} gave up: {crashes} restarts of its child {child!r} within {period:g} s"
-        )
+    def __init__(self, supervisor: str, child: str, crashes: int, period: float, *, shared: bool = False) -> None:
+        whose = f"children, the last {child!r}," if shared else f"child {child!r}"
+        super().__init__(f"supervisor {supervisor!r} gave up: {crashes} restarts of its {whose} within {period:g} s")
         self.supervisor = supervisor
         self.child = child
         self.crashes = crashes

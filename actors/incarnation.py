@@ -6,6 +6,7 @@ and their like go further, and they take the tree down with them.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from math import inf
@@ -13,11 +14,12 @@ from typing import Any, TypeVar
 
 from anyio import get_cancelled_exc_class, move_on_after
 
-from .actor import Actor
+from .actor import Actor, accepted_by
 from .cell import Cell, current_cell
 from .context import Context
-from .errors import StartTimeout, StopTimeout, StrayCancellation
+from .errors import ActorError, StartTimeout, StopTimeout, StrayCancellation
 from .lifecycle import KILLED, State, StopReason, crashed
+from .shown import shown
 from .spec import ChildSpec
 from .waker import current_task, is_stray_cancellation
 
@@ -75,9 +77,9 @@ def _stray(cell: Cell) -> StrayCancellation:
 
 
 async def _live(cell: Cell, spec: ChildSpec, started: Callable[[], object]) -> StopReason:
-    actor = spec.factory(*spec.args)
-    if not isinstance(actor, Actor):
-        raise TypeError(f"the factory of {cell.path!r} made {actor!r}, which is no Actor")
+    actor = _made(cell, spec)
+    # Here at the latest: what a factory that is no class makes is known only once it has made it.
+    cell.accepts = accepted_by(actor)
     actor.context = Context(cell)
     kind = type(actor)
     if spec.start_timeout == inf or (kind.on_start is Actor.on_start and kind.around is Actor.around):
@@ -85,6 +87,29 @@ async def _live(cell: Cell, spec: ChildSpec, started: Callable[[], object]) -> S
         cell.actor = actor
         return await actor._actors_run(cell, started)
     return await _start_in_time(cell, actor, spec, started)
+
+
+def _made(cell: Cell, spec: ChildSpec) -> Actor[Any]:
+    try:
+        actor = spec.factory(*spec.args)
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise  # out of the factory itself
+        name = getattr(spec.factory, "__qualname__", None) or shown(spec.factory)
+        raise TypeError(
+            f"the factory {name} of {cell.path!r} cannot be called with {shown(spec.args)}: {error}"
+        ) from error
+    if inspect.iscoroutine(actor):
+        actor.close()
+        raise TypeError(f"the factory of {cell.path!r} is async: make the actor at once and do what waits in on_start")
+    if not isinstance(actor, Actor):
+        raise TypeError(f"the factory of {cell.path!r} made {shown(actor)}, which is no Actor")
+    if "context" in vars(actor):
+        raise ActorError(
+            f"the factory of {cell.path!r} made an actor that has run as {actor.context.ref.path!r}: "
+            "it makes a new one at each call"
+        )
+    return actor
 
 
 async def _start_in_time(cell: Cell, actor: Actor[Any], spec: ChildSpec, started: Callable[[], object]) -> StopReason:
@@ -115,7 +140,7 @@ async def _clean_up(cell: Cell, spec: ChildSpec, reason: StopReason) -> StopReas
                 raise StopTimeout(f"actor {cell.path!r}: on_stop did not return within {spec.stop_timeout:g} s")
     except Exception as error:
         # The first cause is the one that supervision acts on; a failing clean-up makes a crash of a good end only.
-        logger.warning("on_stop of %s raised %r", cell.path, error, exc_info=error)
+        logger.warning("on_stop of %s raised %s", cell.path, shown(error), exc_info=error)
         if reason.kind != "crashed":
             reason = crashed(error)
     finally:

@@ -14,6 +14,8 @@ from typing import Any, Final, Literal
 
 import attrs
 
+from .shown import shown
+
 logger = logging.getLogger("actors")
 
 LOGGED_PER_STRETCH: Final = 10
@@ -61,7 +63,11 @@ class DeadLetters:
         if stretch.logged < LOGGED_PER_STRETCH:
             stretch.logged += 1
             logger.warning(
-                "dead letter for %s from %s (%s): %.200r", letter.target, letter.sender, letter.reason, letter.message
+                "dead letter for %s from %s (%s): %s",
+                letter.target,
+                letter.sender,
+                letter.reason,
+                shown(letter.message),
             )
         else:
             stretch.held_back += 1
@@ -73,7 +79,11 @@ class DeadLetters:
         if letters:
             first = letters[0]
             logger.warning(
-                "%d dead letters for %s (%s), the first %.200r", len(letters), first.target, first.reason, first.message
+                "%d dead letters for %s (%s), the first %s",
+                len(letters),
+                first.target,
+                first.reason,
+                shown(first.message),
             )
 
     def flush(self) -> None:

@@ -10,6 +10,8 @@ from typing import Literal
 
 import attrs
 
+from .shown import shown
+
 
 class State(Enum):
     """Where an actor is in its life."""
@@ -37,7 +39,7 @@ class StopReason:
     cause: BaseException | None = None
 
     def __str__(self) -> str:
-        return self.kind if self.cause is None else f"{self.kind} by {self.cause!r}"
+        return self.kind if self.cause is None else f"{self.kind} by {shown(self.cause)}"
 
 
 NORMAL = StopReason("normal")

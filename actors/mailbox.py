@@ -6,13 +6,13 @@ cancelled `get()` loses nothing (an anyio memory stream loses one item when its 
 
 A producer that has to wait gets a *reservation* when room is made, in the order of arrival, and puts its item
 itself when it runs again. A producer cancelled at that very moment gives the reservation to the next one and has
-put nothing.
+put nothing. The consumer is woken before an item is put: what raises there (`WrongThread`) has put nothing.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Final, Generic, Literal, TypeVar
 
@@ -97,9 +97,9 @@ class Mailbox(Generic[T]):
         """Put an item on the data lane if it is open and has room; tells whether it did."""
         if self._closed or len(self._data) + self._reserved >= self.capacity:
             return False
-        self._data.append(item)
         if self._waker is not None:
             self._waker.wake()
+        self._data.append(item)
         return True
 
     def put_nowait(self, item: T) -> None:
@@ -130,9 +130,9 @@ class Mailbox(Generic[T]):
         """Put an item on the data lane whatever its capacity: for those whose own credits bound what they send."""
         if self._closed:
             raise MailboxClosed("the mailbox is closed")
-        self._data.append(item)
         if self._waker is not None:
             self._waker.wake()
+        self._data.append(item)
 
     def put_back(self, item: T) -> None:
         """Return an item that was taken to the head of the data lane, whatever its capacity."""
@@ -142,9 +142,9 @@ class Mailbox(Generic[T]):
         """Put an item on the control lane: it overtakes all data and is never refused for lack of room."""
         if self._closed:
             raise MailboxClosed("the mailbox is closed")
-        self._control.append(item)
         if self._waker is not None:
             self._waker.wake()
+        self._control.append(item)
 
     def close(self) -> None:
         """Refuse all further items; what is there can still be taken. Waiting producers get `MailboxClosed`."""
@@ -178,18 +178,20 @@ class Mailbox(Generic[T]):
             await checkpoint()
         while (item := self.take_nowait()) is EMPTY:
             self._burst = 0
-            await self.wait()
+            await self.changed()
         self._burst += 1
         return item
 
-    async def wait(self) -> None:
-        """Return when an item is there; raises `EndOfMailbox` once closed and empty."""
+    def changed(self) -> Awaitable[object]:
+        """Await this right after `take_nowait()` gave nothing: it returns when something may have come.
+
+        Raises `EndOfMailbox` once closed. No coroutine of its own: that would be a tenth of what a message costs.
+        """
+        if self._closed:
+            raise EndOfMailbox("the mailbox is closed and empty")
         if self._waker is None:
             self._waker = new_waker()
-        while not self._control and not self._data:
-            if self._closed:
-                raise EndOfMailbox("the mailbox is closed and empty")
-            await self._waker.park()
+        return self._waker.park()
 
     def withdraw(self, is_void: Callable[[T], bool]) -> None:
         """Throw away the control items that mean nothing any more."""

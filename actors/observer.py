@@ -14,7 +14,8 @@ class Observer(Protocol):
     """Sees each change in the life of the actors of one tree.
 
     Called in the loop, between messages: it must be quick and must not raise (what it raises is logged and goes
-    no further). Nothing here is called once per message.
+    no further). Nothing here is called once per message. A dead letter that `dead_letter` itself brings about is
+    counted and logged, but not shown to it.
     """
 
     def started(self, ref: ActorRef[Any], incarnation: int) -> None:

@@ -88,6 +88,8 @@ class ActorRef(Generic[M]):
         """Send a message now; raises `MailboxFull` where `tell` would wait or is told to fail."""
         cell = self._checked(message)
         sender = current_cell.get()
+        if cell.mailbox.offer((message, sender)):
+            return
         try:
             cell.mailbox.put_nowait((message, sender))
         except MailboxClosed:

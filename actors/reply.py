@@ -34,19 +34,24 @@ class Reply(Generic[R]):
             target = "a caller outside the tree" if self.sender is None else self.sender.path
             self.asked.tree.letters.record(DeadLetter(value, target, self.asked.path, "late_reply"))
         else:
-            self._value = value
             self._settle()
+            self._value = value
 
     def fail(self, error: Exception) -> None:
         """Let the `ask` raise; without effect where it was answered or given up already."""
         if not self._settled and not self._abandoned:
-            self._error = error
             self._settle()
+            self._error = error
 
     @property
     def settled(self) -> bool:
         """Whether there is an answer or an error."""
         return self._settled
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits any more."""
+        return self._abandoned
 
     def defer(self) -> None:
         """Let what `receive` returns be no answer."""
@@ -73,7 +78,7 @@ class Reply(Generic[R]):
         return self._value  # type: ignore[return-value]  # an answer of type R, possibly None itself
 
     def _settle(self) -> None:
+        if self._waker is not None:
+            self._waker.wake()  # first: from another thread it raises, and nothing has changed
         self._settled = True
         self.asked.deferred.pop(self, None)
-        if self._waker is not None:
-            self._waker.wake()

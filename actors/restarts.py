@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import attrs
 
 from .lifecycle import StopReason
-from .spec import Backoff, Restart, Strategy, seconds, whole_number
+from .spec import Backoff, ChildSpec, Restart, Strategy, seconds, whole_number
 
 
 def restarts(restart: Restart, reason: StopReason) -> bool:
@@ -41,6 +41,11 @@ class Budget:
     max_restarts: float = attrs.field(validator=whole_number)
     period: float = attrs.field(validator=seconds(zero=False))
     _crashes: list[float] = attrs.field(factory=list)
+
+    @classmethod
+    def of(cls, spec: ChildSpec) -> Budget:
+        """Return the unspent budget of one child."""
+        return cls(spec.max_restarts, spec.period)
 
     def charge(self, now: float) -> bool:
         """Count a crash; tells whether the budget still holds."""

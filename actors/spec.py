@@ -85,8 +85,25 @@ def _checked_factory(instance: ChildSpec, attribute: attrs.Attribute[Any], value
         raise TypeError(f"child {instance.name!r}: the factory is called for each incarnation, got {value!r}")
 
 
-def _as_tuple(args: Iterable[Any]) -> tuple[Any, ...]:
-    return tuple(args)
+def _as_tuple(args: Any) -> Any:
+    # A text would become its letters. What is no tuple after this is refused by name, which a converter cannot do.
+    return tuple(args) if isinstance(args, Iterable) and not isinstance(args, str | bytes) else args
+
+
+def _checked_args(instance: ChildSpec, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, tuple):
+        raise TypeError(
+            f"child {instance.name!r}: ChildSpec.args are the factory's arguments, got {value!r}: "
+            f"write args=({value!r},) for one"
+        )
+
+
+def _of_type(kind: type, what: str) -> Callable[[ChildSpec, attrs.Attribute[Any], Any], None]:
+    def check(instance: ChildSpec, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if not isinstance(value, kind):
+            raise TypeError(f"child {instance.name!r}: ChildSpec.{attribute.name} is {what}, got {value!r}")
+
+    return check
 
 
 @attrs.frozen
@@ -103,14 +120,16 @@ class ChildSpec:
 
     name: str = attrs.field(validator=_checked_name)
     factory: Callable[..., Any] = attrs.field(validator=_checked_factory)
-    args: tuple[Any, ...] = attrs.field(default=(), converter=_as_tuple)
+    args: tuple[Any, ...] = attrs.field(default=(), converter=_as_tuple, validator=_checked_args)
     restart: Restart = attrs.field(default="permanent", kw_only=True, validator=_word(Restart))
     shutdown: float = attrs.field(default=5.0, kw_only=True, validator=seconds())
-    significant: bool = attrs.field(default=False, kw_only=True, validator=attrs.validators.instance_of(bool))
+    significant: bool = attrs.field(default=False, kw_only=True, validator=_of_type(bool, "True or False"))
     max_restarts: float = attrs.field(default=MAX_RESTARTS, kw_only=True, validator=whole_number)
     period: float = attrs.field(default=PERIOD_SECONDS, kw_only=True, validator=seconds(zero=False))
     backoff: Backoff | None = attrs.field(
-        default=None, kw_only=True, validator=attrs.validators.optional(attrs.validators.instance_of(Backoff))
+        default=None,
+        kw_only=True,
+        validator=attrs.validators.optional(_of_type(Backoff, "a Backoff(min, max) or None")),
     )
     start_timeout: float = attrs.field(default=5.0, kw_only=True, validator=seconds(zero=False))
     stop_timeout: float = attrs.field(default=3.0, kw_only=True, validator=seconds(zero=False))
@@ -127,3 +146,14 @@ class ChildSpec:
                 f"child {self.name!r}: a permanent child never ends for good, so it cannot be significant; "
                 "make it transient or temporary"
             )
+
+
+def checked_specs(children: Iterable[ChildSpec]) -> list[ChildSpec]:
+    """Return the specs of a supervisor's children, if specs they are."""
+    if isinstance(children, ChildSpec):
+        raise TypeError(f"a supervisor's children are a list of ChildSpecs, got {children!r}")
+    specs: list[Any] = list(children)
+    for spec in specs:
+        if not isinstance(spec, ChildSpec):
+            raise TypeError(f"a supervisor's children are ChildSpecs, got {spec!r}: write ChildSpec(name, {spec!r})")
+    return specs

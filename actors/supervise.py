@@ -15,9 +15,10 @@ from .errors import ActorError
 from .incarnation import run_incarnation
 from .lifecycle import KILLED, SHUTDOWN, State, StopReason
 from .observer import Observer
-from .spec import ChildSpec, Strategy
+from .spec import ChildSpec, Strategy, checked_specs
 from .supervisor import Supervisor, SupervisorRef
 from .tree import Tree
+from .waker import current_task
 
 
 class supervise:
@@ -40,9 +41,11 @@ class supervise:
         observer: Observer | None = None,
         tree: Tree | None = None,
     ) -> None:
-        make = partial(Supervisor, list(children), strategy=strategy, max_restarts=max_restarts, period=period)
+        make = partial(Supervisor, checked_specs(children), strategy=strategy, max_restarts=max_restarts, period=period)
         make()  # what is wrong with it shows here
         self._spec = ChildSpec(name, make, shutdown=inf, start_timeout=inf)
+        if tree is not None and observer is not None:
+            raise TypeError("supervise() takes an observer or a tree, which has one: supervise(tree=Tree(observer))")
         self._tree = Tree(observer) if tree is None else tree
         self._cell = Cell(name, name, self._tree, accepts=Supervisor.accepts)
         self._cell.ref = SupervisorRef(self._cell)
@@ -53,6 +56,7 @@ class supervise:
     async def __aenter__(self) -> SupervisorRef:
         if self._cell.state is not State.NEW:
             raise ActorError("a tree is entered once: call supervise() again")
+        self._task = current_task()
         self._ready = anyio.Event()
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
@@ -63,12 +67,12 @@ class supervise:
             self._group.start_soon(self._run, name=self._cell.path)
             await self._ready.wait()
         except BaseException as error:
-            if await self._group.__aexit__(type(error), error, error.__traceback__):
+            if await self._leave(error):
                 raise self._failure() from error
             raise
         # A significant child may be done already, and the root with it: then it was up, and there is a body to run.
         if self._reason is not None and not (self._was_up and self._reason.kind in ("normal", "shutdown")):
-            await self._group.__aexit__(None, None, None)
+            await self._leave(None)
             raise self._failure()
         self._in_body = True
         return SupervisorRef(self._cell)
@@ -76,19 +80,31 @@ class supervise:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
+        if current_task() is not self._task:
+            raise ActorError(f"tree {self._cell.path!r} is left in another task than the one that entered it")
         self._in_body = False
         if error is None or isinstance(error, Exception):
             # In order even after a failure of the body: handing it to the group would cancel all children at once.
             self._cell.request_stop(SHUTDOWN)
-            await self._group.__aexit__(None, None, None)
+            await self._leave(None)
             swallowed = False
         else:
-            swallowed = bool(await self._group.__aexit__(kind, error, traceback))
+            swallowed = await self._leave(error)
         if self._reason is not None and self._reason.kind == "crashed":
             if isinstance(error, Exception):
                 raise ExceptionGroup(f"both the body and the tree {self._cell.path!r} failed", [error, self._failure()])
             raise self._failure()
         return swallowed
+
+    async def _leave(self, error: BaseException | None) -> bool:
+        try:
+            return bool(await self._group.__aexit__(type(error) if error else None, error, None))
+        except BaseExceptionGroup as group:
+            interrupt = _sole_interrupt(group)
+            if interrupt is None:
+                raise
+            # As itself, so that `except KeyboardInterrupt` sees it; its own cause stays its cause.
+            raise interrupt from interrupt.__cause__
 
     async def _run(self) -> None:
         try:
@@ -111,3 +127,13 @@ class supervise:
     def _failure(self) -> Exception:
         cause: Any = None if self._reason is None else self._reason.cause
         return cause if isinstance(cause, Exception) else ActorError(f"tree {self._cell.path!r} ended: {self._reason}")
+
+
+def _sole_interrupt(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """Return the one interrupt that a group was raised for, cancellations aside; there may be none."""
+    rest: BaseException | None = group.split(anyio.get_cancelled_exc_class())[1]
+    while isinstance(rest, BaseExceptionGroup):
+        if len(rest.exceptions) != 1:
+            return None
+        rest = rest.exceptions[0]
+    return None if isinstance(rest, Exception) else rest

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import attrs
 
 from .errors import ActorError, ActorStopped, ChildRunning, DuplicateChild, StartFailed, TooManyRestarts, UnknownChild
 from .lifecycle import SHUTDOWN, StopReason, crashed
 from .restarts import Budget, Delays, affected, is_abnormal, restarts
+from .rounds import Round
+from .shown import shown
 from .spec import ChildSpec, Strategy
 
 
@@ -87,6 +89,15 @@ class ReportRestart:
 
 
 @attrs.frozen
+class ReportCrash:
+    """Say that a child crashed, where no restart will tell of it."""
+
+    name: str
+    incarnation: int
+    reason: StopReason
+
+
+@attrs.frozen
 class Answer:
     """Answer a request: with a child's name, or with an error."""
 
@@ -106,7 +117,9 @@ class Over:
     reason: StopReason
 
 
-Command = StartChild | StopChild | FinishChild | ForgetChild | Wake | ReportRestart | Answer | Ready | Over
+Command = (
+    StartChild | StopChild | FinishChild | ForgetChild | Wake | ReportRestart | ReportCrash | Answer | Ready | Over
+)
 
 
 @attrs.define
@@ -114,6 +127,7 @@ class Child:
     """One child: its spec, where it is, and its budget."""
 
     spec: ChildSpec
+    place: int  # in the order of starting
     budget: Budget
     delays: Delays
     phase: Phase = Phase.DOWN
@@ -124,22 +138,15 @@ class Child:
     stoppers: list[Any] = attrs.field(factory=list)  # who wait for it to be down
     kept: bool = True  # also when it ends; false for one that was added and has never been up
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs and nobody has told it to stop."""
+        return self.phase in (Phase.STARTING, Phase.UP)
+
     @classmethod
-    def of(cls, spec: ChildSpec) -> Child:
+    def of(cls, spec: ChildSpec, place: int) -> Child:
         """A child that is not started yet."""
-        return cls(spec, Budget(spec.max_restarts, spec.period), Delays(spec.backoff))
-
-
-@attrs.define
-class _Round:
-    """A group that is stopped in reverse, waits, and is started in order."""
-
-    members: set[str]
-    doomed: set[str]  # those of the members that have to be stopped first
-    stage: Literal["stopping", "waiting", "starting"]
-    delay: float = 0.0
-    timer: int | None = None
-    first: bool = False
+        return cls(spec, place, Budget.of(spec), Delays(spec.backoff))
 
 
 class Supervision:
@@ -158,32 +165,34 @@ class Supervision:
         self.name: Final = name
         self.strategy: Final = strategy
         self.children: dict[str, Child] = {}
+        self._names_in: dict[Phase, set[str]] = {phase: set() for phase in Phase}
+        self._places = 0
         for spec in specs:
             if spec.name in self.children:
                 raise DuplicateChild(f"supervisor {name!r} has two children named {spec.name!r}")
-            self.children[spec.name] = Child.of(spec)
+            self._new_child(spec)
         self.ending: StopReason | None = None
         self._over = False
         self._shared = Budget(max_restarts, period)
         self._jitter = jitter
         self._tokens = 0
         self._timers: dict[int, str] = {}
-        self._stops_begun = False
-        self._round: _Round | None = None
+        self._to_stop: list[str] | None = None  # once all is ending, in start order
+        self._round: Round | None = None
         self._out: list[Command] = []
 
     # -- events
 
     def begin(self) -> list[Command]:
         """Start all children, in order, each once the one before is up."""
-        self._round = _Round(set(self.children), set(), "starting", first=True)
+        self._round = Round.first_start({name: child.place for name, child in self.children.items()})
         return self._advance()
 
     def started(self, name: str) -> list[Command]:
         """A child is up."""
         child = self.children[name]
         if child.phase is Phase.STARTING:
-            child.phase = Phase.UP
+            self._move(child, Phase.UP)
             child.kept = True
             if child.starter is not None:
                 self._out.append(Answer(child.starter, name))
@@ -193,7 +202,8 @@ class Supervision:
     def exited(self, name: str, reason: StopReason, now: float, *, was_up: bool) -> list[Command]:
         """A child's incarnation has ended; `was_up` tells whether it had started."""
         child = self.children[name]
-        before, child.phase = child.phase, Phase.DOWN
+        before = child.phase
+        self._move(child, Phase.DOWN)
         stoppers, child.stoppers = child.stoppers, []
         if child.starter is not None:
             self._start_on_request_failed(child, reason, stopped=before is Phase.STOPPING)
@@ -232,7 +242,7 @@ class Supervision:
         elif spec.name in self.children:
             self._refuse(request, DuplicateChild(f"supervisor {self.name!r} has a child {spec.name!r} already"))
         else:
-            self.children[spec.name] = child = Child.of(spec)
+            child = self._new_child(spec)
             child.starter, child.kept = request, False
             self._start(child)
         return self._advance()
@@ -245,7 +255,12 @@ class Supervision:
         elif child is not None:
             child.wanted = True
             child.starter = request
-            self._start(child)
+            # Whoever had it stopped and started again knows of its crashes, so they are forgiven.
+            child.budget, child.delays = Budget.of(child.spec), Delays(child.spec.backoff)
+            if not self._waits_with_its_group(name):
+                self._start(child)
+                if self._round is not None:
+                    self._round.started_out_of_turn(name)
         return self._advance()
 
     def terminate(self, name: str, request: Any) -> list[Command]:
@@ -256,8 +271,10 @@ class Supervision:
         was_coming_up = child.phase is Phase.WAITING or self._is_coming_up(child)
         child.wanted = False
         if child.phase in (Phase.DOWN, Phase.WAITING):
-            child.phase, child.timer = Phase.DOWN, None
-            if was_coming_up:
+            self._move(child, Phase.DOWN)
+            if child.starter is not None:
+                self._call_start_off(child)
+            elif was_coming_up:
                 self._end_for_good(child, SHUTDOWN)
             self._out.append(Answer(request, name))
         else:
@@ -288,6 +305,7 @@ class Supervision:
     # -- what follows from an end
 
     def _ended_on_order(self, child: Child, reason: StopReason) -> None:
+        self._report_crash(child, reason)
         temporary = child.spec.restart == "temporary"
         if not child.wanted or self.ending is not None or (temporary and reason.kind != "normal"):
             self._end_for_good(child, reason)
@@ -297,6 +315,7 @@ class Supervision:
     def _ended_by_itself(self, child: Child, reason: StopReason, now: float) -> None:
         name = child.spec.name
         if not restarts(child.spec.restart, reason):
+            self._report_crash(child, reason)
             self._ended_for_good_by_itself(child, reason)
         elif self._charged(child, reason, now):
             # A permanent child that ends normally is charged as well: it would spin unseen otherwise.
@@ -313,12 +332,16 @@ class Supervision:
             if self._is_first_round():
                 self._out.append(Ready())
 
+    def _report_crash(self, child: Child, reason: StopReason) -> None:
+        if reason.kind == "crashed":
+            self._out.append(ReportCrash(child.spec.name, child.incarnation, reason))
+
     def _charged(self, child: Child, reason: StopReason, now: float) -> bool:
         own, shared = child.budget.charge(now), self._shared.charge(now)
         if own and shared:
             return True
         spent = self._shared if own else child.budget
-        error = TooManyRestarts(self.name, child.spec.name, spent.crashes, spent.period)
+        error = TooManyRestarts(self.name, child.spec.name, spent.crashes, spent.period, shared=spent is self._shared)
         error.__cause__ = reason.cause
         self.ending = crashed(error)
         return False
@@ -327,17 +350,12 @@ class Supervision:
         if self.strategy in ("one_for_one", "dynamic"):
             self._start_after(child, delay)
             return
-        doomed = set(affected(self.strategy, list(self.children), child.spec.name))
-        old = self._round
-        if old is None:
-            self._round = _Round(doomed, doomed, "stopping", delay)
-            return
-        # What the running round has still to stop and to start is left to do; what it has started may stay.
-        if old.stage == "stopping":
-            doomed |= old.doomed
-        if old.stage != "starting":
-            delay = max(delay, old.delay)
-        self._round = _Round(doomed | old.members, doomed, "stopping", delay, first=old.first)
+        names = affected(self.strategy, list(self.children), child.spec.name)
+        doomed = {name: self.children[name].place for name in names}
+        if self._round is None:
+            self._round = Round(doomed, set(doomed), "stopping", delay=delay)
+        else:
+            self._round = self._round.restart_of(doomed, delay)
 
     def _first_start_failed(self, child: Child, reason: StopReason) -> None:
         error = _start_failed(child, reason)
@@ -345,10 +363,17 @@ class Supervision:
         self.ending = crashed(error)
 
     def _start_on_request_failed(self, child: Child, reason: StopReason, *, stopped: bool) -> None:
-        stop = ActorStopped(f"child {child.spec.name!r} of {self.name!r} was stopped while it started")
         starter, child.starter = child.starter, None
         self._end_for_good(child, reason)
-        self._out.append(Answer(starter, stop if stopped else _start_failed(child, reason)))
+        self._out.append(Answer(starter, self._was_stopped(child) if stopped else _start_failed(child, reason)))
+
+    def _call_start_off(self, child: Child) -> None:
+        """It was to start with its group and is to do so no more; its last end has been settled before."""
+        starter, child.starter, child.wanted = child.starter, None, False
+        self._out.append(Answer(starter, self._was_stopped(child)))
+
+    def _was_stopped(self, child: Child) -> ActorStopped:
+        return ActorStopped(f"child {child.spec.name!r} of {self.name!r} was stopped while it started")
 
     # -- going on from here
 
@@ -361,48 +386,56 @@ class Supervision:
         return out
 
     def _go_on_stopping(self) -> None:
-        if not self._stops_begun:
-            self._begin_stopping()
-        if self.strategy != "dynamic" and not any(child.phase is Phase.STOPPING for child in self.children.values()):
-            for child in self._alive()[-1:]:
-                self._stop(child)
-        if not self._over and all(child.phase is Phase.DOWN for child in self.children.values()):
+        assert self.ending is not None
+        if self._to_stop is None:
+            self._to_stop = self._begin_stopping(self.ending)
+        if not self._names_in[Phase.STOPPING]:
+            self._stop_last_of(self._to_stop)
+        if not self._over and len(self._names_in[Phase.DOWN]) == len(self.children):
             self._over = True
-            assert self.ending is not None
             self._out.append(Over(self.ending))
 
-    def _begin_stopping(self) -> None:
-        self._stops_begun = True
+    def _begin_stopping(self, reason: StopReason) -> list[str]:
         self._round = None
-        assert self.ending is not None
         for child in self.children.values():
             if child.wanted and child.phase in (Phase.DOWN, Phase.WAITING):
                 # At once: a sibling that waits for it could not end before it is told.
-                child.phase, child.timer = Phase.DOWN, None
-                self._finish(child, self.ending)
-        if self.strategy == "dynamic":
-            for child in self._alive():
-                self._stop(child)
+                self._move(child, Phase.DOWN)
+                if child.starter is None:
+                    self._finish(child, reason)
+                else:
+                    self._call_start_off(child)
+        alive = [name for name, child in self.children.items() if child.is_alive]
+        if self.strategy != "dynamic":
+            return alive
+        for name in alive:
+            self._stop(self.children[name])
+        return []
 
-    def _go_on_with(self, group: _Round) -> None:
-        members = [child for name, child in self.children.items() if name in group.members]
-        if any(child.phase is Phase.STOPPING for child in members):
+    def _stop_last_of(self, names: list[str]) -> None:
+        while names:
+            child = self.children.get(names.pop())
+            if child is not None and child.is_alive:
+                self._stop(child)
+                return
+
+    def _go_on_with(self, group: Round) -> None:
+        if group.has_any(self._names_in[Phase.STOPPING]):
             return
         if group.stage == "stopping":
-            doomed = [child for child in self._alive() if child.spec.name in group.doomed]
-            if doomed:
-                self._stop(doomed[-1])
-                return
+            while (name := group.next_to_stop()) is not None:
+                if self.children[name].is_alive:
+                    self._stop(self.children[name])
+                    return
             group.stage = "waiting" if group.delay > 0 else "starting"
             if group.delay > 0:
                 group.timer = self._wake_after(group.delay)
-        if group.stage == "starting":
-            self._start_next_of(group, members)
+        if group.stage == "starting" and not group.has_any(self._names_in[Phase.STARTING]):
+            self._start_next_of(group)
 
-    def _start_next_of(self, group: _Round, members: list[Child]) -> None:
-        if any(child.phase is Phase.STARTING for child in members):
-            return
-        for child in members:
+    def _start_next_of(self, group: Round) -> None:
+        while (name := group.next_to_start()) is not None:
+            child = self.children[name]
             if child.phase is Phase.DOWN and child.wanted:
                 self._start(child)
                 return
@@ -412,8 +445,19 @@ class Supervision:
 
     # -- single steps
 
+    def _new_child(self, spec: ChildSpec) -> Child:
+        self._places += 1
+        self.children[spec.name] = child = Child.of(spec, self._places)
+        self._names_in[child.phase].add(spec.name)
+        return child
+
+    def _move(self, child: Child, phase: Phase) -> None:
+        self._names_in[child.phase].remove(child.spec.name)
+        self._names_in[phase].add(child.spec.name)
+        child.phase, child.timer = phase, None
+
     def _start(self, child: Child) -> None:
-        child.phase, child.timer = Phase.STARTING, None
+        self._move(child, Phase.STARTING)
         child.incarnation += 1
         self._out.append(StartChild(child.spec.name, child.incarnation))
 
@@ -421,7 +465,8 @@ class Supervision:
         if delay <= 0:
             self._start(child)
         else:
-            child.phase, child.timer = Phase.WAITING, self._wake_after(delay)
+            self._move(child, Phase.WAITING)
+            child.timer = self._wake_after(delay)
             self._timers[child.timer] = child.spec.name
 
     def _wake_after(self, delay: float) -> int:
@@ -430,7 +475,7 @@ class Supervision:
         return self._tokens
 
     def _stop(self, child: Child) -> None:
-        child.phase = Phase.STOPPING
+        self._move(child, Phase.STOPPING)
         self._out.append(StopChild(child.spec.name))
 
     def _end_for_good(self, child: Child, reason: StopReason) -> None:
@@ -440,8 +485,12 @@ class Supervision:
             self._forget(child)
 
     def _forget(self, child: Child) -> None:
-        del self.children[child.spec.name]
-        self._out.append(ForgetChild(child.spec.name))
+        name = child.spec.name
+        del self.children[name]
+        self._names_in[child.phase].remove(name)
+        if self._round is not None:
+            self._round.forget(name)
+        self._out.append(ForgetChild(name))
 
     def _finish(self, child: Child, reason: StopReason) -> None:
         self._out.append(FinishChild(child.spec.name, reason))
@@ -464,14 +513,15 @@ class Supervision:
     def _is_about_to_be_stopped(self, child: Child) -> bool:
         return self._round is not None and self._round.stage == "stopping" and child.spec.name in self._round.doomed
 
+    def _waits_with_its_group(self, name: str) -> bool:
+        """Tell whether a start now would be out of turn and may wait: none of the group runs and could wait for it."""
+        return self._round is not None and self._round.stage == "waiting" and name in self._round.members
+
     def _is_coming_up(self, child: Child) -> bool:
         return child.wanted and self._round is not None and child.spec.name in self._round.members
 
-    def _alive(self) -> list[Child]:
-        return [child for child in self.children.values() if child.phase in (Phase.STARTING, Phase.UP)]
-
 
 def _start_failed(child: Child, reason: StopReason) -> StartFailed:
-    error = StartFailed(child.spec.name, repr(reason.cause) if reason.cause else str(reason))
+    error = StartFailed(child.spec.name, shown(reason.cause) if reason.cause else str(reason))
     error.__cause__ = reason.cause
     return error

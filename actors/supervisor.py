@@ -12,23 +12,33 @@ import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from math import inf
-from typing import Any, ClassVar, assert_never
+from typing import Any, ClassVar, NoReturn, assert_never
 
 import anyio
 import attrs
 from anyio.lowlevel import checkpoint
 
-from .actor import Actor
+from .actor import Actor, accepted_by
 from .cell import Cell, Stop, current_cell
-from .errors import ActorError, ActorStopped, AskCycle, MailboxClosed, UnknownChild
+from .errors import (
+    ActorError,
+    ActorRestarting,
+    ActorStopped,
+    AskCycle,
+    MailboxClosed,
+    StartFailed,
+    UnknownChild,
+    WrongMessage,
+)
 from .flag import Flag
 from .incarnation import run_incarnation
 from .lifecycle import KILLED, SHUTDOWN, State, StopReason
 from .mailbox import BURST
-from .ref import ActorRef
+from .ref import ActorRef, cell_of
 from .reply import Reply
 from .restarts import Budget
-from .spec import ChildSpec, Restart, Strategy, checked_strategy
+from .shown import shown
+from .spec import ChildSpec, Restart, Strategy, checked_specs, checked_strategy
 from .supervision import (
     Answer,
     Command,
@@ -37,6 +47,7 @@ from .supervision import (
     Over,
     Phase,
     Ready,
+    ReportCrash,
     ReportRestart,
     StartChild,
     StopChild,
@@ -116,7 +127,7 @@ class Supervisor(Actor[Any]):
     default: each child has a budget of its own).
     """
 
-    accepts: ClassVar[Any] = _Add | _Spawn | _Restart | _Terminate | _Delete
+    accepts: ClassVar[Any] = ()  # its requests come by its ref's methods, which check them
 
     def __init__(
         self,
@@ -126,7 +137,7 @@ class Supervisor(Actor[Any]):
         max_restarts: float = inf,
         period: float = 5.0,
     ) -> None:
-        specs = list(children)
+        specs = checked_specs(children)
         self._pattern: ChildSpec | None = None
         if checked_strategy(strategy) == "dynamic":
             if len(specs) != 1:
@@ -153,7 +164,7 @@ class Supervisor(Actor[Any]):
         **options: Any,
     ) -> ChildSpec:
         """Describe a supervisor as a child of another; it gets all the time that its own children need to stop."""
-        make = partial(cls, list(children), strategy=strategy, max_restarts=max_restarts, period=period)
+        make = partial(cls, checked_specs(children), strategy=strategy, max_restarts=max_restarts, period=period)
         make()  # what is wrong with it shows here, not at its first start
         return ChildSpec(name, make, **{"shutdown": inf, **options})
 
@@ -180,6 +191,7 @@ class Supervisor(Actor[Any]):
         self._cell = cell
         self._tell_started = started
         self._over: StopReason | None = None
+        self._lost: list[str] = []
         self._decisions = self._make_decisions(cell.path, jitter=cell.tree.jitter)
         # What the tasks of the last incarnation reported too late would be taken for news of this one's children.
         cell.mailbox.withdraw(lambda item: isinstance(item, _Started | _Exited | _TimerFired))
@@ -198,7 +210,8 @@ class Supervisor(Actor[Any]):
         over: StopReason | None = self._over
         if over is None:
             # On asyncio a child's task that is cancelled natively cancels its group, which then ends in silence.
-            raise ActorError(f"a child of {cell.path!r} was cancelled from outside the tree")
+            who = f"actor {self._lost[0]!r}" if self._lost else f"a child of {cell.path!r}"
+            raise ActorError(f"{who} was cancelled from outside the tree")
         if over.cause is not None:
             raise over.cause
         return over
@@ -227,13 +240,18 @@ class Supervisor(Actor[Any]):
             case _:
                 return []  # the end of a watched actor; a supervisor watches none
 
-    def _handle_request(self, request: Any, reply: Any) -> list[Command]:
-        if not isinstance(reply, Reply):
-            if isinstance(request, _Spawn):  # by `spawn_soon`
-                return self._decisions.add(self._spec_of(request), None)
-            self._cell.dead_letter(request, reply)
+    def _handle_request(self, request: Any, origin: Any) -> list[Command]:
+        reply = origin if isinstance(origin, Reply) else None  # nobody waits for what `spawn_soon` asks
+        if reply is not None:
+            reply.defer()
+        try:
+            return self._decide(request, reply)
+        except Exception as error:
+            # The ref checks what it is given; what gets past it must not take the children down.
+            self._answer(reply, error)
             return []
-        reply.defer()
+
+    def _decide(self, request: Any, reply: Reply[Any] | None) -> list[Command]:
         match request:
             case _Add(spec):
                 return self._decisions.add(spec, reply)
@@ -284,6 +302,9 @@ class Supervisor(Actor[Any]):
                 self._group.start_soon(self._sleep, delay, token)
             case ReportRestart():
                 self._report(command)
+            case ReportCrash(name, incarnation, reason):
+                text = "%s ended as incarnation %d (%s), for which it is not restarted"
+                logger.error(text, self._cells[name].path, incarnation, reason, exc_info=reason.cause)
             case Answer(reply, result):
                 self._answer(reply, result)
             case Ready():
@@ -305,17 +326,18 @@ class Supervisor(Actor[Any]):
         self._group.start_soon(self._run_child, cell, spec, incarnation, exited, name=cell.path)
 
     def _new_cell(self, spec: ChildSpec) -> Cell:
+        kind = _called_in_the_end(spec.factory)
         cell = Cell(
             spec.name,
             f"{self._cell.path}/{spec.name}",
             self._cell.tree,
             capacity=spec.capacity,
             overflow=spec.overflow,
-            accepts=_accepted_by(spec.factory),
+            accepts=accepted_by(kind) if isinstance(kind, type) and issubclass(kind, Actor) else None,
             redeliver=spec.redeliver,
             parent=self._cell,
         )
-        cell.ref = ActorRef(cell)
+        cell.ref = SupervisorRef(cell) if isinstance(kind, type) and issubclass(kind, Supervisor) else ActorRef(cell)
         return cell
 
     async def _run_child(self, cell: Cell, spec: ChildSpec, incarnation: int, exited: Flag) -> None:
@@ -330,6 +352,7 @@ class Supervisor(Actor[Any]):
         try:
             reason = await run_incarnation(cell, spec, started)
         except BaseException:
+            self._lost.append(cell.path)
             cell.finish(KILLED)
             raise
         exited.set()
@@ -371,11 +394,13 @@ class Supervisor(Actor[Any]):
         )
         cell.tree.observe(cell.tree.observer.restarting, cell.ref, report.incarnation, report.delay)
 
-    def _answer(self, reply: Reply[Any] | None, result: str | ActorError) -> None:
+    def _answer(self, reply: Reply[Any] | None, result: str | Exception) -> None:
         if reply is None:
-            if isinstance(result, ActorError):
-                logger.error("supervisor %s could not spawn: %s", self._cell.path, result)
-        elif isinstance(result, ActorError):
+            if isinstance(result, Exception):
+                logger.error("supervisor %s could not spawn: %s", self._cell.path, result, exc_info=result)
+        elif isinstance(result, Exception):
+            if reply.abandoned and isinstance(result, StartFailed):
+                logger.error("supervisor %s: %s, and nobody waits for it", self._cell.path, result, exc_info=result)
             reply.fail(result)
         elif not reply.settled:
             reply.send(self._cells[result].ref if result in self._cells else None)
@@ -388,21 +413,32 @@ class SupervisorRef(ActorRef[Any]):
 
     def child(self, name: str) -> ActorRef[Any]:
         """Return the ref of a child; it stays good through restarts. Raises `UnknownChild`."""
-        return self._supervisor().child(name)
+        return self._supervisor().child(_checked_name("child", name))
 
     def supervisor(self, name: str) -> SupervisorRef:
         """Return the ref of a child that is itself a supervisor."""
-        return SupervisorRef(self._supervisor()._cells[self.child(name).name])
+        ref = self._supervisor().child(_checked_name("supervisor", name))
+        actor = cell_of(ref).actor
+        if actor is not None and not isinstance(actor, Supervisor):
+            raise TypeError(f"actor {ref.path!r} is no supervisor, it is {shown(actor)}")
+        return SupervisorRef(cell_of(ref))
 
     def status(self) -> tuple[ChildStatus, ...]:
         """Return a snapshot of the children in start order."""
         return self._supervisor().status()
 
+    @property
+    def unkillable(self) -> int:
+        """How many of its children were cancelled and went on running for longer than their `grace`."""
+        return self._supervisor().unkillable
+
     async def start_child(self, spec: ChildSpec) -> ActorRef[Any]:
-        """Start one more child and wait until it is up.
+        """Start one more child and wait until it is up; cancelling the wait leaves the child.
 
         Raises `DuplicateChild`, or `StartFailed` (nothing is kept of it then).
         """
+        if not isinstance(spec, ChildSpec):
+            raise TypeError(f"start_child() takes a ChildSpec, got {shown(spec)}")
         if self._supervisor()._pattern is not None:
             raise ValueError(f"supervisor {self.path!r} is dynamic: its children come from spawn()")
         started: ActorRef[Any] = await self._request(_Add(spec))
@@ -411,14 +447,10 @@ class SupervisorRef(ActorRef[Any]):
     async def spawn(self, *args: Any, name: str | None = None) -> ActorRef[Any]:
         """Start one more child of a dynamic supervisor, its factory called with `args`, and wait until it is up.
 
+        Cancelling the wait leaves the child; give it a name to be able to terminate it then.
         Raises `DuplicateChild`, or `StartFailed` (nothing is kept of it then).
         """
-        pattern = self._supervisor()._pattern
-        if pattern is None:
-            raise ValueError(f"supervisor {self.path!r} is not dynamic: use start_child(spec)")
-        if name is not None:
-            attrs.evolve(pattern, name=name)  # what is wrong with it is the caller's fault, not the supervisor's
-        started: ActorRef[Any] = await self._request(_Spawn(args, name))
+        started: ActorRef[Any] = await self._request(self._checked_spawn(args, name))
         return started
 
     def spawn_soon(self, *args: Any, name: str | None = None) -> None:
@@ -426,34 +458,54 @@ class SupervisorRef(ActorRef[Any]):
 
         One that does not come up is charged to its budget and tried again; a name in use is an error in the log.
         """
-        if self._supervisor()._pattern is None:
-            raise ValueError(f"supervisor {self.path!r} is not dynamic: use start_child(spec)")
-        self.tell_urgent(_Spawn(args, name))
+        request = self._checked_spawn(args, name)
+        try:
+            self._cell.mailbox.put_control((request, current_cell.get()))
+        except MailboxClosed:
+            self._cell.dead_letter(request, current_cell.get())
 
     async def terminate_child(self, name: str) -> None:
         """Stop a child for good and wait until it is down; its spec is kept (that of a temporary one is not).
 
         Raises `UnknownChild`, and `AskCycle` where the caller would wait for its own end.
         """
-        self._refuse_own_end(name)
+        self._refuse_own_end(_checked_name("terminate_child", name))
         await self._request(_Terminate(name))
 
     async def restart_child(self, name: str) -> ActorRef[Any]:
-        """Start a child that is down for good, under a new ref. Raises `UnknownChild` or `ChildRunning`."""
-        started: ActorRef[Any] = await self._request(_Restart(name))
+        """Start a child that is down for good, under a new ref and with a fresh budget, and wait until it is up.
+
+        In the back-off of its group it waits for its turn. Raises `UnknownChild` or `ChildRunning`.
+        """
+        started: ActorRef[Any] = await self._request(_Restart(_checked_name("restart_child", name)))
         return started
 
     async def delete_child(self, name: str) -> None:
         """Forget a child that is down for good. Raises `UnknownChild` or `ChildRunning`."""
-        await self._request(_Delete(name))
+        await self._request(_Delete(_checked_name("delete_child", name)))
+
+    def _checked(self, message: object) -> NoReturn:
+        raise WrongMessage(
+            f"supervisor {self.path!r} takes no messages, got {type(message).__name__}: use start_child(), spawn(), "
+            "terminate_child() and their like, or tell one of its children"
+        )
 
     def _supervisor(self) -> Supervisor:
         actor = self._cell.actor
         if actor is None:
-            raise ActorStopped(f"supervisor {self.path!r} is {self.state.value}")
+            kind = ActorRestarting if self.state in (State.STARTING, State.RESTARTING) else ActorStopped
+            raise kind(f"supervisor {self.path!r} is {self.state.value}")
         if not isinstance(actor, Supervisor):
-            raise TypeError(f"actor {self.path!r} is no supervisor, it is {actor!r}")
+            raise TypeError(f"actor {self.path!r} is no supervisor, it is {shown(actor)}")
         return actor
+
+    def _checked_spawn(self, args: tuple[Any, ...], name: str | None) -> _Spawn:
+        pattern = self._supervisor()._pattern
+        if pattern is None:
+            raise ValueError(f"supervisor {self.path!r} is not dynamic: use start_child(spec)")
+        if name is not None:
+            attrs.evolve(pattern, name=name)  # what is wrong with it is the caller's fault, not the supervisor's
+        return _Spawn(args, name)
 
     async def _request(self, request: Any) -> Any:
         reply: Reply[Any] = Reply(self._cell, current_cell.get())
@@ -479,7 +531,13 @@ class SupervisorRef(ActorRef[Any]):
             link = link.parent
 
 
-def _accepted_by(factory: Any) -> Any:
+def _checked_name(method: str, name: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"{method}() takes a child's name, got {shown(name)}")
+    return name
+
+
+def _called_in_the_end(factory: Any) -> Any:
     while isinstance(factory, partial):
         factory = factory.func
-    return getattr(factory, "accepts", None)
+    return factory

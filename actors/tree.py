@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
 from collections.abc import Callable
@@ -19,6 +20,7 @@ class Tree:
         self.observer: Observer = NullObserver() if observer is None else _checked(observer)
         self.letters = DeadLetters(self._observe_letter)
         self.jitter = jitter
+        self._shows_a_letter = False
 
     def observe(self, look: Callable[..., object], *what: object) -> None:
         """Call one method of the observer; what it raises is logged and goes no further."""
@@ -28,7 +30,13 @@ class Tree:
             logger.exception("the observer raised in %s", getattr(look, "__name__", look))
 
     def _observe_letter(self, letter: DeadLetter) -> None:
-        self.observe(self.observer.dead_letter, letter)
+        # An observer that answers a dead letter by a message to the dead would be called for ever.
+        if not self._shows_a_letter:
+            self._shows_a_letter = True
+            try:
+                self.observe(self.observer.dead_letter, letter)
+            finally:
+                self._shows_a_letter = False
 
 
 def _checked(observer: Observer) -> Observer:
@@ -37,4 +45,7 @@ def _checked(observer: Observer) -> Observer:
     missing = [name for name in methods if not callable(getattr(observer, name, None))]
     if missing:
         raise TypeError(f"observer {observer!r} has no {', '.join(missing)}: derive it from NullObserver")
+    waiting = [name for name in methods if inspect.iscoroutinefunction(getattr(observer, name))]
+    if waiting:
+        raise TypeError(f"observer {observer!r}: {', '.join(waiting)} must not be async: nobody could await it")
     return observer

@@ -6,6 +6,10 @@ rescheduled task costs about half of an `anyio.Event` and a sixth of an anyio me
 
 The promise, the same for all three: `wake()` makes a parked `park()` return; with nobody parked it does nothing
 (so look for work before you park, without an `await` between). A cancelled `park()` leaves no trace.
+
+A wake-up from another thread would be lost or late, so it raises `WrongThread`, and whoever wakes does so before it
+changes anything. Only where somebody is parked: there it costs nothing beside the switch of tasks, elsewhere a
+tenth of a message.
 """
 
 from __future__ import annotations
@@ -13,9 +17,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
+
+from .errors import WrongThread
 
 if TYPE_CHECKING:
     import trio
@@ -29,16 +36,17 @@ class Waker(Protocol):
         ...
 
     def wake(self) -> None:
-        """Let the parked task go on; does nothing when none is parked."""
+        """Let the parked task go on; does nothing when none is parked. Raises `WrongThread`."""
         ...
 
 
 class AsyncioWaker:
     """A bare future: no coroutine frame of its own between the waiter and the loop."""
 
-    __slots__ = ("_future", "_loop")
+    __slots__ = ("_future", "_loop", "_thread")
 
     def __init__(self) -> None:
+        self._thread = get_ident()
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[None] | None = None
 
@@ -51,6 +59,8 @@ class AsyncioWaker:
         """Let the parked task go on."""
         future = self._future
         if future is not None:
+            if get_ident() != self._thread:
+                raise _wrong_thread()
             self._future = None
             if not future.done():
                 future.set_result(None)
@@ -59,11 +69,12 @@ class AsyncioWaker:
 class TrioWaker:
     """A rescheduled task."""
 
-    __slots__ = ("_lowlevel", "_task")
+    __slots__ = ("_lowlevel", "_task", "_thread")
 
     def __init__(self) -> None:
         import trio.lowlevel
 
+        self._thread = get_ident()
         self._lowlevel = trio.lowlevel
         self._task: trio.lowlevel.Task | None = None
 
@@ -76,6 +87,8 @@ class TrioWaker:
         """Let the parked task go on."""
         task = self._task
         if task is not None:
+            if get_ident() != self._thread:
+                raise _wrong_thread()
             self._task = None
             self._lowlevel.reschedule(task)
 
@@ -87,9 +100,10 @@ class TrioWaker:
 class EventWaker:
     """The portable one, on `anyio.Event`."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("_event", "_thread")
 
     def __init__(self) -> None:
+        self._thread = get_ident()
         self._event: anyio.Event | None = None
 
     def park(self) -> Awaitable[None]:
@@ -101,6 +115,8 @@ class EventWaker:
         """Let the parked task go on."""
         event = self._event
         if event is not None:
+            if get_ident() != self._thread:
+                raise _wrong_thread()
             self._event = None
             event.set()
 
@@ -159,6 +175,12 @@ def cancel_requests() -> Callable[[], int]:
 
 def _none() -> int:
     return 0
+
+
+def _wrong_thread() -> WrongThread:
+    return WrongThread(
+        "actors are reached from the thread of their loop only: from another one use anyio.from_thread.run(ref.tell, …)"
+    )
 
 
 def _in_trio() -> bool:

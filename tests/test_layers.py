@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = {
     "actors": [
+        "shown",
         "errors",
         "waker",
         "flag",
@@ -26,6 +27,7 @@ ORDER = {
         "lifecycle",
         "spec",
         "restarts",
+        "rounds",
         "supervision",
         "observer",
         "letters",
@@ -116,6 +118,7 @@ BELOW = {"actors": set[str](), "engine": {"actors"}}
 # The modules which decide: event in, commands out, so that replaying the journal decides the same again.
 DECISION_CORE = {
     "actors.restarts",
+    "actors.rounds",
     "actors.supervision",
     "engine.plan",
     "engine.runs",

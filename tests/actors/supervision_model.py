@@ -19,6 +19,7 @@ from actors.supervision import (
     Over,
     Phase,
     Ready,
+    ReportCrash,
     ReportRestart,
     StartChild,
     StopChild,
@@ -109,7 +110,10 @@ class SupervisionModel:
 
     def restart(self, name: str, request: Any = "restart") -> list[str]:
         self.pending.add(request)
-        return self._see(self.decisions.restart(name, request))
+        commands = self.decisions.restart(name, request)
+        if request not in [command.request for command in commands if isinstance(command, Answer)]:
+            self.charges.pop(name, None)  # accepted
+        return self._see(commands)
 
     def terminate(self, name: str, request: Any = "terminate") -> list[str]:
         self.pending.add(request)
@@ -171,6 +175,10 @@ class SupervisionModel:
                 self._charge(name)
                 assert not self._overdrawn(name), f"{name!r} is over its budget"
                 return f"restarting {name}{incarnation} in {delay:g}"
+            case ReportCrash(name, incarnation, reason):
+                assert incarnation == self.incarnations[name]
+                assert reason.kind == "crashed"
+                return f"crashed {name}{incarnation}"
             case Answer(request, result):
                 self.pending.remove(request)
                 return f"answer {request}: {result if isinstance(result, str) else type(result).__name__}"
@@ -200,7 +208,8 @@ class SupervisionModel:
                 assert child.phase is PHASES[self.running[name]]
             else:
                 assert child.phase in (Phase.DOWN, Phase.WAITING)
-                assert child.starter is None, f"whoever waits for {name!r} to start would wait for ever"
+                comes_up = child.wanted and self.decisions._is_coming_up(child)
+                assert child.starter is None or comes_up, f"whoever waits for {name!r} to start would wait for ever"
             assert not child.stoppers or child.phase is Phase.STOPPING
         assert self.running.keys() <= self.decisions.children.keys()
         assert self.ready <= 1

@@ -28,7 +28,7 @@ from actors import (
 from actors.capacity import Overflow
 from actors.testing import BACKENDS, Backend, run
 
-SEEDS = range(50)
+SEEDS = range(25)
 POLICIES: list[Overflow] = ["block", "fail", "drop_newest", "drop_oldest"]
 Item = tuple[str, int]
 

@@ -16,6 +16,7 @@ from actors import (
     StopReason,
     Supervisor,
     TooManyRestarts,
+    UnknownChild,
     supervise,
 )
 from actors.spec import Restart, Strategy
@@ -344,6 +345,40 @@ async def test_case_08_one_for_all_replaces_every_incarnation_and_none_of_the_ol
             assert log.of("stop") == [f"stop {name}{generation - 1}" for name in "cdba"]
             assert log.of("start") == [f"start {name}{generation}" for name in "abcd"]
         assert [child.crashes for child in root.status()] == [0, 0, 2, 0]
+
+
+@on_all_schedules
+async def test_case_08_requests_meanwhile_do_not_hurry_a_group_restart() -> None:
+    log = Log()
+
+    class SlowHere(Counted):
+        alive: ClassVar = set()
+
+        async def on_start(self) -> None:
+            await anyio.sleep(1)
+            await super().on_start()
+            self.log(f"up {anyio.current_time():g}")
+
+        async def on_stop(self, reason: StopReason) -> None:
+            await anyio.sleep(1)
+            await super().on_stop(reason)
+
+    children = [ChildSpec(name, SlowHere, (log,)) for name in "abc"]
+    async with supervise(children, strategy="one_for_all") as root:
+        log.lines.clear()
+        await root.child("a").tell("boom")
+        for _ in range(16):
+            await anyio.sleep(0.4)
+            with pytest.raises(UnknownChild):
+                await root.terminate_child("x")
+
+        assert log.of("start", "stopped") == [
+            *[f"stopped {name}1" for name in "acb"],
+            *[f"start {name}2" for name in "abc"],
+        ]
+        # A second for each, one after the other: the first three start from 0 to 3, three stop, and start again.
+        assert log.of("up") == ["up 7", "up 8", "up 9"]
+        assert SlowHere.alive == {(name, 2) for name in "abc"}
 
 
 # 9

@@ -429,14 +429,18 @@ def test_a_child_whose_task_is_cancelled_natively_takes_its_supervisor_down_and_
 async def test_a_tree_cancelled_from_outside_ends_with_every_on_stop() -> None:
     log = Log()
     sub = Supervisor.spec("sub", [ChildSpec("b", Worker, (log,)), ChildSpec("c", Worker, (log,))])
+    waiting = ChildSpec("d", Worker, (log,), backoff=Backoff(100, 100))
     with anyio.move_on_after(5):
-        async with supervise([ChildSpec("a", Worker, (log,)), sub], observer=log) as root:
+        async with supervise([ChildSpec("a", Worker, (log,)), sub, waiting], observer=log) as root:
             await root.child("a").tell(1000)
+            await root.child("d").tell("boom")
+            await anyio.sleep(1)
+            log.lines.clear()
             await anyio.sleep_forever()
 
     assert anyio.current_time() == 5
     assert sorted(log.of("stop", "stopped")) == [f"{what} {name}1" for what in ("stop", "stopped") for name in "abc"]
-    assert sorted(log.of("is")) == [f"{name} is killed" for name in ("a", "b", "c", "root", "sub")]
+    assert sorted(log.of("is")) == [f"{name} is killed" for name in ("a", "b", "c", "d", "root", "sub")]
 
 
 # Interrupts

@@ -33,5 +33,15 @@ def test_too_many_restarts_says_how_many_of_whom_within_what() -> None:
     assert (error.supervisor, error.child, error.crashes) == ("root", "a", 4)
 
 
+def test_too_many_restarts_of_all_children_says_whose_was_the_last() -> None:
+    error = TooManyRestarts("root", "a", 4, 5.0, shared=True)
+
+    assert str(error) == "supervisor 'root' gave up: 4 restarts of its children, the last 'a', within 5 s"
+
+
 def test_a_wrong_message_is_a_type_error_too() -> None:
     assert isinstance(WrongMessage.found("channel 'a' -> 'b'", (int, None), "x"), TypeError)
+
+
+def test_a_wrong_message_of_any_size_makes_a_short_text() -> None:
+    assert len(str(WrongMessage.found("actor 'a'", int, "y" * 1_000_000))) < 300

@@ -29,6 +29,7 @@ from actors import (
     StopTimeout,
     StrayCancellation,
     TooManyRestarts,
+    WrongMessage,
     supervise,
 )
 from actors.testing import BACKENDS, Backend, run, tasks_left
@@ -107,8 +108,59 @@ async def test_a_factory_that_makes_no_actor_is_a_failed_start(product: Any) -> 
 
 
 async def test_a_factory_that_is_called_with_wrong_arguments_is_a_failed_start() -> None:
-    with pytest.raises(StartFailed, match="TypeError"):
+    with pytest.raises(
+        StartFailed, match=r"the factory Scripted of 'root/a' cannot be called with \(1, 2, 3\): .* takes from 1 to 3"
+    ):
         async with supervise([ChildSpec("a", Scripted, [1, 2, 3])]):
+            pytest.fail("it has not started")
+
+
+async def test_a_type_error_within_a_factory_is_left_as_it_is() -> None:
+    def factory() -> Actor[Any]:
+        raise TypeError("not yours")
+
+    with pytest.raises(StartFailed, match=r"did not start: TypeError\('not yours'\)"):
+        async with supervise([ChildSpec("a", factory)]):
+            pytest.fail("it has not started")
+
+
+async def test_an_async_factory_is_a_failed_start_with_the_cure() -> None:
+    async def factory() -> Actor[Any]:
+        return Scripted()
+
+    with pytest.raises(StartFailed, match=r"the factory of 'root/a' is async: .* do what waits in on_start"):
+        async with supervise([ChildSpec("a", factory)]):
+            pytest.fail("it has not started")
+
+
+async def test_a_factory_that_makes_one_actor_for_two_children_is_a_failed_start() -> None:
+    actor = Scripted()
+
+    with pytest.raises(StartFailed, match="the factory of 'root/b' made an actor that has run as 'root/a': it makes a"):
+        async with supervise([ChildSpec("a", lambda: actor), ChildSpec("b", lambda: actor)]):
+            pytest.fail("it has not started")
+
+
+async def test_a_factory_that_returns_the_same_actor_again_is_no_restart() -> None:
+    actor = Scripted()
+
+    async def fail() -> None:
+        raise LookupError
+
+    with pytest.raises(TooManyRestarts) as caught:  # noqa: PT012 # it comes out of the block's end
+        async with supervise([ChildSpec("a", lambda: actor)]) as root:
+            root.child("a").tell_nowait(fail)
+            await anyio.sleep_forever()
+    assert "has run as 'root/a'" in str(caught.value.__cause__)
+
+
+async def test_a_context_in_init_is_a_failed_start_with_the_cure() -> None:
+    class Early(Actor[Any]):
+        def __init__(self) -> None:
+            self.me = self.context.ref
+
+    with pytest.raises(StartFailed, match=r"Early.context is there from on_start on, not in __init__ yet"):
+        async with supervise([ChildSpec("a", Early)]):
             pytest.fail("it has not started")
 
 
@@ -173,13 +225,75 @@ async def test_an_incarnation_that_did_not_start_is_not_stopped() -> None:
 # Handlers that raise
 
 
-async def test_an_actor_without_receive_says_so() -> None:
+async def test_an_actor_without_receive_refuses_messages_at_the_sender() -> None:
     class Empty(Actor[Any]):
         pass
 
-    async with supervise([ChildSpec("a", Empty)]) as root:
-        with pytest.raises(ActorCrashed, match=r"Empty has no receive\(\)"):
-            await root.child("a").ask("x")
+    async with supervise([ChildSpec("a", Empty), ChildSpec("b", lambda: Empty())]) as root:
+        for ref in (root.child("a"), root.child("b")):
+            with pytest.raises(WrongMessage, match=r"takes no messages, got str: it has no receive\(\)"):
+                await ref.ask("x")
+
+
+async def test_what_an_actor_accepts_is_known_also_where_a_function_makes_it() -> None:
+    class Adder(Actor[int]):
+        accepts = int
+
+        async def receive(self, message: int) -> int:
+            return message + 1
+
+    async with supervise([ChildSpec("a", lambda: Adder())]) as root:
+        with pytest.raises(WrongMessage, match="actor 'root/a' takes int, got str: 'text'"):
+            await root.child("a").ask("text")
+        assert await root.child("a").ask(1) == 2
+
+
+async def test_an_exception_without_a_repr_crashes_its_actor_and_nobody_else(
+    seen: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Bad(Exception):
+        def __repr__(self) -> str:
+            raise RuntimeError("no repr")
+
+    async def fail() -> None:
+        raise Bad
+
+    async with supervise([ChildSpec("a", Scripted), ChildSpec("b", Scripted)], observer=seen) as root:
+        with pytest.raises(ActorCrashed, match="before it answered: <Bad, whose repr raised RuntimeError>"):
+            await root.child("a").ask(fail)
+
+        assert await root.child("a").ask(answer) == "answer"
+        assert root.child("b").incarnation == 1
+    assert "it ended (crashed by <Bad, whose repr raised RuntimeError>)" in caplog.text
+
+
+async def test_an_exception_without_a_repr_is_a_failed_start_like_any_other() -> None:
+    class Bad(Exception):
+        def __repr__(self) -> str:
+            raise RuntimeError("no repr")
+
+    async def fail(_actor: Any) -> None:
+        raise Bad
+
+    with pytest.raises(StartFailed, match="child 'a' did not start: <Bad, whose repr raised RuntimeError>"):
+        async with supervise([ChildSpec("a", Scripted, [fail])]):
+            pytest.fail("it has not started")
+
+
+async def test_a_dead_letter_without_a_repr_is_a_dead_letter_like_any_other(
+    seen: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Bad:
+        def __repr__(self) -> str:
+            raise RuntimeError("no repr")
+
+    async with supervise([ChildSpec("a", Scripted, restart="temporary")], observer=seen) as root:
+        ref = root.child("a")
+        await root.terminate_child("a")
+        await ref.tell(Bad())
+
+    assert [type(letter.message) for letter in seen.letters] == [Bad]
+    assert "(stopped): <Bad, whose repr raised RuntimeError>" in caplog.text
 
 
 async def test_a_group_of_errors_from_a_handler_s_own_task_group_is_a_crash_like_any_other(seen: Seen) -> None:
@@ -370,6 +484,7 @@ async def test_a_handler_that_cannot_be_killed_is_reported_and_waited_for(
             group.start_soon(root.terminate_child, "a")
             await anyio.sleep(5)
             assert seen.unkillable_names == ["a"]
+            assert root.unkillable == 1
             assert root.child("a").state is not State.STOPPED
             assert [child.name for child in root.status()] == ["a"]  # its supervisor answers
 

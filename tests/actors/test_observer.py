@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import pytest
 
-from actors import Actor, ActorRef, ChildSpec, DeadLetter, NullObserver, Observer, StopReason, supervise
+from actors import Actor, ActorRef, ChildSpec, DeadLetter, NullObserver, Observer, StopReason, Tree, supervise
 from actors.testing import BACKENDS, Backend, run
 
 
@@ -131,3 +131,35 @@ def test_an_interrupt_in_an_observer_is_not_held_back(backend: Backend) -> None:
         run(live_through_everything, Interrupting(), backend=backend, virtual_time=True)
 
     assert caught.type is KeyboardInterrupt or caught.group_contains(KeyboardInterrupt)
+
+
+async def test_an_observer_that_tells_the_dead_of_a_dead_letter_is_not_shown_the_next_one() -> None:
+    class Answering(Recording):
+        def dead_letter(self, letter: DeadLetter) -> None:
+            super().dead_letter(letter)
+            ref.tell_nowait("again")
+
+    observer = Answering()
+    tree = Tree(observer)
+    async with supervise([ChildSpec("a", Hardy)], tree=tree) as root:
+        ref = root.child("a")
+        await root.terminate_child("a")
+        await ref.tell("first")
+        await ref.tell("second")
+
+    assert [line for line in observer.seen if "again" in line] == []
+    assert tree.letters.counts == {"stopped": 4}
+
+
+def test_an_observer_with_async_methods_is_refused_before_anything_runs() -> None:
+    class Waiting(NullObserver):
+        async def started(self, ref: Any, incarnation: int) -> None:  # type: ignore[override]
+            pass
+
+    with pytest.raises(TypeError, match=r"observer .*Waiting.*: started must not be async"):
+        supervise(observer=Waiting())
+
+
+def test_an_observer_beside_a_tree_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"takes an observer or a tree, which has one: supervise\(tree=Tree\(observer"):
+        supervise(observer=NullObserver(), tree=Tree())

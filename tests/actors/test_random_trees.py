@@ -412,8 +412,8 @@ class Tree:
         places = []
         for child in parent.status():
             places.append((parent, child.name))
-            below = parent.supervisor(child.name)
-            if isinstance(cell_of(below).actor, Supervisor):
+            below = parent.child(child.name)
+            if isinstance(below, SupervisorRef) and isinstance(cell_of(below).actor, Supervisor):
                 places += self.places(below)
         return places
 

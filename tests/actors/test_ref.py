@@ -266,6 +266,7 @@ async def test_a_task_beside_an_actor_may_wait_for_room_in_its_mailbox() -> None
     async with supervise([ChildSpec("a", Feeding, capacity=2)]) as root:
         await root.child("a").tell(0)
         await probe.wait_for(5)
+        assert root.child("a").incarnation == 1
 
     assert probe.items == [0, -1, -2, 1, 2]
 
@@ -333,6 +334,15 @@ async def test_an_ask_of_a_silent_actor_times_out() -> None:
     async with supervise([child("a", hang)]) as root:
         with pytest.raises(AskTimeout, match=r"actor 'root/a' did not answer within 0.5 s"):
             await root.child("a").ask("x", timeout=0.5)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+async def test_a_timeout_that_leaves_no_time_is_refused(timeout: float) -> None:
+    async with supervise([child("a", echo)]) as root:
+        with pytest.raises(
+            ValueError, match=r"ask\(timeout=.*\): must be more than 0 seconds, or None to wait for ever"
+        ):
+            await root.child("a").ask("x", timeout=timeout)
 
 
 async def test_the_timeout_of_an_ask_counts_its_wait_for_room() -> None:
@@ -823,6 +833,30 @@ async def test_asking_back_after_answering_is_no_cycle() -> None:
     assert outcomes == ["answer"]
 
 
+async def test_asking_an_actor_whose_answer_is_on_its_way_is_no_cycle() -> None:
+    outcomes: list[Any] = []
+
+    async def ask_other(_actor: Actor[Any], message: Any) -> Any:
+        return "answer" if message == "question" else await message.ask("question", timeout=60)
+
+    async def busy(_actor: Actor[Any], message: Any) -> Any:
+        if message == "be busy":
+            await anyio.sleep(1)
+        elif message != "question":
+            outcomes.append(await message.ask("question", timeout=60))
+        return "answer"
+
+    async with supervise([child("a", ask_other), child("b", busy)]) as root:
+        a, b = root.child("a"), root.child("b")
+        b.tell_nowait("be busy")
+        a.tell_nowait(b)
+        await anyio.sleep(0.5)
+        b.tell_nowait(a)  # handled right behind the answer to a, before a has run again
+        await anyio.sleep(1)
+
+    assert outcomes == ["answer"]
+
+
 async def test_asking_back_while_another_has_the_reply_is_no_cycle() -> None:
     outcomes: list[Any] = []
 
@@ -859,6 +893,10 @@ class Watching(Actor[Any]):
             case ("unwatch", ref):
                 self.context.unwatch(ref)
             case ("crash", _):
+                raise RuntimeError
+            case ("stop and crash", ref):
+                ref.stop()
+                await ref.wait_stopped()
                 raise RuntimeError
             case ("stop and unwatch", ref):
                 ref.stop()
@@ -959,6 +997,26 @@ async def test_a_restarted_watcher_has_forgotten_what_it_watched() -> None:
         assert root.child("w").incarnation == 2
 
     assert probe.items == []
+
+
+async def test_news_for_an_incarnation_that_crashed_does_not_reach_the_next() -> None:
+    probe: Probe[Any] = Probe()
+    async with supervise([ChildSpec("w", Watching, [probe]), child("a", echo)]) as root:
+        await root.child("w").ask(("watch", root.child("a")))
+        await root.child("w").tell(("stop and crash", root.child("a")))
+        await anyio.sleep(1)
+        assert root.child("w").incarnation == 2
+
+    assert probe.items == []
+
+
+async def test_a_restarted_watcher_is_forgotten_by_what_it_watched() -> None:
+    async with supervise([ChildSpec("w", Watching, [Probe()]), child("a", echo)]) as root:
+        await root.child("w").ask(("watch", root.child("a")))
+        await root.child("w").tell(("crash", None))
+        await anyio.sleep(1)
+
+        assert not root.child("a")._cell.watchers
 
 
 async def test_a_watcher_that_ended_first_is_not_told() -> None:
@@ -1160,6 +1218,8 @@ async def test_any_number_of_tasks_may_wait_for_an_end() -> None:
                 group.start_soon(wait)
             with anyio.move_on_after(1):
                 await ref.wait_stopped()
+            await anyio.sleep(1)
+            assert len(ref._cell.stopped._wakers or ()) == 3  # the one that gave up has left nothing behind
             ref.stop()
         await wait()
 

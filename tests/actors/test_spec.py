@@ -125,8 +125,19 @@ def test_a_permanent_child_cannot_be_significant() -> None:
 
 
 def test_what_is_no_backoff_is_refused() -> None:
-    with pytest.raises(TypeError, match="backoff"):
+    with pytest.raises(TypeError, match=r"child 'a': ChildSpec.backoff is a Backoff\(min, max\) or None, got 1.0"):
         spec(backoff=1.0)
+
+
+def test_what_is_no_truth_is_not_significant() -> None:
+    with pytest.raises(TypeError, match=r"child 'a': ChildSpec.significant is True or False, got 'yes'"):
+        spec(significant="yes")
+
+
+@pytest.mark.parametrize("args", ["abc", b"de", 5])
+def test_one_argument_in_place_of_several_is_refused(args: Any) -> None:
+    with pytest.raises(TypeError, match=f"child 'a': ChildSpec.args are the factory's arguments, got {args!r}: write "):
+        spec(args=args)
 
 
 def test_a_backoff_that_shrinks_is_refused() -> None:
