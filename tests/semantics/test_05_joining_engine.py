@@ -153,6 +153,27 @@ async def test_activations_settle_in_their_order_and_not_in_that_of_completion()
     assert sorted(seen) == [(1, 1), (2, 2), (3, 3)]
 
 
+async def test_a_running_join_counts_as_being_at_its_successors() -> None:
+    async def a(state: dict[str, int]) -> dict[str, int]:
+        await anyio.sleep(0.1)
+        return {"i": state["i"] + 1}
+
+    seen = []
+
+    async def join(state: dict[str, int], ctx: Context) -> None:
+        seen.append([arrival.source for arrival in ctx.arrivals if arrival.status == "arrived"])
+        await anyio.sleep(1)
+
+    made = graph({"a": a, "b": same, "j": join}, "a -> j", "b -> j")
+    made.add_edge("a", "a", when=lambda s: s["i"] < 2, max_iterations=5)
+    made.add_edge("j", "b", when=lambda s: True, max_iterations=1).add_edge("j", "END", otherwise=True)
+
+    await ended(made, {"i": 0})
+
+    # The second token of `a` waits while `j#1` runs, which may still lead to `b`, and so it meets that.
+    assert seen == [["a"], ["a", "b"]]
+
+
 async def test_a_failure_that_ends_the_run_does_not_wait_for_its_turn() -> None:
     async def work(state: dict[str, Any], ctx: Context) -> None:
         if ctx.activation == 2:

@@ -438,6 +438,19 @@ async def test_what_a_node_sets_does_not_leak_to_the_next_activation_of_its_work
         assert (seen, tenant.get()) == (["mine"] * 6, "mine")
 
 
+async def test_what_a_quick_node_sets_does_not_leak_either() -> None:
+    seen = []
+
+    def node(state: Any) -> None:
+        seen.append(tenant.get())
+        tenant.set("leaked")
+
+    tenant.set("mine")
+    await ended(graph({"a": (node, {"run_in": "loop"}), "b": (node, {"run_in": "loop"})}, "a -> b"))
+
+    assert (seen, tenant.get()) == (["mine"] * 2, "mine")
+
+
 async def test_a_map_worker_sees_the_submitters_context_variables() -> None:
     async def work(item: int) -> str:
         await anyio.lowlevel.checkpoint()
