@@ -339,8 +339,8 @@ def test_a_map_gives_its_results_in_the_order_of_the_items(policy, got):
 # --- random graphs
 
 
-@pytest.mark.parametrize("block", range(4))
-def test_two_thousand_random_graphs_run_the_same_under_eight_schedules(block):
+@pytest.mark.parametrize("block", range(2))
+def test_a_thousand_random_graphs_run_the_same_under_eight_schedules(block):
     result = tally(range(block * 500, block * 500 + 500))
 
     assert not result.unsteady, "\n\n".join(result.unsteady)
@@ -351,7 +351,7 @@ def test_two_thousand_random_graphs_run_the_same_under_eight_schedules(block):
 
 
 def test_random_graphs_with_any_joins_run_the_same_but_for_numbers_and_order():
-    result = tally(range(400), ANY)
+    result = tally(range(200), ANY)
 
     assert not result.unsteady, "\n\n".join(result.unsteady)
 
