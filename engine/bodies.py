@@ -46,11 +46,12 @@ class Surroundings(Protocol):
 class _Prepared:
     """The function with what it is called with."""
 
-    __slots__ = ("_call", "_function", "_is_map")
+    __slots__ = ("_call", "_function", "_is_map", "_plain")
 
     def __init__(self, function: Callable[..., Any], call: Call, is_map: bool) -> None:
         self._function = function
         self._call = call
+        self._plain = call.plain
         self._is_map = is_map
 
     def begin(self, activation: Activation) -> Any:
@@ -85,8 +86,19 @@ class AsyncBody(_Prepared):
 
     __slots__ = ()
 
+    def begin(self, activation: Activation) -> Any:
+        """Take its first step; most end there."""
+        # What `_begin` does, written out: it saves a tenth of what a quick node costs.
+        variables = activation.run.tree.owner.variables.copy()
+        state = activation.state
+        coroutine = self._function(state) if self._plain else self._invoke(activation, state)
+        try:
+            first = variables.run(coroutine.send, None)
+        except StopIteration as stop:
+            return stop.value
+        return Driven(variables, coroutine, first)
+
     def _begin(self, activation: Activation, subject: Any) -> Any:
-        # Take its first step; most end there.
         return step(activation.run.tree.owner.variables.copy(), self._invoke(activation, subject))
 
 

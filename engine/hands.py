@@ -179,6 +179,7 @@ class Hands:
                     self.workers -= 1
                     return False
                 idle.append(worker)
+                worker.job = None  # an idle worker keeps no state alive
                 in_a_row = 0
                 await worker.waker.park()
                 self.lag.add(perf_counter() - self._called_at)

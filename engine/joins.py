@@ -260,7 +260,8 @@ class Joins:
             places |= waiting.successors
         ways = len(node.ins)
         for step in range(ways):
-            slot = (waiting.pointer + step) % ways
+            # From the last way on: of branches that set out together it mostly comes last, and one question does.
+            slot = (waiting.pointer - step) % ways
             if not self._lacks(waiting, slot):
                 continue
             found = self._source_of(node.ins[slot], places, running_here)

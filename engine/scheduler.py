@@ -109,10 +109,11 @@ class Scheduler:
     def attempt_succeeded(self, activation: Activation, attempt: int, returned: Any, seconds: float) -> None:
         """A node's function returned."""
         run = activation.run
+        root = run.root
         now = self._clock()
         if self._in_turn:
             happened = partial(run.succeeded, activation, attempt, returned, now, now - seconds)
-            self._inbox.append((run.root, happened))
+            self._inbox.append((root, happened))
             return
         # The way of every node of every run: what `event` does, without making a closure.
         self._in_turn = True
@@ -120,9 +121,9 @@ class Scheduler:
             try:
                 commands = run.succeeded(activation, attempt, returned, now, now - seconds)
             except Exception as error:
-                self._broke(run.root, error)
+                self._broke(root, error)
             else:
-                self._carry_out(run.root, commands)
+                self._carry_out(root, commands)
             while self._inbox:
                 self._turn(*self._inbox.popleft())
         finally:
@@ -165,9 +166,10 @@ class Scheduler:
             self._carry_out(run, commands)
 
     def _carry_out(self, run: Run, commands: Iterable[Command]) -> None:
+        crews = self.crews
         for command in commands:
             if isinstance(command, Activation):
-                self._start(command)
+                (crews.get(command.node) or self._crew_of(command)).start(command)
             else:
                 self._do(command)
         run.tree.owner.changed()
@@ -196,12 +198,6 @@ class Scheduler:
         run.tree.owner.broke(error)
 
     # -- commands
-
-    def _start(self, activation: Activation) -> None:
-        crew = self.crews.get(activation.node)
-        if crew is None:
-            crew = self._crew_of(activation)
-        crew.start(activation)
 
     def _crew_of(self, activation: Activation) -> Crew:
         crew = self.crews[activation.node] = self._make_crew(activation, self)
