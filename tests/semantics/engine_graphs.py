@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import anyio
 from attrs import frozen
 
-from actors.testing import BACKENDS, Backend, run, tasks_left
-from engine import Engine, GraphInvalid
+from actors import testing
+from actors.testing import BACKENDS, Backend, tasks_left
+from engine import Engine, GraphInvalid, Run, RunCancelled
 from tests.reference.build import Build, random_pause, run_in_engine
 from tests.reference.compare import check, differences
 from tests.reference.generate import ANY, EXACT, RACY, Profile, random_spec
@@ -47,22 +50,41 @@ def profile(seed: int) -> Profile:
     return {8: ANY, 9: RACY}.get(seed % 10, EXACT)
 
 
-def run_together(specs: Sequence[GraphSpec], timing: Timing) -> list[Outcome]:
-    """Run some graphs at once in one engine, and see that nothing is left of them."""
-    return run(_run_all, specs, timing, backend=timing.backend, seed=timing.seed, virtual_time=True)
+Disturbance = Callable[[Engine, random.Random], Awaitable[None]]
 
 
-async def _run_all(specs: Sequence[GraphSpec], timing: Timing) -> list[Outcome]:
-    outcomes: list[Outcome] = [Outcome()] * len(specs)
+async def nothing(engine: Engine, rng: random.Random) -> None:
+    """Leave the runs in peace."""
+
+
+def run_together(
+    specs: Sequence[GraphSpec], timing: Timing, disturbance: Disturbance = nothing
+) -> list[Outcome | RunCancelled]:
+    """Run some graphs at once in one engine, disturbed by something, and see that nothing is left of them."""
+    return testing.run(
+        _run_all, specs, timing, disturbance, backend=timing.backend, seed=timing.seed, virtual_time=True
+    )
+
+
+async def _run_all(
+    specs: Sequence[GraphSpec], timing: Timing, disturbance: Disturbance
+) -> list[Outcome | RunCancelled]:
+    outcomes: list[Outcome | RunCancelled] = [Outcome()] * len(specs)
 
     async def run_one(index: int) -> None:
         pause = random_pause(timing.seed + index, anyio.sleep)
-        outcomes[index] = await run_in_engine(engine, specs[index], pause, timing.concurrency)
+        try:
+            outcomes[index] = await run_in_engine(engine, specs[index], pause, timing.concurrency)
+        except RunCancelled as cancelled:
+            outcomes[index] = cancelled
 
-    with anyio.fail_after(3600):
-        async with Engine() as engine, anyio.create_task_group() as group:
-            for index in range(len(specs)):
-                group.start_soon(run_one, index)
+    with anyio.fail_after(60):
+        async with Engine() as engine, anyio.create_task_group() as around:
+            around.start_soon(disturbance, engine, random.Random(timing.seed))
+            async with anyio.create_task_group() as group:
+                for index in range(len(specs)):
+                    group.start_soon(run_one, index)
+            around.cancel_scope.cancel()
     assert tasks_left() == []
     return outcomes
 
@@ -73,7 +95,52 @@ def run_alone(timing: Timing, spec: GraphSpec, seed: int) -> Outcome:
         Build(spec).graph.compile()
     except GraphInvalid:
         return interpret(spec)  # made too small: there is nothing to see here
-    return run_together([spec], Timing(timing.backend, timing.seed + seed, timing.concurrency))[0]
+    return whole(run_together([spec], Timing(timing.backend, timing.seed + seed, timing.concurrency)))[0]
+
+
+def whole(outcomes: Iterable[Outcome | RunCancelled]) -> list[Outcome]:
+    """Outcomes of runs that nobody cancelled."""
+    return [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
+
+
+async def pausing(engine: Engine, rng: random.Random) -> None:
+    """Pause runs for a while, again and again."""
+
+    async def one(run: Run) -> None:
+        await run.pause()
+        await anyio.sleep(rng.random() * 0.01)
+        await run.resume()
+
+    async with anyio.create_task_group() as group:
+        while True:
+            await anyio.sleep(rng.random() * 0.002)
+            for run in await engine.runs():
+                if not run.over and run.status != "paused":
+                    group.start_soon(one, run)
+
+
+async def crashing(engine: Engine, rng: random.Random) -> None:
+    """Crash the actor of each graph's nodes now and then, as often as its supervisor bears."""
+
+    async def bomb() -> None:
+        raise ZeroDivisionError("a bomb in the engine")
+
+    crashes: Counter[str] = Counter()
+    while True:
+        await anyio.sleep(rng.random() * 0.002)
+        for run in await engine.runs():
+            if not run.over and crashes[run.graph] < 3:
+                crashes[run.graph] += 1
+                run.registered.scheduler.hands.run_beside(bomb)
+
+
+async def cancelling(engine: Engine, rng: random.Random) -> None:
+    """Cancel runs at random moments."""
+    while True:
+        await anyio.sleep(rng.random() * 0.002)
+        for run in await engine.runs():
+            if rng.random() < 0.2:
+                await run.cancel()
 
 
 def disagreements(seeds: Sequence[int], timing: Timing) -> Iterator[str]:
@@ -81,7 +148,7 @@ def disagreements(seeds: Sequence[int], timing: Timing) -> Iterator[str]:
     with quiet():
         specs = [random_spec(seed, profile(seed)) for seed in seeds]
         try:
-            outcomes = run_together(specs, timing)
+            outcomes = whole(run_together(specs, timing))
         except Exception as error:
             yield f"graphs {list(seeds)} with {timing}: {error!r}"
             return
@@ -117,11 +184,9 @@ def all_disagreements(seeds: Sequence[int]) -> list[str]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Nobody reads the warnings about thousands of random graphs."""
-    logger = logging.getLogger("engine.graph")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Nobody reads the warnings about thousands of random graphs, and about bombs."""
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        logging.disable(logging.NOTSET)

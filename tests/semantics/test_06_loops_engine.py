@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from typing import Any
 
 import anyio
@@ -133,3 +135,25 @@ async def test_a_loop_leaves_room_for_others_though_no_node_of_it_ever_waits() -
 
     assert result.state == {"n": 2_001}
     assert ticks > 10
+
+
+async def test_many_iterations_cost_constant_memory() -> None:
+    taken = {}
+
+    def body(state: dict[str, int]) -> dict[str, int]:
+        number = state["n"] + 1
+        if number in (1_000, 5_000):
+            gc.collect()
+            taken[number] = tracemalloc.get_traced_memory()[0]
+        return {"n": number}
+
+    nodes = {"head": (lambda state: None, {"run_in": "loop"}), "body": (body, {"run_in": "loop"})}
+    made = graph(nodes, "head -> body", history=100).add_edge("body", "END", otherwise=True)
+    made.add_edge("body", "head", when=lambda s: s["n"] < 5_001, max_iterations=10_000)
+    tracemalloc.start()
+    try:
+        await result_of(made, {"n": 0})
+    finally:
+        tracemalloc.stop()
+
+    assert taken[5_000] - taken[1_000] < 20_000

@@ -563,6 +563,16 @@ async def test_leaving_while_cancelled_from_outside_cancels_the_runs() -> None:
     assert (run.status, times.total) == ("cancelled", 2)
 
 
+async def test_drain_refuses_new_runs_and_waits_for_those_that_run() -> None:
+    async with Engine() as engine:
+        slow, quick = [await engine.submit(graph({"a": sleeps(s)}, name=f"s{s}")) for s in (10, 1)]
+
+        assert await engine.drain(5) == [slow]
+        with pytest.raises(EngineClosed):
+            await engine.submit(graph({"a": same}))
+        assert (quick.status, await engine.drain(), anyio.current_time()) == ("succeeded", [], 10)
+
+
 async def test_an_engine_that_was_left_takes_no_runs() -> None:
     async with Engine() as engine:
         pass
