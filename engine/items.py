@@ -34,6 +34,7 @@ class ItemSource:
         self._wanted_by = wanted_by
         self._wanted = 0
         self._scope = anyio.CancelScope()
+        self._closed = False
         self._waker: Waker | None = None
 
     def want(self, count: int) -> None:
@@ -43,7 +44,8 @@ class ItemSource:
             self._waker.wake()
 
     def close(self) -> None:
-        """Nothing more is wanted."""
+        """Nothing more is wanted, and nothing is given from here on: the map may be at its next attempt."""
+        self._closed = True
         self._scope.cancel()
 
     async def serve(self) -> None:
@@ -53,7 +55,8 @@ class ItemSource:
             try:
                 await self._read()
             except Exception as error:
-                self._wanted_by.items_failed(self._activation, error)
+                if not self._closed:
+                    self._wanted_by.items_failed(self._activation, error)
 
     async def _read(self) -> None:
         activation = self._activation
@@ -101,7 +104,8 @@ class ItemSource:
 
     def _give(self, items: list[Any], more: bool) -> None:
         self._wanted -= len(items)
-        self._wanted_by.items_given(self._activation, items, more)
+        if not self._closed:
+            self._wanted_by.items_given(self._activation, items, more)
 
     async def _until_wanted(self) -> None:
         assert self._waker is not None

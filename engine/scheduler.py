@@ -148,11 +148,14 @@ class Scheduler:
     def items_given(self, activation: Activation, items: Sequence[Any], more: bool) -> None:
         """A map's source gave items."""
         run = activation.run
+        if not more:
+            del self._sources[activation]  # a further attempt reads from the beginning
         self.event(run.root, lambda: run.items_given(activation, items, more, self._clock()))
 
     def items_failed(self, activation: Activation, error: Exception) -> None:
         """A map's source raised."""
         run = activation.run
+        del self._sources[activation]
         self.event(run.root, lambda: run.items_failed(activation, error, self._clock()))
 
     # -- one event
