@@ -460,18 +460,21 @@ class Engine:
 
     async def _finish(self) -> None:
         """Wait for what is running; give up, loudly, what only waits for a signal or a timer."""
-        await self._until(lambda: not self._queue and all(_only_waits(run) for run in self._active.values()))
-        left = list(self._active.values())
-        if left:
-            logger.warning(
-                "leaving the engine cancels %d runs that only wait, since memory does not outlive it: %s",
-                len(left),
-                ", ".join(f"{run.id} of {run.graph!r} ({run.status})" for run in left),
-                extra=about(runs=[run.id for run in left]),
-            )
-        for run in left:
-            await run.cancel("the engine was left")
-        await self._until(lambda: not self._active)
+        while self._active:
+            await self._until(lambda: all(run.machine.at_rest for run in self._active.values() if run.counted))
+            left = [run for run in self._active.values() if run.counted]
+            if left:
+                logger.warning(
+                    "leaving the engine cancels %d runs that only wait, since memory does not outlive it: %s",
+                    len(left),
+                    ", ".join(f"{run.id} of {run.graph!r} ({run.status})" for run in left),
+                    extra=about(runs=[run.id for run in left]),
+                )
+            # Each may hold the place that a queued run waits for: that one begins now, and is waited for in its turn.
+            for run in left:
+                await run.cancel("the engine was left")
+            for run in left:
+                await run.wait()
 
     async def _abandon(self) -> None:
         self._queue.clear()
@@ -539,10 +542,6 @@ class _Clockwork(Actor[Any]):
 def _reason(error: EngineError) -> str:
     """An error's class as a label: `engine_busy`."""
     return re.sub(r"(?<=.)(?=[A-Z])", "_", type(error).__name__).lower()
-
-
-def _only_waits(run: Run) -> bool:
-    return run.status in ("waiting", "paused")
 
 
 def _equal(one: Any, other: Any) -> bool:

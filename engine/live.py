@@ -16,7 +16,7 @@ from .history import History, LogStatus, described
 from .joins import Joins
 from .plan import Plan, PlanNode
 from .state import Values
-from .tokens import Activation, Descent, Ended, Record, RecordKind, Token
+from .tokens import CANCELLING, INSIDE, RETRYING, Activation, Descent, Ended, Record, RecordKind, Token
 from .tree import Tree
 from .waits import KeptSignal
 
@@ -30,6 +30,15 @@ Path = tuple[tuple[str, int, int], ...]
 _NO_LIMIT: Final = 1 << 62
 MANY: Final = 64
 """How much may pile up before it is worth looking for what can be forgotten; then twice what was left."""
+
+
+def _goes_on(activation: Activation) -> bool:
+    """Whether a live activation, with no attempt at work in the whole run, still comes on by itself."""
+    status = activation.status
+    if status != INSIDE:
+        return status in (RETRYING, CANCELLING)
+    child = getattr(activation, "child", None)
+    return not child.at_rest if child is not None else activation.work.goes_on(_goes_on)
 
 
 class Live:
@@ -140,6 +149,13 @@ class Live:
         if self.tree.paused:
             return "paused"
         return "waiting" if not self.tree.executing and not self.tree.held and not self.ending else "running"
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing goes on in it until something comes from outside: a signal, a wait's time-out, `resume`."""
+        if self._state != "running" or self.tree.executing or self.ending:
+            return False
+        return not any(_goes_on(activation) for activation in self.active)
 
     @property
     def history(self) -> History:

@@ -7,7 +7,7 @@ are taken from the source than there is room for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import StateInvalid
@@ -78,6 +78,10 @@ class MapWork:
     @property
     def wants_more(self) -> bool:
         return self._more and not self.stopping
+
+    def goes_on(self, item_goes_on: Callable[[Item], bool]) -> bool:
+        """Whether items are still to come from the source, or one that is at work comes on by itself."""
+        return (self.wants_more and self._pulled > 0) or any(map(item_goes_on, self.at_work.values()))
 
     def given(self, run: Run, items: Sequence[Any], more: bool) -> None:
         """Answer to `PullItems`: these came, and there are perhaps `more`."""
