@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from .errors import NotReachable
 from .values import Arrival
 
 Report = Callable[[str, Mapping[str, Any]], None]
@@ -16,6 +17,22 @@ Report = Callable[[str, Mapping[str, Any]], None]
 
 def _unheard(type: str, data: Mapping[str, Any]) -> None:
     """For contexts made by hand, in tests of node functions."""
+
+
+class NotHere:
+    """Stands for what stays in the engine's own process: says so when it is used."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise NotReachable(self._what)
+
+
+def _cannot_report(type: str, data: Mapping[str, Any]) -> None:
+    raise NotReachable("progress() and ctx.emit()")
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -44,6 +61,17 @@ class Context:
     def token(self) -> str:
         """The same for every attempt of this activation, for ever: dedupe outside effects by it."""
         return f"{self.run_id}/{self.node}#{self.activation}"
+
+    def elsewhere(self) -> Context:
+        """A copy for another process: what can travel as it is, and what cannot refuses to be used there."""
+        return attrs.evolve(
+            self,
+            error=attrs.evolve(self.error, exception=None) if attrs.has(type(self.error)) else self.error,
+            tools=None if self.tools is None else NotHere("tools"),
+            files=None if self.files is None else NotHere("files"),
+            logger=logging.getLogger("engine.node"),
+            report=_cannot_report,
+        )
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Tell how far this node is, from 0 to 1; seen in the run's events as `node_progress`."""

@@ -431,6 +431,20 @@ class NotTransferable(EngineError, TypeError):
         self.where = where
 
 
+class NotReachable(EngineError):
+    """A node that runs in another process used what its `Context` has only in the engine's own."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"ctx.{what} cannot be reached from another process; return what is to be told, or run the node "
+            f"with run_in='thread'"
+        )
+        self.what = what
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NotReachable, (self.what,)
+
+
 class WorkerLost(EngineError):
     """A worker process died by itself during a call; whether its work was done is not known."""
 

@@ -14,6 +14,8 @@ class Executor(Protocol):
       are still going fail with `EngineClosed`, processes are gone, only a thread that was given up may be left.
     - At most its limit of calls run at once; others wait, first come first served, and cost nothing else.
     - All numbers are since it was entered, plain integers, and may be read at any time.
+    - Where arguments are not copied on their way, it may say so: `shares_memory = True`. Elsewhere a function that a
+      node runs is wrapped, so that what it does to its state in place is not lost.
     """
 
     async def run(self, function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] = {}) -> Any:

@@ -12,6 +12,7 @@ from actors import ChildSpec, Supervisor, SupervisorRef
 
 from .batches import BatchCrew
 from .bodies import AsyncBody, Body, ElsewhereBody, LoopBody
+from .elsewhere import RemoteBody
 from .errors import GraphConflict, GraphInvalid, GraphNotFound, GraphProblem
 from .gates import Gate
 from .graph import Graph
@@ -160,7 +161,9 @@ class CrewMaker:
         if spec.run_in == "loop":
             return LoopBody(function, spec.call, is_map), None
         executor, places = self._executors[spec.run_in]
-        return ElsewhereBody(function, spec.call, is_map, executor), places
+        if getattr(executor, "shares_memory", False):
+            return ElsewhereBody(function, spec.call, is_map, executor), places
+        return RemoteBody(function, spec.call, is_map, executor), places
 
     def _unused(self, name: str) -> str:
         name = found = name.replace("/", "|")

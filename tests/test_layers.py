@@ -88,6 +88,7 @@ ORDER = {
         "runs",
         "result",
         "bodies",
+        "elsewhere",
         "hands",
         "nodes",
         "batches",

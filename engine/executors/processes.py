@@ -288,8 +288,9 @@ def _settings() -> dict[str, Any]:
 
 
 def _request(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[wire.Part]:
+    sent = function.in_worker() if isinstance(function, wire.Observed) else function
     try:
-        called = wire.Part([pickle.dumps(function, wire.PROTOCOL)])
+        called = wire.Part([pickle.dumps(sent, wire.PROTOCOL)])
     except Exception as error:
         raise NotTransferable(_name(function), "function", str(error)) from error
     try:
@@ -325,5 +326,7 @@ def _outcome(reply: list[bytearray], function: Callable[..., Any], pid: int) -> 
 
 
 def _name(function: Callable[..., Any]) -> str:
+    if isinstance(function, wire.Observed):
+        function = function.function
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     return f"{module}.{name}" if module and name else repr(function)

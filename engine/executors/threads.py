@@ -88,6 +88,8 @@ class _Thread(threading.Thread):
 class ThreadExecutor(Places):
     """An `Executor` on threads, which see the context variables of whoever calls `run`."""
 
+    shares_memory = True
+
     def __init__(self, limit: int | None = None) -> None:
         """Run at most `limit` calls at once, by default 4 more than there are processors, but at most 32."""
         super().__init__(min(32, processors() + 4) if limit is None else limit)

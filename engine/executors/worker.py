@@ -15,7 +15,7 @@ import pickle
 import signal
 import struct
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from types import CoroutineType, ModuleType
 from typing import Any, NoReturn
 
@@ -112,6 +112,119 @@ def finished(result: Any, backend: str) -> Any:
         return await result
 
     return anyio.run(awaited, backend=backend)
+
+
+# --- what a function does to the state that it is given -------------------------------------------------
+
+
+class Observed:
+    """A node's function, for where its state is a copy: tells what it did to that, besides what it returned.
+
+    What counts in a node is which values are the very ones that it was given. Of copies only the place where they
+    were made can tell. Calls give (`changed`, `gone`, `mutated`, `kept`, `returned`) for each state: items set in
+    place, names removed, names of values changed inside, names of values passed on in what was returned, which is
+    None if it was the given state itself.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], where: int | str, many: bool, isolation: str, reducers: Sequence[str]
+    ) -> None:
+        """Observe the argument at a position or of a name; `many` says that it is a list of states."""
+        self.function = function
+        self.where = where
+        self.many = many
+        self.isolation = isolation
+        self.reducers = tuple(reducers)
+
+    def in_worker(self) -> Observed:
+        """The same, to be found by the name that this module has in a worker."""
+        return _ObservedThere(self.function, self.where, self.many, self.isolation, self.reducers)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function; an async one gives a coroutine that tells what it did."""
+        subject = args[self.where] if isinstance(self.where, int) else kwargs[self.where]
+        given = list(subject) if self.many else [subject]
+        before = [values_in(state) for state in given]
+        marks = [self._marks(values) for values in before]
+        returned = self.function(*args, **kwargs)
+        if type(returned) is CoroutineType:
+            return self._awaited(returned, given, before, marks)
+        return self._told(returned, given, before, marks)
+
+    async def _awaited(self, coroutine: Any, *seen: Any) -> Any:
+        return self._told(await coroutine, *seen)
+
+    def _told(self, returned: Any, given: list[Any], before: list[Any], marks: list[Any]) -> Any:
+        if not self.many:
+            return self._of_one(returned, given[0], before[0], marks[0])
+        if not isinstance(returned, (list, tuple)) or len(returned) != len(given):
+            return returned
+        return list(map(self._of_one, returned, given, before, marks))
+
+    def _marks(self, values: dict[str, Any]) -> dict[str, Any]:
+        if self.isolation == "shallow":
+            return {}
+        fingerprint = _fingerprint()
+        return {name: fingerprint(value) for name, value in values.items()}
+
+    def _of_one(self, returned: Any, given: Any, before: dict[str, Any], marks: dict[str, Any]) -> Any:
+        after = values_in(given)
+        changed = {name: value for name, value in after.items() if value is not before.get(name, _NOTHING)}
+        gone = [name for name in before if name not in after]
+        mutated = [name for name, mark in marks.items() if _fingerprint()(before[name]) != mark]
+        if returned is given:
+            return changed, gone, mutated, [], None
+        update = getattr(returned, "update", returned) if _is_goto(returned) else returned
+        if update is given:
+            return changed, gone, mutated, [], type(returned)(returned.targets)
+        kept = [
+            name
+            for name, value in values_in(update).items()
+            if value is before.get(name, _NOTHING) and (name not in mutated or name in self.reducers)
+        ]
+        if isinstance(update, Mapping):
+            # These need not travel. Put by None, so that the order stays.
+            update = {**update, **dict.fromkeys(kept)}
+            returned = type(returned)(returned.targets, update) if _is_goto(returned) else update
+        return changed, gone, mutated, kept, returned
+
+
+class _ObservedThere(Observed):
+    __module__ = ALIAS
+
+
+_NOTHING: Any = object()
+
+
+def values_in(state: Any) -> dict[str, Any]:
+    """The top level of a state: a mapping's items, or the fields that an attrs class is made with."""
+    if isinstance(state, Mapping):
+        return dict(state)
+    fields = getattr(type(state), "__attrs_attrs__", ())
+    return {f.name: getattr(state, f.name) for f in fields if f.init and hasattr(state, f.name)}
+
+
+def _is_goto(returned: Any) -> bool:
+    # Whoever returned one has loaded its module.
+    values = sys.modules.get("engine.values")
+    return values is not None and isinstance(returned, values.Goto)
+
+
+def _fingerprint() -> Callable[[Any], Any]:
+    """The engine's own, which needs nothing else of the engine."""
+    name = "_engine_fingerprint"
+    if name not in sys.modules:
+        from importlib.util import module_from_spec, spec_from_file_location
+
+        file = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fingerprint.py")
+        spec = spec_from_file_location(name, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules[name] = module
+    found: Callable[[Any], Any] = sys.modules[name].fingerprint
+    return found
 
 
 # --- errors that travel ---------------------------------------------------------------------------------

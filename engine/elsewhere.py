@@ -1,0 +1,125 @@
+"""Running a node's function where memory is not shared, so that it means the same as in a thread.
+
+What counts as a node's update goes by identity: what it set in place, and what it merely passed on. A state that was
+pickled has neither, so the function is observed where it runs (`executors.worker.Observed`), and what it did is done
+again here, to the state that the attempt was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from .bodies import ElsewhereBody, step
+from .call import Call
+from .errors import StateMutated
+from .executors.worker import Observed, values_in
+from .ports import Executor
+from .tokens import Activation
+from .values import Goto
+
+
+class RemoteBody(ElsewhereBody):
+    """A function run by an executor that copies: processes, a cluster."""
+
+    __slots__ = ("_subject",)
+
+    def __init__(self, function: Callable[..., Any], call: Call, is_map: bool, executor: Executor) -> None:
+        super().__init__(function, call, is_map, executor)
+        self._subject = None if is_map else _subject_of(call)
+
+    def begin(self, activation: Activation) -> Any:
+        """Start it on one."""
+        if self._subject is None:
+            return self._run(activation, activation.state, self._function)
+        return self._run(activation, activation.state, self._observed(activation, False), _done_again)
+
+    def begin_batch(self, activations: Sequence[Activation]) -> Any:
+        """Start it on several; the context variables and the `Context` are those of the first."""
+        first, states = activations[0], [activation.state for activation in activations]
+        if self._subject is None:
+            return self._run(first, states, self._function)
+
+        def again(_: Activation, told: Any) -> Any:
+            if not isinstance(told, list) or len(told) != len(activations):
+                return told
+            return [_or_error(activation, one) for activation, one in zip(activations, told, strict=True)]
+
+        return self._run(first, states, self._observed(first, True), again)
+
+    def _observed(self, activation: Activation, many: bool) -> Observed:
+        assert self._subject is not None
+        reducers = list(activation.node.input.reducers)
+        return Observed(self._function, self._subject, many, _isolation(activation), reducers)
+
+    def _run(
+        self,
+        activation: Activation,
+        subject: Any,
+        function: Callable[..., Any],
+        take: Callable[[Activation, Any], Any] | None = None,
+    ) -> Any:
+        context = self._context(activation)
+        there = None if context is None else context.elsewhere()
+        args, kwargs = self._call.arguments(subject, there, self._state(activation))
+        variables = activation.run.tree.owner.variables.copy()
+        return step(variables, self._awaited(activation, function, args, kwargs, take))
+
+    async def _awaited(
+        self,
+        activation: Activation,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        take: Callable[[Activation, Any], Any] | None,
+    ) -> Any:
+        told = await self._executor.run(function, args, kwargs)
+        return told if take is None else take(activation, told)
+
+
+def _subject_of(call: Call) -> int | str | None:
+    """Where among its arguments a function gets its state, if it gets it at all."""
+    if "subject" in call.positional:
+        return call.positional.index("subject")
+    return next((name for name, source in call.named.items() if source == "subject"), None)
+
+
+def _isolation(activation: Activation) -> str:
+    state = activation.node.input
+    isolation: str = getattr(getattr(state, "narrow", state), "isolation", "shallow")
+    return isolation
+
+
+def _or_error(activation: Activation, told: Any) -> Any:
+    try:
+        return _done_again(activation, told)
+    except Exception as error:
+        return error
+
+
+def _done_again(activation: Activation, told: Any) -> Any:
+    """Do to the state that was given here what was done to its copy; gives what was returned."""
+    changed, gone, mutated, kept, returned = told
+    given = activation.state
+    before = values_in(given)
+    if mutated and _isolation(activation) == "check":
+        raise StateMutated(activation.node.name, mutated[0])
+    if isinstance(given, dict):
+        given.update(changed)
+        for name in gone:
+            given.pop(name, None)
+    else:
+        for name, value in changed.items():
+            object.__setattr__(given, name, value)
+    if not kept:
+        return returned
+    update = returned.update if isinstance(returned, Goto) else returned
+    passed_on = {name: before[name] for name in kept}
+    if isinstance(update, dict):
+        update.update(passed_on)
+    elif attrs.has(type(update)):
+        for name, value in passed_on.items():
+            object.__setattr__(update, name, value)
+    return returned
