@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack
 from contextvars import ContextVar, copy_context
 from functools import partial
 from heapq import heapify, heappop, heappush
-from itertools import count
 from random import Random
 from time import perf_counter
 from types import TracebackType
@@ -26,7 +25,8 @@ import attrs
 from actors import Actor, ActorRef, ChildSpec, NullObserver, StopReason, Tree, Waker, new_waker, supervise
 
 from .blocking import Backend, BlockingEngine
-from .errors import EngineBusy, EngineClosed, EngineError, IdempotencyConflict, RunNotFound, TooDeep
+from .call import is_async
+from .errors import EngineBusy, EngineClosed, EngineError, IdempotencyConflict, RunNotFound, RunTimeout, TooDeep
 from .executors import ProcessExecutor, ThreadExecutor
 from .graph import Graph
 from .handle import Run
@@ -38,6 +38,8 @@ from .result import RunResult
 from .runs import Run as Machine
 from .runs import Status
 from .settings import Settings
+from .state import Values
+from .submitting import engine_faults, refuse, submission_faults, timeout_fault
 from .timers import Timers
 
 if TYPE_CHECKING:
@@ -47,6 +49,9 @@ logger = logging.getLogger("engine")
 
 # How many runs the one whose node submits now is inside of.
 _depth: Final[ContextVar[int]] = ContextVar("workflow_engine_depth", default=0)
+
+# What most submissions say of their run's id, key, tags and deadline.
+_NONE_GIVEN: Final = (None, None, None, None)
 
 # Runs that may wait for a place, where only `max_runs` was given.
 QUEUE_FACTOR: Final = 10
@@ -106,15 +111,11 @@ class Engine:
             raise ValueError(f"unknown store {store!r}: this version keeps runs in memory only; leave it out")
         if durability not in ("standard", "strict", "relaxed"):
             raise ValueError(f"unknown durability {durability!r}: it is one of standard, strict, relaxed")
-        for name, value in (("max_runs", max_runs), ("max_queued", max_queued)):
-            if value is not None and (type(value) is not int or value < (name == "max_runs")):
-                raise ValueError(
-                    f"Engine({name}={value!r}): must be a whole number of at least {int(name == 'max_runs')}"
-                )
+        refuse("Engine", engine_faults(tools, executors, max_runs, max_queued, settings, Settings))
         self.tools = tools
         self.files = files
         self.watched = False
-        self._watchers: dict[Watcher, None] = {}
+        self._watchers: dict[object, Watcher] = {}
         self._settings = settings or Settings()
         self._executors = dict(executors or {})
         self._max_runs = max_runs
@@ -123,10 +124,11 @@ class Engine:
         self._registry = Registry(self._timers, tools, Random())
         self._active: dict[str, Run] = {}
         self._ended: OrderedDict[str, Run] = OrderedDict()
-        self._queue: list[tuple[int, int, Run, Any]] = []
-        self._order = count()
+        # Those that wait for a place, with what begins them.
+        self._queue: list[tuple[int, int, Run, Callable[[], None]]] = []
         self._running = 0
-        self._by_key: dict[str, tuple[Run, Any]] = {}
+        # With what they were submitted on, as it was then.
+        self._by_key: dict[str, tuple[Run, Values]] = {}
         self._submitted = 0
         self._refused = 0
         self._rejected: dict[str, int] = {}
@@ -139,6 +141,7 @@ class Engine:
         self.thread: int | None = None
         self.token: Any = None
         self._draining = False
+        self._abandoned = False
         self._idle: dict[Waker, None] = {}
         self._stack: AsyncExitStack | None = None
 
@@ -193,7 +196,11 @@ class Engine:
         return bool(await self._stack.__aexit__(kind, error, traceback))
 
     async def drain(self, timeout: float | None = None) -> list[Run]:
-        """Refuse new runs and wait until none is running; returns those that still are when time is up."""
+        """Refuse new runs and wait until none is running; returns those that still are when time is up.
+
+        What a node submits is no new run, but part of one that is waited for.
+        """
+        refuse("drain", [("timeout", fault)] if (fault := timeout_fault(timeout)) else ())
         self._draining = True
         with anyio.move_on_after(timeout):
             await self._until(lambda: not self._active)
@@ -217,6 +224,8 @@ class Engine:
         Refuses before anything is accepted: `GraphInvalid`, `StateInvalid`, `UnknownKey`, `EngineBusy`,
         `EngineClosed`. `deadline` is in seconds from now. Higher priorities start first, then older runs.
         """
+        if (run_id, idempotency_key, tags, deadline) != _NONE_GIVEN or type(priority) is not int:
+            refuse("submit", submission_faults(run_id, idempotency_key, tags, deadline, priority))
         try:
             self._check_open()
             registered = self._registry.find(graph) if isinstance(graph, str) else self._registry.register(graph)
@@ -224,15 +233,18 @@ class Engine:
             # Nothing waits from here on: what is checked still holds when the run is in the books.
             self._check_open()
             state = {} if state is None else state
-            if idempotency_key is not None and (known := self._by_key.get(idempotency_key)) is not None:
-                if known[0].graph != registered.plan.name or not _equal(known[1], state):
-                    raise IdempotencyConflict(idempotency_key, known[0].id)
-                return known[0]
+            values: Values = {}
+            if idempotency_key is not None:
+                values = registered.plan.state.admit(state)
+                known = self._by_key.get(idempotency_key)
+                if known is not None:
+                    if known[0].registered is not registered or not _equal(known[1], values):
+                        raise IdempotencyConflict(idempotency_key, known[0].id)
+                    return known[0]
             run = self._admit(registered, run_id, tags or {}, priority)
             seconds = deadline if deadline is not None else registered.plan.decl.deadline
             if seconds is not None:
-                timer = self._timers.after(seconds, lambda: run.deadline_hit(seconds))
-                run.set_deadline(timer, timer.when)
+                run.set_deadline(seconds, anyio.current_time() + seconds, self._timers)
             try:
                 self._begin_or_queue(run, state)
             except BaseException:
@@ -241,7 +253,7 @@ class Engine:
                 raise
             if idempotency_key is not None:
                 run.key = idempotency_key
-                self._by_key[idempotency_key] = (run, state)
+                self._by_key[idempotency_key] = (run, values)
             registered.counts.submitted += 1
             return run
         except EngineError as error:
@@ -316,13 +328,17 @@ class Engine:
 
         What the callback raises is logged and harms no run.
         """
-        self._watchers[callback] = None
+        given: object = callback
+        if not callable(given) or is_async(given):
+            raise TypeError(f"subscribe({given!r}): must be a plain function of a run and an event, called in the loop")
+        subscription = object()
+        self._watchers[subscription] = callback
         for run in self._active.values():
             run.told = run.machine.history.seq
         self._look()
 
         def end() -> None:
-            self._watchers.pop(callback, None)
+            self._watchers.pop(subscription, None)
             self._look()
 
         return end
@@ -391,22 +407,37 @@ class Engine:
             heapify(self._queue)
         self.notice(run)
 
-    def revive(self, run: Run) -> None:
-        """A run that had failed goes on."""
+    def check_retry(self, run: Run) -> None:
+        """Raise what forbids that a failed run goes on, before anything has changed."""
         self._check_open()
+        if run.deadline_at is not None and run.deadline_at <= anyio.current_time():
+            assert run.deadline_seconds is not None
+            raise RunTimeout(run.id, run.deadline_seconds, "it is too late for a retry, submit another run")
+        self._check_room()
+
+    def revive(self, run: Run, update: Mapping[str, Any] | None) -> None:
+        """A run that had failed goes on, once there is a place for it."""
         self._ended.pop(run.id, None)
-        self._active[run.id] = run
-        run.counted = True
-        run.begun_at = perf_counter()
-        self._running += 1
+        run.rearm(self._timers)
+        if self._is_full:
+            self._enqueue(run, partial(run.go_on, update))
+        else:
+            self._begin(run)
+            run.go_on(update)
 
     # -- inside
 
     def _check_open(self) -> None:
         if not self._open:
             raise EngineClosed()
-        if self._draining:
+        # What a node submits belongs to a run that is still waited for.
+        if self._abandoned or (self._draining and not _depth.get()):
             raise EngineClosed("the engine is draining: it takes no more runs")
+
+    def _check_room(self) -> None:
+        if self._is_full and len(self._queue) >= self._max_queued:
+            self._refused += 1
+            raise EngineBusy(f"{self._running} runs are running, {len(self._queue)} are queued: the engine is full")
 
     def _admit(self, registered: Registered, run_id: str | None, tags: Mapping[str, str], priority: int) -> Run:
         """Accept a run, or say why not, before anything of it is there."""
@@ -415,9 +446,7 @@ class Engine:
             raise TooDeep(depth)
         if run_id is not None and (run_id in self._active or run_id in self._ended):
             raise EngineError(f"a run has the id {run_id!r} already; leave run_id out to get a new one")
-        if self._is_full and len(self._queue) >= self._max_queued:
-            self._refused += 1
-            raise EngineBusy(f"{self._running} runs are running, {len(self._queue)} are queued: the engine is full")
+        self._check_room()
         machine = Machine(registered.plan, run_id or uuid4().hex)
         machine.tree.counts = registered.counts
         variables = copy_context()
@@ -430,20 +459,12 @@ class Engine:
         return self._max_runs is not None and self._running >= self._max_runs
 
     def _begin_or_queue(self, run: Run, state: Any) -> None:
-        if not self._is_full:
-            self._begin(run, state)
+        if self._is_full:
+            # As it is now: the submitter may change it while the run is queued.
+            kind = run.registered.plan.state
+            self._enqueue(run, partial(run.begin_queued, kind.build(kind.admit(state))))
             return
-        # As it is now: the submitter may change it while the run is queued.
-        kind = run.registered.plan.state
-        state = kind.build(kind.admit(state))
-        self._active[run.id] = run
-        heappush(self._queue, (-run.priority, next(self._order), run, state))
-
-    def _begin(self, run: Run, state: Any) -> None:
-        self._active[run.id] = run
-        run.counted = True
-        run.begun_at = perf_counter()
-        self._running += 1
+        self._begin(run)
         try:
             run.begin(state)
         except BaseException:
@@ -452,11 +473,22 @@ class Engine:
             self._running -= 1
             raise
 
+    def _enqueue(self, run: Run, begin: Callable[[], None]) -> None:
+        self._active[run.id] = run
+        heappush(self._queue, (-run.priority, run.number, run, begin))
+
+    def _begin(self, run: Run) -> None:
+        self._active[run.id] = run
+        run.counted = True
+        run.begun_at = perf_counter()
+        self._running += 1
+
     def _begin_queued(self) -> None:
         while self._queue and not self._is_full:
-            run, state = heappop(self._queue)[2:]
+            run, begin = heappop(self._queue)[2:]
             if not run.over:
-                self._begin(run, state)
+                self._begin(run)
+                begin()
 
     async def _finish(self) -> None:
         """Wait for what is running; give up, loudly, what only waits for a signal or a timer."""
@@ -477,6 +509,7 @@ class Engine:
                 await run.wait()
 
     async def _abandon(self) -> None:
+        self._abandoned = True
         self._queue.clear()
         for run in list(self._active.values()):
             await run.cancel("the engine was left by an exception")
@@ -502,7 +535,7 @@ class Engine:
         history = run.machine.history
         for event in history.events(max(run.told, history.first_kept - 1)):
             run.told = event.seq
-            for watcher in list(self._watchers):
+            for watcher in list(self._watchers.values()):
                 try:
                     watcher(run, event)
                 except Exception:

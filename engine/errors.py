@@ -260,8 +260,9 @@ class NodeTimeout(EngineError, TimeoutError):
 class RunTimeout(EngineError, TimeoutError):
     """A run did not end before its deadline."""
 
-    def __init__(self, run_id: str, seconds: float) -> None:
-        super().__init__(f"run {run_id!r} did not end within its deadline of {seconds:g} s")
+    def __init__(self, run_id: str, seconds: float, hint: str = "") -> None:
+        said = f"run {run_id!r} did not end within its deadline of {seconds:g} s"
+        super().__init__(f"{said}; {hint}" if hint else said)
         self.run_id = run_id
         self.seconds = seconds
 

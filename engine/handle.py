@@ -22,7 +22,8 @@ from .logs import NodeLogger, about
 from .result import RunResult
 from .runs import Run as Machine
 from .runs import Status
-from .timers import Timer
+from .submitting import text_fault, timeout_fault
+from .timers import Timer, Timers
 from .tokens import Activation, Command
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Run:
         "begun_at",
         "counted",
         "deadline_at",
+        "deadline_seconds",
         "graph",
         "id",
         "key",
@@ -86,6 +88,7 @@ class Run:
         self.machine: Final = machine
         self.variables: Final = variables
         self.deadline_at: float | None = None
+        self.deadline_seconds: float | None = None
         self.told = 0
         self.counted = False
         self.begun_at = 0.0
@@ -160,6 +163,8 @@ class Run:
 
     async def result(self, timeout: float | None = None) -> RunResult:
         """Wait for the result; raises `RunFailed` or `RunCancelled`, or `TimeoutError` (the run goes on)."""
+        if timeout is not None and (fault := timeout_fault(timeout)):
+            raise ValueError(f"result: timeout {fault}")
         with anyio.move_on_after(timeout):
             await self.wait()
         if not self.over:
@@ -179,6 +184,9 @@ class Run:
 
     async def signal(self, name: str, payload: Any = None, id: str | None = None) -> None:
         """Give the run a signal, kept until a wait takes it, once per `id`; raises `UnknownSignal`, `RunEnded`."""
+        for option, value in (("name", name), ("id", id)):
+            if value is not None and (fault := text_fault(value)):
+                raise ValueError(f"signal: {option} {fault}")
         self._checked_event(lambda now: self.machine.signal(name, payload, now, id))
 
     async def pause(self) -> None:
@@ -190,15 +198,16 @@ class Run:
         self._event(self.machine.resume)
 
     async def retry(self, update: Mapping[str, Any] | None = None) -> None:
-        """Run a failed run on from its failure, with `update` applied to what the failed activations were given."""
+        """Run a failed run on from its failure, with `update` applied to what the failed activations were given.
+
+        It waits for a place like any other. Raises `RunEnded`, `EngineBusy`, `RunTimeout` if its deadline has
+        passed, or what is wrong with the update; then nothing has changed.
+        """
         if self.status != "failed" or self._broken is not None:
             raise RunEnded(self.id, self.status)
-        self._engine.revive(self)
-        try:
-            self._checked_event(lambda now: self.machine.retry(now, update))
-        except BaseException:
-            self._engine.run_over(self)
-            raise
+        self._engine.check_retry(self)
+        self._checked_event(lambda now: self.machine.requeue(now, update))
+        self._engine.revive(self, update)
 
     # -- for those who drive it
 
@@ -206,19 +215,29 @@ class Run:
         """Start it."""
         self._checked_event(lambda now: self.machine.start(state, now))
 
-    def set_deadline(self, timer: Timer, at: float) -> None:
+    def begin_queued(self, state: Any) -> None:
+        """Start it from the queue; the state was checked when it was submitted."""
+        self._event(lambda now: self.machine.start(state, now))
+
+    def go_on(self, update: Mapping[str, Any] | None) -> None:
+        """Run on from its failure."""
+        self._event(lambda now: self.machine.retry(now, update))
+
+    def set_deadline(self, seconds: float, at: float, timers: Timers) -> None:
         """The run must be over at this time."""
-        self._timer = timer
+        self.deadline_seconds = seconds
         self.deadline_at = at
+        self._timer = timers.at(at, self._deadline_hit)
+
+    def rearm(self, timers: Timers) -> None:
+        """It goes on after its end, and its deadline with it."""
+        if self.deadline_at is not None:
+            self._timer = timers.at(self.deadline_at, self._deadline_hit)
 
     def forget_deadline(self) -> None:
         """It will never begin, or is over."""
         if self._timer is not None:
             self._timer.cancel()
-
-    def deadline_hit(self, seconds: float) -> None:
-        """It is not."""
-        self._event(lambda now: self.machine.deadline_hit(now, seconds))
 
     def changed(self) -> None:
         """Something has been added to its history."""
@@ -269,6 +288,11 @@ class Run:
         return f"<Run {self.id} of {self.graph!r}, {self.status}>"
 
     # -- inside
+
+    def _deadline_hit(self) -> None:
+        seconds = self.deadline_seconds
+        assert seconds is not None
+        self._event(lambda now: self.machine.deadline_hit(now, seconds))
 
     def _log_end(self) -> None:
         status = self.machine.status

@@ -133,9 +133,22 @@ class Run(GoingOn):
             tree.later.append(self._match_signals)
         return self._commands()
 
+    def requeue(self, now: float, update: Mapping[str, Any] | None = None) -> list[Command]:
+        """A failed run is to go on with this update once there is a place for it: `retry` comes then."""
+        if self._state != "failed":
+            raise RunEnded(self.id, self.status)
+        checked = self._checked(update)
+        if checked:
+            for activation in self.failed_ones:
+                new_values(activation.values, checked, self.plan.state.reducers)
+        self.tree.now = now
+        self.ending = ""
+        self._state = "queued"
+        return self._commands()
+
     def retry(self, now: float, update: Mapping[str, Any] | None = None) -> list[Command]:
         """Run a failed run on from its failure, after `update` to what the failed activations were given."""
-        if self._state != "failed":
+        if self._state != "failed" and (self._state != "queued" or self.error is None):
             raise RunEnded(self.id, self.status)
         self.tree.now = now
         checked = self._checked(update)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
-from math import inf
+from math import inf, isfinite
 from typing import Any, Final
 
 import anyio
@@ -64,6 +64,9 @@ class Timers:
 
     def at(self, when: float, call: Callable[[], Any]) -> Timer:
         """Make a call at a time of the loop's clock."""
+        if not isfinite(when):
+            # It would make the heap lie about what is due next, for every run.
+            raise ValueError(f"a timer is set for a time, not for {when!r}")
         timer = Timer(self, when, call)
         heappush(self._heap, (when, next(self._numbers), timer))
         if when < self._sleeping_until and self._waker is not None:

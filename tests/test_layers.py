@@ -61,6 +61,7 @@ ORDER = {
         "context",
         "call",
         "options",
+        "submitting",
         "nodespec",
         "ports",
         "executors",

@@ -1,0 +1,77 @@
+"""What is wrong with the arguments of an engine's calls: said all at once, before anything is accepted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from .options import Fault, mapping_fault, positive_fault
+from .typecheck import shown
+
+
+def refuse(call: str, faults: Iterable[tuple[str, Fault]]) -> None:
+    """Raise `ValueError` if there are any."""
+    found = [f"{name} {fault}" for name, fault in faults]
+    if found:
+        raise ValueError(f"{call}: {'; '.join(found)}")
+
+
+def submission_faults(run_id: Any, idempotency_key: Any, tags: Any, deadline: Any, priority: Any) -> Iterator[Any]:
+    """(option, fault) for each option of a submission that cannot be used."""
+    if run_id is not None and (not isinstance(run_id, str) or not run_id or "/" in run_id or "#" in run_id):
+        # They part run, node and number in `Context.token`: two activations must not have one token.
+        yield "run_id", f"must be text without '/' and '#', found {shown(run_id)}; leave it out to get a new one"
+    if idempotency_key is not None and (not isinstance(idempotency_key, str) or not idempotency_key):
+        yield "idempotency_key", f"must be text, found {shown(idempotency_key)}"
+    if tags is not None and (fault := mapping_fault(tags, str)):
+        yield "tags", f"{fault}; both names and values are text"
+    if deadline is not None and (fault := positive_fault(deadline)):
+        yield "deadline", f"{fault}; it is in seconds from now, leave it out for none"
+    if type(priority) is not int:
+        yield "priority", f"must be a whole number, found {shown(priority)}; higher ones start first"
+
+
+def timeout_fault(value: Any) -> Fault:
+    """Seconds to wait for something, for ever among them."""
+    if value is None or value is math.inf or not positive_fault(value, zero=True):
+        return ""
+    return f"must be a number of at least 0, found {shown(value)}; leave it out to wait as long as it takes"
+
+
+def text_fault(value: Any) -> Fault:
+    return "" if isinstance(value, str) else f"must be text, found {shown(value)}"
+
+
+def engine_faults(
+    tools: Any, executors: Any, max_runs: Any, max_queued: Any, settings: Any, kind: type[Any]
+) -> Iterator[tuple[str, Fault]]:
+    """(option, fault) for each argument of an engine that cannot be used; `kind` is that of its settings."""
+    if tools is not None and not callable(getattr(tools, "get", None)):
+        yield "tools", f"must be a mapping from names to functions, or have a get(name), found {shown(tools)}"
+    if executors is not None:
+        yield from (("executors", fault) for fault in _executor_faults(executors))
+    if max_runs is not None and (fault := positive_fault(max_runs, whole=True)):
+        yield "max_runs", fault
+    if max_queued is not None and (fault := positive_fault(max_queued, whole=True, zero=True)):
+        yield "max_queued", fault
+    elif max_queued is not None and max_runs is None:
+        yield "max_queued", f"is {max_queued}, but without max_runs no run is ever queued; give max_runs, too"
+    if settings is not None and not isinstance(settings, kind):
+        yield "settings", f"must be a Settings(...), found {shown(settings)}"
+
+
+def _executor_faults(executors: Any) -> Iterator[Fault]:
+    if not isinstance(executors, Mapping):
+        yield f"must be a mapping from names to executors, found {shown(executors)}"
+        return
+    for name, executor in executors.items():
+        missing = [part for part in ("run", "limit", "abandoned", "__aenter__") if not hasattr(executor, part)]
+        if not isinstance(name, str) or not name:
+            yield f"has the name {name!r}; names are text"
+        elif name == "loop":
+            yield "has the name 'loop', which is the event loop itself; take another"
+        elif isinstance(executor, type):
+            yield f"has the class {executor.__name__} as {name!r}; give an object of it"
+        elif missing:
+            yield f"has {shown(executor)} as {name!r}, which is no executor: it has no {', '.join(missing)}"
