@@ -66,11 +66,12 @@ class Branches(Live):
     def _write(self, activation: Activation, update: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
         values, log = activation.values, activation.log
         if log is not None:
-            changed = dict(changed)
+            changed = {**changed}
             reducers, name = self.plan.state.reducers, activation.node.name
             activation.log = log = logged(log, values, update, changed, reducers, name, self.tree.next_write)
             for key in update:
-                if key in log and len(log[key].over) > self._over_limits.get(key, live.MANY):
+                trace = log.get(key)
+                if trace is not None and trace.over and len(trace.over) > self._over_limits.get(key, live.MANY):
                     self._trim(log, key)
         if changed:
             activation.values = {**values, **changed}

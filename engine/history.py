@@ -109,6 +109,24 @@ class History:
         if len(self._events) > self._full:
             self._cut_back()
 
+    def arrived(self, raw: RawLog, target: str) -> None:
+        """An activation succeeded, its one edge was taken, and a join has its token."""
+        self.seq = seq = self.seq + 2
+        self.logged += 1
+        self._log.append(raw)
+        self._events.append((seq, raw, target))
+        if len(self._events) > self._full:
+            self._cut_back()
+
+    def forked(self, time: float, node: str, number: int, target: str, next_node: str, next_number: int) -> None:
+        """One of several edges was taken, and the next activation started."""
+        self.seq = seq = self.seq + 2
+        self.visits += 1
+        self._events.append((seq, time, node, number, target, next_node, next_number))
+        self._visited.append(next_node)
+        if len(self._events) > self._full:
+            self._cut_back()
+
     def _cut_back(self) -> None:
         # No attempt and no visit without an event, so it is enough to watch these.
         for kept in (self._log, self._events, self._visited):
@@ -134,7 +152,7 @@ class History:
         if not self._events:
             return self.seq + 1
         oldest = self._events[0]
-        lowest: int = oldest[0] if len(oldest) == 6 else oldest[0] - 2
+        lowest: int = oldest[0] - _MORE[len(oldest)]
         return max(lowest, self.seq - self.limit + 1)
 
     def log(self) -> list[LogEntry]:
@@ -168,16 +186,26 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
+# How many events stand before the one whose number a raw one has, by its length.
+_EVENT, _STEP, _ARRIVED, _FORKED = 6, 5, 3, 7
+_MORE = {_EVENT: 0, _STEP: 2, _ARRIVED: 1, _FORKED: 1}
+
+
 def _events(raw: tuple[Any, ...]) -> Iterator[Event]:
-    if len(raw) == 6:
-        seq, type_, time, node, number, data = raw
+    kind, seq = len(raw), raw[0]
+    if kind == _EVENT:
+        _, type_, time, node, number, data = raw
         yield Event(seq, type_, time, node, number, _data(data))
         return
-    seq, log, target, next_node, next_number = raw
-    node, number, attempt, _, _, time, _, keys = log
-    yield Event(seq - 2, "node_succeeded", time, node, number, _data((attempt, keys)))
-    yield Event(seq - 1, "edge_taken", time, node, number, {"target": target})
-    yield Event(seq, "node_started", time, next_node, next_number, {"attempt": 1})
+    if kind == _FORKED:
+        _, time, node, number, target, *started = raw
+    else:
+        _, (node, number, attempt, _, _, time, _, keys), target, *started = raw
+        yield Event(seq - _MORE[kind], "node_succeeded", time, node, number, _data((attempt, keys)))
+    yield Event(seq - bool(started), "edge_taken", time, node, number, {"target": target})
+    if started:
+        next_node, next_number = started
+        yield Event(seq, "node_started", time, next_node, next_number, {"attempt": 1})
 
 
 def _data(raw: RawData) -> Mapping[str, Any]:

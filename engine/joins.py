@@ -12,7 +12,6 @@ tokens. So the search for a witness goes on where it ended and never back.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -47,7 +46,7 @@ class Waiting:
         """Tokens that wait here."""
         self.since = 0.0
         """When the first of them came, or the last activation started if that was later."""
-        self.queues: dict[int, deque[Token]] = {}
+        self.queues: dict[int, list[Token]] = {}  # each short: mostly one token
         self.waves: list[Wave] = []
         self.pointer = 0
         self.witness = -1
@@ -107,9 +106,14 @@ class Joins:
             slot = token.edge.slot
             queue = waiting.queues.get(slot)
             if queue is None:
-                queue = waiting.queues[slot] = deque()
-            queue.append(token)
-            self._hold(waiting, 1)
+                waiting.queues[slot] = [token]
+            else:
+                queue.append(token)
+            if waiting.count:
+                waiting.count += 1
+                self.count += 1
+            else:
+                self._hold(waiting, 1)
             if slot != waiting.pointer and waiting.witness >= 0 and (self.live >> waiting.witness) & 1:
                 return True  # It still waits for what it waited for.
         elif not self._join_wave(waiting, token):
@@ -301,7 +305,7 @@ class Joins:
         for edge in waiting.node.ins:
             queue = waiting.queues.get(edge.slot)
             if queue:
-                tokens.append(queue.popleft())
+                tokens.append(queue.pop(0))
         self._hold(waiting, -len(tokens))
         waiting.pointer = 0
         waiting.witness = -1

@@ -2,8 +2,8 @@
 
 A `Run` is written as layers, one concern each, each knowing only those below:
 live (what there is), branches (what it is worth together), starting, stopping,
-settling, inside (waits, maps, subgraphs), going_on (after a failure), and on
-top, in runs.py, the events. What a layer needs of one above it is declared here.
+settling, inside (waits, maps, subgraphs), going_on (after a failure), quick (the
+short way), and on top, in runs.py, the events. What a layer needs of one above it is declared here.
 """
 
 from __future__ import annotations

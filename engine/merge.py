@@ -27,6 +27,7 @@ Values = dict[str, Any]
 Number = Callable[[], int]
 
 MISSING: Any = object()
+_NOTHING: frozenset[int] = frozenset()
 
 
 class Write:
@@ -119,19 +120,28 @@ def new_values(values: Values, update: Mapping[str, Any], reducers: Mapping[str,
         if type(item) is Contributions:
             value = values.get(key, MISSING)
             for part in item.items:
-                value = _combined(value, part, reducer)
+                value = _combined(key, value, part, reducer)
             changed[key] = value
         else:
-            changed[key] = _combined(values.get(key, MISSING), item, reducer)
+            changed[key] = _combined(key, values.get(key, MISSING), item, reducer)
     return changed
 
 
-def _combined(value: Any, item: Any, reducer: Reducer | None) -> Any:
+def _combined(key: str, value: Any, item: Any, reducer: Reducer | None) -> Any:
     if type(item) is Replace:
         return item.value
     if reducer is None or value is MISSING:
         return item
-    return reducer(value, item)
+    return reduced(key, reducer, value, item)
+
+
+def reduced(key: str, reducer: Reducer, value: Any, item: Any) -> Any:
+    """What a reducer makes of both; what it raises says that it was this one."""
+    try:
+        return reducer(value, item)
+    except Exception as error:
+        noted(error, f"raised by the reducer of {key!r}")
+        raise
 
 
 def logged(
@@ -151,8 +161,16 @@ def logged(
     for key, item in update.items():
         before = values.get(key, MISSING)
         trace = log.get(key)
+        if key in reducers and type(item) is not Replace and type(item) is not Contributions:
+            # What nearly every write to such a key is: one contribution.
+            write = Write(number(), item, node)
+            if trace is None:
+                after[key] = Trace(before, (), _NOTHING, Adds(write, None))
+            else:
+                after[key] = Trace(trace.base, trace.heads, trace.over, Adds(write, trace.adds))
+            continue
         if trace is None:
-            trace = Trace(before, (), frozenset(), None)
+            trace = Trace(before, (), _NOTHING, None)
         parts = item.items if type(item) is Contributions else (item,)
         for part in parts:
             sets = key not in reducers or type(part) is Replace
@@ -227,11 +245,15 @@ class Meeting:
         return values, log
 
     def _merge_key(self, key: str, traces: Sequence[Trace], first_value: Any) -> tuple[Any, Trace]:
-        over = frozenset().union(*(trace.over for trace in traces))
+        over = _NOTHING.union(*[trace.over for trace in traces])
         heads = {write.id: write for trace in traces for write in trace.heads if write.id not in over}
         adds: dict[int, Write] = {}
         for trace in traces:
-            adds.update((write.id, write) for write in in_order(trace.adds) if write.id not in over)
+            newest = trace.adds
+            if newest is not None:
+                for write in in_order(newest) if newest.before is not None else (newest.write,):
+                    if write.id not in over:
+                        adds[write.id] = write
         live = tuple(heads.values())
         conflict = not self.open and any(not same(live[0].value, write.value) for write in live[1:])
         if conflict and not (self.last or key in self.settled):

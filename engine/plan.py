@@ -211,6 +211,8 @@ class PlanNode:
     """Its one way on, if that is unconditional, unlimited and into a `simple` node: the fast path."""
     always: tuple[PlanEdge, ...] | None = None
     """The edges it takes whatever the state and the counts, if that is so."""
+    moves: tuple[PlanEdge, ...] | None = None
+    """The same edges, if each leads to a function that runs at once or to an `all` join: the short way of a fork."""
     may_stop: bool = False
     simple: bool = False
     """A run's only token, when it comes here, runs a function at once."""
@@ -499,6 +501,8 @@ def _wire(rows: Sequence[_Row], nodes: Sequence[PlanNode], edges: Sequence[PlanE
         node.simple = node.join != JOIN_COUNT and node.kind == "function"
     for node in nodes:
         node.straight = _straight_way(node)
+        if node.always is not None and all(_is_move(edge.target) for edge in node.always):
+            node.moves = node.always
 
 
 def _wire_outs(node: PlanNode, outs: tuple[PlanEdge, ...]) -> None:
@@ -531,6 +535,10 @@ def _straight_way(node: PlanNode) -> PlanEdge | None:
     edge = node.plains[0]
     target = edge.target
     return edge if target is not None and target.simple and edge.loop is None else None
+
+
+def _is_move(target: PlanNode | None) -> bool:
+    return target is not None and (target.join == JOIN_ALL or (target.join == JOIN_NONE and target.kind == "function"))
 
 
 def _set_join(node: PlanNode) -> None:

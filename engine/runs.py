@@ -22,11 +22,11 @@ from typing import Any
 from . import replay
 from .errors import RunEnded, RunTimeout, UnknownSignal
 from .explain import explain
-from .going_on import GoingOn
 from .history import RawLog
 from .live import Status as Status
 from .merge import new_values
 from .plan import PlanEdge, PlanNode
+from .quick import Quick
 from .routes import choose, travel
 from .state import Values
 from .tokens import (
@@ -46,7 +46,7 @@ from .tokens import (
 from .values import Goto
 
 
-class Run(GoingOn):
+class Run(Quick):
     """One run of a plan on one initial state, or the inside of one subgraph activation."""
 
     __slots__ = ()
@@ -192,6 +192,7 @@ class Run(GoingOn):
         outcome = None
         if (
             activation.log is None
+            and (node.straight is not None or node.moves is None)
             and activation.descent is None
             and goto is None
             and not tree.careful
@@ -228,6 +229,8 @@ class Run(GoingOn):
                 except Exception as error:
                     return self.failed(following, 1, error, now, now)
                 return [following]
+        elif goto is None and not tree.careful and self._move_on(activation, update, changed or {}, raw):
+            return self._commands()
         tree.executing -= 1
         tree.history.entry(raw)
         tree.history.event("node_succeeded", now, raw[0], raw[1], (attempt, raw[7]))

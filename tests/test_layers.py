@@ -84,6 +84,7 @@ ORDER = {
         "settling",
         "inside",
         "going_on",
+        "quick",
         "replay",
         "explain",
         "runs",
@@ -143,6 +144,7 @@ DECISION_CORE = {
     "engine.settling",
     "engine.inside",
     "engine.going_on",
+    "engine.quick",
     "engine.explain",
 }
 # `random` is not among these: a decision may be given a generator, and so name its type.
