@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any
 
 import attrs
@@ -75,6 +76,8 @@ class Context:
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Tell how far this node is, from 0 to 1; seen in the run's events as `node_progress`."""
+        if isinstance(fraction, bool) or not isinstance(fraction, Real) or not 0 <= fraction <= 1:
+            raise ValueError(f"ctx.progress({fraction!r}): the fraction must be a number from 0 to 1")
         self._report("node_progress", {"fraction": fraction, "message": message})
 
     def emit(self, event: Any) -> None:

@@ -291,6 +291,16 @@ class NodeFailed(EngineError):
         return self.__cause__
 
 
+# Of the text of an error, what a line that mentions it shows.
+SHOWN = 200
+
+
+def _in_a_line(error: BaseException) -> str:
+    said = str(error).partition("\n")[0]
+    said = said if len(said) <= SHOWN else f"{said[:SHOWN]}…"
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
 class RunFailed(ExceptionGroup[Exception], EngineError):
     """A run that failed: the group of every `NodeFailed` (or the `RunTimeout` that ended it)."""
 
@@ -310,7 +320,11 @@ class RunFailed(ExceptionGroup[Exception], EngineError):
     def of(cls, run_id: str, graph: str, errors: Sequence[Exception]) -> Self:
         """The error for this run, its message naming what failed."""
         names = ", ".join(f"{e.node}#{e.activation}" if isinstance(e, NodeFailed) else str(e) for e in errors)
-        return cls(f"run {run_id!r} of graph {graph!r} failed: {names}", errors, run_id=run_id, graph=graph)
+        said = f"run {run_id!r} of graph {graph!r} failed: {names}"
+        first = next((error.cause for error in errors if isinstance(error, NodeFailed)), None)
+        if first is not None:
+            said += f" ({'the first ' if len(errors) > 1 else ''}by {_in_a_line(first)})"
+        return cls(said, errors, run_id=run_id, graph=graph)
 
     @property
     def failures(self) -> tuple[NodeFailed, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.from_thread
+from anyio.lowlevel import checkpoint
 
 from actors import Waker, new_waker
 
@@ -24,7 +25,7 @@ from .runs import Run as Machine
 from .runs import Status
 from .submitting import text_fault, timeout_fault
 from .timers import Timer, Timers
-from .tokens import Activation, Command
+from .tokens import RUNNING, Activation, Command
 
 if TYPE_CHECKING:
     from .app import Engine
@@ -133,6 +134,21 @@ class Run:
         """Activations, retries and loop limits hit."""
         return self.machine.counters
 
+    @property
+    def log_dropped(self) -> int:
+        """How many older entries the log does not have any more."""
+        return self.machine.history.log_dropped
+
+    @property
+    def visited_dropped(self) -> int:
+        """How many older activations `visited` does not have any more."""
+        return self.machine.history.visited_dropped
+
+    @property
+    def events_dropped(self) -> int:
+        """How many older events are gone: `events(after=run.events_dropped)` begins with the first that is kept."""
+        return self.machine.history.events_dropped
+
     def explain(self, node: str) -> str:
         """Say what a node is waiting for, or what has become of it."""
         return self.machine.explain(node)
@@ -142,7 +158,7 @@ class Run:
 
         Misses none: raises `HistoryGone` if one that was asked for is not kept any more.
         """
-        seen = after
+        seen = max(after, 0)
         while True:
             for event in self.machine.history.events(seen):
                 seen = event.seq
@@ -159,6 +175,9 @@ class Run:
         """Wait until the run is over, however it ends, and tell how it did."""
         while not self.over:
             await self._until_woken(self._waiters)
+        # A failure event comes before the exception, whatever order the backend wakes tasks in.
+        while self._readers:
+            await checkpoint()
         return self.status
 
     async def result(self, timeout: float | None = None) -> RunResult:
@@ -169,9 +188,7 @@ class Run:
             await self.wait()
         if not self.over:
             raise TimeoutError(f"run {self.id!r} is not over after {timeout:g} s; it goes on ({self.status})")
-        if self._broken is not None:
-            raise self._broken
-        error: RunFailed | RunCancelled | None = self.machine.error
+        error = self._error()
         if error is not None:
             raise error
         return RunResult.of(self.machine)
@@ -251,17 +268,16 @@ class Run:
         self.forget_deadline()
         if self._broken is None:
             self._log_end()
-        for waker in self._waiters:
+        for waker in (*self._readers, *self._waiters):
             waker.wake()
         self._engine.run_over(self)
 
     def broke(self, error: Exception) -> None:
         """The engine failed on it."""
-        if self._broken is None:
-            failed = EngineError(f"the engine itself failed on run {self.id!r}: {error!r}")
-            failed.__cause__ = error
-            self._broken = failed
+        if not self.over:
+            self._broken = error
             self._scheduler.abandon(self.machine)
+            self.machine.history.event("run_failed", self._scheduler.now(), None, None, {"error": str(self._error())})
             self.run_over()
             self.changed()
 
@@ -281,7 +297,7 @@ class Run:
             tools=self._engine.tools,
             files=self._engine.files,
             logger=NodeLogger(node_logger, about(self.id, self.graph, name, activation=number)),
-            report=partial(self._report, name, number),
+            report=partial(self._report, activation, activation.attempt),
         )
 
     def __repr__(self) -> str:
@@ -303,12 +319,24 @@ class Run:
         extra = about(self.id, self.graph, failures[0].node if failures else None, status=status)
         logger.log(level, "run %s of %r %s%s", self.id, self.graph, status, _why(self.machine), extra=extra)
 
-    def _report(self, node: str, number: int, type: str, data: Mapping[str, Any]) -> None:
+    def _error(self) -> EngineError | RunFailed | RunCancelled | None:
+        """Why there is no result, for one who asked for it: raising it must change nobody else's."""
+        error: RunFailed | RunCancelled | None = self.machine.error
+        if self._broken is not None:
+            failed = EngineError(f"the engine itself failed on run {self.id!r}: {self._broken!r}")
+            failed.__cause__ = self._broken
+            return failed
+        if isinstance(error, RunFailed):
+            return error.derive(error.exceptions)
+        return None if error is None else RunCancelled(error.run_id, error.reason)
+
+    def _report(self, activation: Activation, attempt: int, type: str, data: Mapping[str, Any]) -> None:
         if threading.get_ident() != self._engine.thread:
             # A node in a thread: histories belong to the loop.
-            anyio.from_thread.run_sync(self._report, node, number, type, data, token=self._engine.token)
-        elif not self.over:
-            self.machine.history.event(type, time(), node, number, dict(data))
+            anyio.from_thread.run_sync(self._report, activation, attempt, type, data, token=self._engine.token)
+        elif activation.status == RUNNING and activation.attempt == attempt and not self.over:
+            # One that was given up, a thread past its time-out, has nothing more to say.
+            self.machine.history.event(type, time(), activation.name, activation.number, dict(data))
             self.changed()
 
     def _event(self, happened: Callable[[float], list[Command]]) -> None:

@@ -221,6 +221,7 @@ class NodesActor(Actor[Any]):
 
     async def around(self, serve: Callable[[], Awaitable[StopReason]]) -> StopReason:
         """Keep a group of workers beside the mailbox."""
+        reason: StopReason | None = None
         async with anyio.create_task_group() as group:
             self.hands.opened(group)
             try:
@@ -228,6 +229,9 @@ class NodesActor(Actor[Any]):
             finally:
                 self.hands.closed()
                 group.cancel_scope.cancel()
+        if reason is None:
+            # For the supervisor to start it again: what the workers had in hand has been put back.
+            raise RuntimeError(f"the tasks of {self.hands.name} were cancelled from within")
         return reason
 
     async def receive(self, message: object) -> None:
