@@ -117,11 +117,22 @@ class Engine:
         self.watched = False
         self._watchers: dict[object, Watcher] = {}
         self._settings = settings or Settings()
+        self._arguments = {
+            "tools": tools,
+            "files": files,
+            "executors": executors,
+            "max_runs": max_runs,
+            "max_queued": max_queued,
+            "durability": durability,
+            "metrics": metrics,
+            "settings": settings,
+        }
+        self._past: list[EngineStatistics] = []
         self._executors = dict(executors or {})
         self._max_runs = max_runs
         self._max_queued = (max_runs or 0) * QUEUE_FACTOR if max_queued is None else max_queued
         self._timers = Timers()
-        self._registry = Registry(self._timers, tools, Random())
+        self._registry = Registry(self._timers, tools, Random(), ("thread", "process", *self._executors))
         self._active: dict[str, Run] = {}
         self._ended: OrderedDict[str, Run] = OrderedDict()
         # Those that wait for a place, with what begins them.
@@ -303,10 +314,21 @@ class Engine:
     ) -> RunResult:
         """Run a graph and return its result, for scripts; of an engine that is running, from another thread.
 
-        An engine that is not running is entered for this one run, on a loop of its own.
+        For one that is not running, each call is an engine of its own with the same arguments, graphs and subscribers,
+        on a loop of its own; `statistics()` counts their runs, `metrics` does not.
         """
-        with self.blocking(backend) as engine:
-            return engine.run(graph, state, **options)
+        engine = self if self._open else self._another()
+        try:
+            with engine.blocking(backend) as blocking:
+                return blocking.run(graph, state, **options)
+        except BaseExceptionGroup as group:
+            leaf = _only_leaf(group)
+            if isinstance(group, Exception) or isinstance(leaf, Exception | BaseExceptionGroup):
+                raise
+            raise leaf from None  # an interrupt is no less one for having passed a task group
+        finally:
+            if engine is not self:
+                self._past.append(engine.statistics())
 
     @_Blocking
     def blocking(self, backend: Backend = "asyncio") -> BlockingEngine:
@@ -345,11 +367,15 @@ class Engine:
 
     def statistics(self) -> EngineStatistics:
         """A snapshot."""
-        ended: dict[str, int] = {}
+        ended: Counter[str] = Counter()
         for known in self._registry.all():
-            for status, number in known.counts.ended.items():
-                ended[status] = ended.get(status, 0) + number
-        return EngineStatistics(self._running, len(self._queue), self._submitted, ended, self._refused)
+            ended.update(known.counts.ended)
+        submitted, refused = self._submitted, self._refused
+        for past in self._past:
+            ended.update(past.ended)
+            submitted += past.submitted
+            refused += past.refused
+        return EngineStatistics(self._running, len(self._queue), submitted, dict(ended), refused)
 
     @property
     def metrics(self) -> CollectorRegistry:
@@ -426,6 +452,14 @@ class Engine:
             run.go_on(update)
 
     # -- inside
+
+    def _another(self) -> Engine:
+        another = Engine(**self._arguments)
+        for known in self._registry.all():
+            another._registry.register(known.plan)
+        another._watchers = self._watchers
+        another._look()
+        return another
 
     def _check_open(self) -> None:
         if not self._open:
@@ -562,10 +596,13 @@ class _Clockwork(Actor[Any]):
         self.timers = timers
 
     async def around(self, serve: Callable[[], Awaitable[StopReason]]) -> StopReason:
+        reason: StopReason | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self.timers.serve)
             reason = await serve()
             group.cancel_scope.cancel()
+        if reason is None:
+            raise RuntimeError("the task of the timers was cancelled from within")
         return reason
 
     async def receive(self, message: object) -> None:
@@ -575,6 +612,13 @@ class _Clockwork(Actor[Any]):
 def _reason(error: EngineError) -> str:
     """An error's class as a label: `engine_busy`."""
     return re.sub(r"(?<=.)(?=[A-Z])", "_", type(error).__name__).lower()
+
+
+def _only_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    leaf: BaseException = group
+    while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
+        leaf = leaf.exceptions[0]
+    return leaf
 
 
 def _equal(one: Any, other: Any) -> bool:

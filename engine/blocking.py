@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import anyio
 import anyio.from_thread
+import anyio.lowlevel
 
 from .errors import EngineClosed
 from .graph import Graph
@@ -45,6 +46,11 @@ class BlockingEngine:
 
     def __enter__(self) -> Self:
         if not self._engine.is_open:
+            if _in_a_loop():
+                raise RuntimeError(
+                    "a blocking call in an event loop would stop all of it: await the engine, "
+                    "in `async with Engine()`, or call from another thread"
+                )
             with ExitStack() as stack:
                 self._portal = stack.enter_context(anyio.from_thread.start_blocking_portal(self._backend))
                 stack.enter_context(self._portal.wrap_async_context_manager(self._engine))
@@ -54,7 +60,13 @@ class BlockingEngine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        return self._stack.__exit__(kind, error, traceback)
+        if error is None or isinstance(error, Exception):
+            return self._stack.__exit__(kind, error, traceback)
+        # An interrupt is this thread's alone: in the loop's it would take down what has to clean up there.
+        interrupted = EngineClosed("the engine's owner was interrupted")
+        with suppress(EngineClosed):
+            self._stack.__exit__(EngineClosed, interrupted, None)
+        return False
 
     def submit(self, graph: Graph | str, state: Any = None, **options: Any) -> BlockingRun:
         """Start a run, or queue it: see `Engine.submit`."""
@@ -123,6 +135,14 @@ class BlockingEngine:
         return answer
 
 
+def _in_a_loop() -> bool:
+    try:
+        anyio.lowlevel.current_token()
+    except anyio.NoEventLoopError:
+        return False
+    return True
+
+
 class BlockingRun:
     """A run whose methods block."""
 
@@ -136,6 +156,51 @@ class BlockingRun:
     def id(self) -> str:
         """The run's id."""
         return self._run.id
+
+    @property
+    def graph(self) -> str:
+        """The name of its graph."""
+        return self._run.graph
+
+    @property
+    def version(self) -> str:
+        """The version of its graph."""
+        return self._run.version
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """What it was submitted with."""
+        return self._run.tags
+
+    @property
+    def priority(self) -> int:
+        """What it was submitted with."""
+        return self._run.priority
+
+    @property
+    def submitted_at(self) -> float:
+        """When it was submitted."""
+        return self._run.submitted_at
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Activations, retries and loop limits hit."""
+        return self._engine.call(lambda: self._run.counters)
+
+    @property
+    def log_dropped(self) -> int:
+        """How many older entries the log does not have any more."""
+        return self._engine.call(lambda: self._run.log_dropped)
+
+    @property
+    def visited_dropped(self) -> int:
+        """How many older activations `visited` does not have any more."""
+        return self._engine.call(lambda: self._run.visited_dropped)
+
+    @property
+    def events_dropped(self) -> int:
+        """How many older events are gone."""
+        return self._engine.call(lambda: self._run.events_dropped)
 
     @property
     def status(self) -> Status:

@@ -54,17 +54,20 @@ class Registered:
 class Registry:
     """What is registered, and what making a node's crew needs."""
 
-    def __init__(self, timers: Timers, tools: Any, random: Random) -> None:
+    def __init__(self, timers: Timers, tools: Any, random: Random, executors: Iterable[str] = ()) -> None:
         self._graphs: dict[tuple[str, str], Registered] = {}
         self._newest: dict[str, Registered] = {}
         self._timers = timers
         self._tools = tools
         self._random = random
+        self._names = {"loop", *executors}
+        """What `run_in` may say, also before the executors are there."""
         self._executors: dict[str, tuple[Executor, Places]] = {}
 
     def open(self, executors: Mapping[str, tuple[Executor, int]]) -> None:
         """Run nodes by these executors, each with so many places."""
-        self._executors = {name: (executor, Places(limit)) for name, (executor, limit) in executors.items()}
+        # In place: graphs that were registered before hold it too.
+        self._executors.update({name: (executor, Places(limit)) for name, (executor, limit) in executors.items()})
 
     def register(self, graph: Graph | Plan) -> Registered:
         """Make a graph known; raises `GraphInvalid`, or `GraphConflict` if its name and version are another's."""
@@ -94,7 +97,7 @@ class Registry:
         return list(self._graphs.values())
 
     def _check_executors(self, plan: Plan) -> None:
-        known = {"loop", *self._executors}
+        known = self._names | self._executors.keys()
         problems = [
             GraphProblem(
                 "bad_option",

@@ -1,5 +1,7 @@
 """Sync programs and other threads use the engine without awaiting."""
 
+import os
+import signal
 import threading
 from contextvars import ContextVar
 from typing import Any, Literal
@@ -171,3 +173,51 @@ def test_a_subscriber_sees_every_event_until_it_ends() -> None:
         engine.run(adding(), {"a": 1, "b": 1})
 
     assert seen == ["run_submitted", "run_started", "node_started", "node_succeeded", "run_succeeded"]
+
+
+@every_library
+def test_one_engine_runs_many_graphs_one_after_the_other(library: Library) -> None:
+    seen: list[str] = []
+    engine = Engine(max_runs=1)
+    engine.register(adding())
+    engine.subscribe(lambda run, event: seen.append(event.type))
+    sums = [engine.run_sync("adding", {"a": n, "b": 1}, backend=library).state["sum"] for n in range(3)]
+
+    assert sums == [1, 2, 3]
+    assert seen.count("run_succeeded") == 3
+    assert (engine.statistics().submitted, engine.statistics().ended) == (3, {"succeeded": 3})
+
+
+async def test_blocking_a_loop_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="would stop all of it: await the engine"):
+        Engine().run_sync(adding(), {"a": 1, "b": 2})
+    with pytest.raises(RuntimeError, match="would stop all of it"), Engine.blocking():
+        pass
+
+
+async def test_a_thread_of_a_loop_may_block() -> None:
+    result = await anyio.to_thread.run_sync(lambda: Engine().run_sync(adding(), {"a": 1, "b": 2}))
+
+    assert result.state["sum"] == 3
+
+
+@every_library
+def test_an_interrupt_comes_out_of_a_blocking_run_as_itself(library: Library) -> None:
+    async def interrupt(state: dict[str, Any]) -> None:
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        await anyio.sleep_forever()
+
+    graph = Graph("interrupted").add_node("a", interrupt).set_entry_point("a")
+    with pytest.raises(KeyboardInterrupt):
+        Engine().run_sync(graph, {}, backend=library)
+
+
+def test_a_blocking_run_shows_what_a_run_shows() -> None:
+    with Engine.blocking() as engine:
+        run = engine.submit(adding(), {"a": 1, "b": 1}, tags={"who": "me"}, priority=3)
+        run.wait()
+
+        assert (run.graph, run.version, run.tags, run.priority) == ("adding", "1", {"who": "me"}, 3)
+        assert run.counters["activations"] == 1
+        assert (run.log_dropped, run.visited_dropped, run.events_dropped) == (0, 0, 0)
+        assert run.submitted_at > 0
