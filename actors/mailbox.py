@@ -208,6 +208,11 @@ class Mailbox(Generic[T]):
         self._pass_room_on()
         return leftovers
 
+    @property
+    def lanes(self) -> tuple[deque[T], deque[T], list[_Producer]]:
+        """The lanes themselves and who waits, for the one consumer; where nobody waits it may take items by itself."""
+        return self._control, self._data, self._producers
+
     # -- everyone
 
     @property

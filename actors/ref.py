@@ -86,7 +86,9 @@ class ActorRef(Generic[M]):
 
     def tell_nowait(self, message: M) -> None:
         """Send a message now; raises `MailboxFull` where `tell` would wait or is told to fail."""
-        cell = self._checked(message)
+        cell = self._cell
+        if cell.accepts is not None:
+            self._checked(message)
         sender = current_cell.get()
         if cell.mailbox.offer((message, sender)):
             return

@@ -43,16 +43,16 @@ class Waker(Protocol):
 class AsyncioWaker:
     """A bare future: no coroutine frame of its own between the waiter and the loop."""
 
-    __slots__ = ("_future", "_loop", "_thread")
+    __slots__ = ("_future", "_new_future", "_thread")
 
     def __init__(self) -> None:
         self._thread = get_ident()
-        self._loop = asyncio.get_running_loop()
+        self._new_future = asyncio.get_running_loop().create_future
         self._future: asyncio.Future[None] | None = None
 
     def park(self) -> Awaitable[None]:
         """Wait until `wake()`."""
-        self._future = future = self._loop.create_future()
+        self._future = future = self._new_future()
         return future
 
     def wake(self) -> None:
