@@ -7,7 +7,7 @@ fault does not hide the next: the plan of what remains is judged too (checks.py)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
 
@@ -41,6 +41,9 @@ from .typecheck import fits, shown, type_name
 from .values import RESERVED, Reducer
 from .views import View, view_of
 from .written import Written, WrittenNode, written_of
+
+# Each graph inside another costs a run about ten frames of the interpreter's thousand.
+MOST_NESTED: Final = 50
 
 
 class ToolSource(Protocol):
@@ -89,6 +92,9 @@ class Compiler:
         if not isinstance(reducers, Mapping):
             self.problem("bad_reducer", "state", f"reducers must be a mapping, found {shown(reducers)}")
             reducers = {}
+        for key in [key for key in reducers if not isinstance(key, str)]:
+            self.problem("bad_reducer", "state", f"reducers= names {key!r}; a state's keys are strings")
+            reducers = {name: reducer for name, reducer in reducers.items() if name is not key}
         isolation: Any = settings["isolation"]
         schema, found = read_schema(
             self.written.state,
@@ -317,6 +323,10 @@ class Compiler:
 
     def _part(self, what: Written, where: str, inherited: Mapping[str, Reducer]) -> tuple[Plan, Schema] | None:
         """The plan of a graph inside this one, its problems placed under the node that holds it."""
+        if len(self.outer) > MOST_NESTED:
+            hint = "make the repetition a loop or a map, or submit the inner graph from a node"
+            self.problem("subgraph_cycle", where, f"graphs are nested more than {MOST_NESTED} deep here", hint)
+            return None
         if what in self.outer:
             chain = " in ".join(repr(w.name) for w in (what, *reversed(self.outer)))
             hint = "a graph cannot contain itself; submit it from a node instead"

@@ -15,12 +15,13 @@ from typing import Any
 class Driven:
     """Await the rest of a coroutine whose first step has been taken in `context` and gave `first`."""
 
-    __slots__ = ("_context", "_coroutine", "_first")
+    __slots__ = ("_context", "_coroutine", "_first", "closed")
 
     def __init__(self, context: Context, coroutine: Coroutine[Any, Any, Any], first: Any) -> None:
         self._context = context
         self._coroutine = coroutine
         self._first = first
+        self.closed = False
 
     def __await__(self) -> Generator[Any, Any, Any]:
         # What a backend's primitives yield is passed on untouched, so futures and traps work as if awaited here.
@@ -31,6 +32,7 @@ class Driven:
                 try:
                     came = yield wanted
                 except GeneratorExit:
+                    self.closed = True
                     coroutine.close()
                     raise
                 except BaseException as error:

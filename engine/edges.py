@@ -25,7 +25,8 @@ class Edges:
         self.reader = reader
         self.problems = problems
         names: list[Any] = [node.name for node in written.nodes]
-        self.known = {name for name in names if isinstance(name, str)} - RESERVED
+        self.known = {name for name in names if is_name(name)}
+        self._wrong = {name for name in names if isinstance(name, str)} - self.known - RESERVED
         self.loose = Loose()
 
     def problem(self, code: str, where: str, message: str, hint: str = "") -> None:
@@ -34,7 +35,9 @@ class Edges:
     def entries(self) -> tuple[str, ...]:
         entries: list[str] = []
         for name in self.written.entries:
-            if name not in self.known:
+            if self._is_wrong(name):
+                self.loose.anywhere = True
+            elif name not in self.known:
                 hint = did_you_mean(name, self.known)
                 self.problem("unknown_node", str(name), f"the entry point {name!r} is no node", hint)
                 self.loose.anywhere = True
@@ -81,7 +84,9 @@ class Edges:
     def _source_exists(self, source: Any, where: str) -> bool:
         if source in self.known:
             return True
-        if source in RESERVED:
+        if self._is_wrong(source):
+            pass  # said of the node
+        elif source in RESERVED:
             hint = "turn the edge round, or leave it out"
             self.problem("edge_from_end", where, f"nothing comes after {source}", hint)
         else:
@@ -92,12 +97,19 @@ class Edges:
     def target_exists(self, source: Any, target: Any, where: str) -> bool:
         if target in self.known or target in RESERVED:
             return True
+        if self._is_wrong(target):
+            self.loose.sources.add(str(source))
+            return False
         hint = self._name_hint(target)
         self.problem("unknown_node", where, f"there is no node {target!r}", hint)
         self.loose.sources.add(str(source))
         if hint.startswith("did you mean"):
             self.loose.targets.update(name for name in self.known if repr(name) in hint)
         return False
+
+    def _is_wrong(self, name: Any) -> bool:
+        """Whether it names a node that is left out for its name, which has been said."""
+        return isinstance(name, str) and name in self._wrong
 
     def _name_hint(self, wrong: Any) -> str:
         name = getattr(wrong, "__name__", None)
@@ -150,6 +162,11 @@ class Edges:
             if self.target_exists(choice.source, target, wheres[target])
         }
         return ChoiceDecl(source=choice.source, router=router, targets=targets) if there and targets else None
+
+
+def is_name(name: Any) -> bool:
+    """Whether a node may be called so. `/` and `#` separate the parts of an activation's address: `sub#1/inner#2`."""
+    return isinstance(name, str) and bool(name) and name not in RESERVED and "/" not in name and "#" not in name
 
 
 def _always(state: Any) -> bool:

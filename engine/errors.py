@@ -33,6 +33,12 @@ class EngineError(Exception):
         return _restore, (type(self), self.args, dict(self.__dict__), self.__cause__)
 
 
+def noted(error: BaseException, place: str) -> None:
+    """Have an error of the author's code say where it was raised; once, however often it is."""
+    if place not in getattr(error, "__notes__", ()):
+        error.add_note(place)
+
+
 def _list(names: Iterable[object]) -> str:
     return ", ".join(repr(name) for name in names) or "none"
 
@@ -274,7 +280,7 @@ class NodeFailed(EngineError):
     """An activation failed for good; `cause` is what the node raised, or the engine's own error."""
 
     def __init__(self, node: str, activation: int, attempts: int, cause: BaseException) -> None:
-        said = str(cause)
+        said = ", ".join([part for part in (str(cause), *getattr(cause, "__notes__", ())) if part and "\n" not in part])
         super().__init__(
             f"node {node!r} failed (activation {activation}, {attempts} attempt{'s' * (attempts != 1)}): "
             f"{type(cause).__name__}" + (f": {said}" if said else "")
@@ -444,6 +450,15 @@ class NotTransferable(EngineError, TypeError):
         self.what = what
         self.reason = reason
         self.where = where
+
+
+class UnknownNode(EngineError, LookupError):
+    """A question about a node that the graph does not have."""
+
+    def __init__(self, node: str, known: Sequence[str]) -> None:
+        super().__init__(f"there is no node {node!r}; known are {_list(known)}")
+        self.node = node
+        self.known = tuple(known)
 
 
 class NotReachable(EngineError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .errors import JoinStarved
+from .errors import JoinStarved, StateInvalid
 from .inside import Inside
 from .maps import MapWork
 from .merge import new_values
@@ -23,6 +23,10 @@ class GoingOn(Inside):
 
     def _checked(self, update: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         """The update as the state takes it; raises what an update that does not fit raises."""
+        if update is None:
+            return None
+        if not isinstance(update, Mapping):
+            raise StateInvalid(f"retry(update={update!r}): expected a mapping of keys to new values")
         if not update:
             return None
         values = self.failed_ones[0].values if self.failed_ones else self.state

@@ -199,6 +199,8 @@ class Hands:
                 try:
                     returned = await rest
                 except BaseException as error:
+                    if isinstance(error, GeneratorExit) and getattr(rest, "closed", True):
+                        raise  # not the job's own: the loop is over
                     raised = error
                 if self._group is not group:
                     return False  # the actor is down, and the job has been put back

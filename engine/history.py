@@ -61,14 +61,15 @@ RawData = Mapping[str, Any] | str | int | tuple[Any, ...] | None
 class History:
     """What a run and its subgraphs leave behind, the newest `limit` of each kind."""
 
-    __slots__ = ("_events", "_full", "_log", "_visited", "limit", "logged", "seq", "visits")
+    __slots__ = ("_events", "_forgotten", "_full", "_log", "_unseen", "_visited", "limit", "seq")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.seq = 0
         """The sequence number of the newest event."""
-        self.logged = 0
-        self.visits = 0
+        self._forgotten = 0
+        """Entries of the log that were cut off, and names of visited nodes."""
+        self._unseen = 0
         # Lists, cut back now and then: an empty deque takes ten times the memory, which thousands of runs feel.
         self._log: list[RawLog] = []
         self._events: list[tuple[Any, ...]] = []
@@ -91,18 +92,14 @@ class History:
             self._cut_back()
 
     def entry(self, raw: RawLog) -> None:
-        self.logged += 1
         self._log.append(raw)
 
     def visit(self, node: str) -> None:
-        self.visits += 1
         self._visited.append(node)
 
     def step(self, raw: RawLog, target: str, next_node: str, next_number: int) -> None:
         """An activation succeeded, its one edge was taken, the next one started."""
         self.seq = seq = self.seq + 3
-        self.logged += 1
-        self.visits += 1
         self._log.append(raw)
         self._events.append((seq, raw, target, next_node, next_number))
         self._visited.append(next_node)
@@ -112,7 +109,6 @@ class History:
     def arrived(self, raw: RawLog, target: str) -> None:
         """An activation succeeded, its one edge was taken, and a join has its token."""
         self.seq = seq = self.seq + 2
-        self.logged += 1
         self._log.append(raw)
         self._events.append((seq, raw, target))
         if len(self._events) > self._full:
@@ -121,7 +117,6 @@ class History:
     def forked(self, time: float, node: str, number: int, target: str, next_node: str, next_number: int) -> None:
         """One of several edges was taken, and the next activation started."""
         self.seq = seq = self.seq + 2
-        self.visits += 1
         self._events.append((seq, time, node, number, target, next_node, next_number))
         self._visited.append(next_node)
         if len(self._events) > self._full:
@@ -129,10 +124,26 @@ class History:
 
     def _cut_back(self) -> None:
         # No attempt and no visit without an event, so it is enough to watch these.
-        for kept in (self._log, self._events, self._visited):
-            del kept[: max(0, len(kept) - self.limit)]
+        self._forgotten += self._cut(self._log)
+        self._unseen += self._cut(self._visited)
+        self._cut(self._events)
+
+    def _cut(self, kept: list[Any]) -> int:
+        spare = max(0, len(kept) - self.limit)
+        del kept[:spare]
+        return spare
 
     # --- reading ------------------------------------------------------------------------------------
+
+    @property
+    def logged(self) -> int:
+        """Attempts that have ended, those included that are not kept."""
+        return self._forgotten + len(self._log)
+
+    @property
+    def visits(self) -> int:
+        """Activations that have started, likewise."""
+        return self._unseen + len(self._visited)
 
     @property
     def log_dropped(self) -> int:

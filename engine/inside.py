@@ -113,6 +113,7 @@ class Inside(Settling):
 
     def _map_over(self, activation: Activation, work: MapWork) -> None:
         if activation.status == CANCELLING:
+            self._log(activation, "cancelled", None, activation.state[0])
             self._gone(activation)
         if activation.status != INSIDE:
             return

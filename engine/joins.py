@@ -206,7 +206,8 @@ class Joins:
             self._recheck(node.rank)
             return
         self.live &= ~(1 << node.rank)
-        self._recheck(node.rank)
+        if node.rank in self._watched:
+            self._recheck(node.rank)
 
     def _recheck(self, rank: int) -> None:
         for index in self._watched.pop(rank, ()):
@@ -219,6 +220,8 @@ class Joins:
 
     def go(self) -> None:
         """Start every join that has nothing left to wait for; of those that wait for each other, the first."""
+        if not self._check and not self._knots:
+            return
         run = self._run
         while self.count and not run.ending:
             while self._check:

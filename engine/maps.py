@@ -7,7 +7,7 @@ are taken from the source than there is room for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import StateInvalid
@@ -45,7 +45,10 @@ class MapWork:
             if items is _SKIPPED:
                 self.errors[-1] = StateInvalid(f"map {owner.node.name!r} finds no key {over!r} in the state")
                 self._more = False
-            elif hasattr(items, "__iter__"):
+            elif fault := _items_fault(items):
+                self.errors[-1] = StateInvalid(f"map {owner.node.name!r}: key {over!r} holds {fault}")
+                self._more = False
+            else:
                 self._source = iter(items)
         self.fill(run)
 
@@ -147,6 +150,17 @@ class MapWork:
                 error.add_note(f"item {lowest} of map {self.owner.node.name!r}")
             return error
         return [result for result in self.results if result is not _SKIPPED]
+
+
+def _items_fault(items: Any) -> str:
+    """Why nobody can have meant to take a value for a map's items, as the end of a sentence."""
+    if isinstance(items, str | bytes | Mapping):
+        kind, parts = type(items).__name__, "keys" if isinstance(items, Mapping) else "characters"
+        return f"a {kind}, whose {parts} are hardly meant as items; give a list, or over= a function of the state"
+    if not hasattr(items, "__iter__"):
+        found = "None" if items is None else f"{type(items).__name__} ({items!r:.60})"
+        return f"{found}, which has no items"
+    return ""
 
 
 def worker_plan(decl: MapDecl) -> Plan | None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from .errors import MergeConflict
+from .errors import MergeConflict, noted
 from .values import Reducer, Replace
 
 Values = dict[str, Any]
@@ -203,7 +203,7 @@ class Branch(Protocol):
 class Meeting:
     """Where branches meet: its name for messages, and how conflicts are settled there."""
 
-    __slots__ = ("last", "name", "number", "open", "reducers", "settled")
+    __slots__ = ("forget", "last", "name", "number", "open", "reducers", "settled")
 
     def __init__(
         self,
@@ -221,6 +221,8 @@ class Meeting:
         """Keys whose conflicts are taken as "last" here, since they are about to be set anyway."""
         self.open = False
         """Not the last word: conflicts stay open, for the merge that this is a part of."""
+        self.forget = False
+        """What comes out of it is the only token: values are all that is wanted."""
 
     def merge(self, branches: Sequence[Branch]) -> tuple[Values, Log]:
         """Values and log of branches that meet, given in the order of their edges."""
@@ -269,18 +271,20 @@ class Meeting:
                 start, rest = first_value, rest[done:]
         value = start
         for write in rest:
-            value = write.value if value is MISSING else self.reducers[key](value, write.value)
+            value = write.value if value is MISSING else reduced(key, self.reducers[key], value, write.value)
         base = traces[0].base
         if self.open:
             # Which of several heads comes last is where it was carried last.
             live = tuple(dict.fromkeys(w for t in reversed(traces) for w in reversed(t.heads) if w.id in heads))[::-1]
             value = live[0].value if live else base
             for write in adds.values():
-                value = write.value if value is MISSING else self.reducers[key](value, write.value)
+                value = write.value if value is MISSING else reduced(key, self.reducers[key], value, write.value)
         if conflict:
             # Settling a conflict is a write by the joining activation, which has seen all of them.
             settled = Write(self.number(), value, self.name)
             return value, Trace(base, (settled,), over.union(heads, adds), None)
+        if self.forget:
+            return value, traces[0]
         chain: Adds | None = None
         for write in adds.values():
             chain = Adds(write, chain)

@@ -87,6 +87,7 @@ class Crew:
         self._answers = answers
         self._timers = timers
         self._timeout = node.timeout
+        self._is_async = getattr(node.decl.options, "is_async", False)
         self._pace = None if rate is None else _Pace(rate)
         self._places = places
         self._gates_in = gates_in
@@ -215,9 +216,12 @@ class Crew:
 
     def _outcome(
         self, worker: Worker, returned: Any, raised: BaseException | None
-    ) -> tuple[Exception | None, Stopping | None]:
+    ) -> tuple[BaseException | None, Stopping | None]:
         """What an attempt raised, and how it was stopped; the worker is free then."""
         error = raised if raised is None or isinstance(raised, Exception) else self._supervised(raised, worker)
+        if type(error) is RuntimeError and isinstance(error.__cause__, StopIteration) and not self._is_async:
+            # No coroutine can raise it, not even one that brings what a thread has raised.
+            error = error.__cause__
         stopping, worker.stopping = worker.stopping, None
         worker.job = None
         if worker.timer is not None:
@@ -230,7 +234,7 @@ class Crew:
         activation: Activation,
         attempt: int,
         returned: Any,
-        error: Exception | None,
+        error: BaseException | None,
         stopping: Stopping | None,
         seconds: float,
     ) -> None:
@@ -250,16 +254,20 @@ class Crew:
             self._count(seconds, True)
             self._answers.attempt_succeeded(activation, attempt, returned, seconds)
 
-    def _supervised(self, raised: BaseException, worker: Worker) -> Exception | None:
-        """The failure that a cancellation nobody asked for is; raises what must not be supervised on."""
+    def _supervised(self, raised: BaseException, worker: Worker) -> BaseException | None:
+        """The failure that a cancellation nobody asked for is, or an exit; raises what must not be supervised on."""
         cancelled = _cancellations()
+        if not isinstance(raised, (*cancelled, BaseExceptionGroup, KeyboardInterrupt)):
+            return raised  # a node's own affair: `sys.exit()` ends no more than a function
         rest: BaseException | None = raised
         if isinstance(raised, cancelled):
             rest = None
         elif isinstance(raised, BaseExceptionGroup):
             rest = raised.split(cancelled)[1]
-        if isinstance(rest, BaseException) and not isinstance(rest, Exception):
-            raise raised  # an interrupt
+        if isinstance(rest, KeyboardInterrupt):
+            raise raised
+        if isinstance(rest, BaseExceptionGroup) and rest.subgroup(KeyboardInterrupt) is not None:
+            raise raised
         if worker.stopping is not None:
             return rest
         if not disown_cancellation():

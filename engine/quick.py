@@ -95,22 +95,22 @@ class Quick(GoingOn):
         self, edge: PlanEdge, target: PlanNode, activation: Activation, log: Log | None, counts: Counts | None
     ) -> Activation:
         """The next activation, live and ordered."""
-        tree, values = self.tree, activation.values
+        tree, values, index = self.tree, activation.values, target.index
         self.next_token = token = self.next_token + 1
+        if self.reserved:
+            number = self._number(target)
+        else:
+            self.numbers[index] = number = self.numbers[index] + 1
         following = Activation(
-            self.run,
-            target,
-            self._number(target),
-            values,
-            log,
-            self.epoch,
-            counts,
-            None,
-            (token,),
-            edge,
-            activation.number,
+            self.run, target, number, values, log, self.epoch, counts, None, (token,), edge, activation.number
         )
-        self._link(following)
+        if self.last[index] is None:
+            self.last[index] = following
+            self.active[following] = None
+            if self.joins.count:
+                self.joins.started(target)
+        else:
+            self._link(following)
         self.started += 1
         try:
             following.state = target.input.give(values)

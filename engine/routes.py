@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .errors import LoopLimit, NoRoute, UnknownRoute
+from .errors import LoopLimit, NoRoute, UnknownRoute, noted
 from .plan import Plan, PlanChoice, PlanEdge, PlanNode
 from .retry import matches
 from .tokens import Counts
@@ -40,7 +40,7 @@ def choose(node: PlanNode, counts: Counts | None, look: Callable[[], Any]) -> Ro
     wanted = set(node.plains)
     for choice in node.choices:
         wanted.update(chosen(node, choice, state))
-    wanted.update(edge for edge in node.whens if edge.condition is not None and edge.condition(state))
+    wanted.update(edge for edge in node.whens if _holds(edge, state))
     taken, limits = _select(wanted, counts)
     if node.otherwise and not any(edge.kind != "plain" for edge in taken):
         more, more_limits = _select(node.otherwise, counts)
@@ -50,7 +50,7 @@ def choose(node: PlanNode, counts: Counts | None, look: Callable[[], Any]) -> Ro
 
 def _first_whens(node: PlanNode, state: Any, counts: Counts | None) -> Route:
     """The usual branch: edges with conditions and perhaps an `otherwise`, nothing else."""
-    wanted = [edge for edge in node.whens if edge.condition(state)]  # type: ignore[misc]
+    wanted = [edge for edge in node.whens if _holds(edge, state)]
     limits: Sequence[PlanEdge] = ()
     for edge in wanted:
         if edge.loop is not None:
@@ -63,6 +63,15 @@ def _first_whens(node: PlanNode, state: Any, counts: Counts | None) -> Route:
             taken, more = _select(node.otherwise, counts)
             return _some(node, taken, [*limits, *more])
     return _some(node, node.otherwise, limits)
+
+
+def _holds(edge: PlanEdge, state: Any) -> bool:
+    assert edge.condition is not None
+    try:
+        return bool(edge.condition(state))
+    except Exception as error:
+        noted(error, f"raised by the condition of {edge.name}")
+        raise
 
 
 def _allowed(node: PlanNode, edges: Sequence[PlanEdge], counts: Counts | None) -> Route:
@@ -104,7 +113,11 @@ def _index(edge: PlanEdge) -> int:
 
 def chosen(node: PlanNode, choice: PlanChoice, state: Any) -> list[PlanEdge]:
     """The edges that a router's answer names."""
-    answer = choice.router(state)
+    try:
+        answer = choice.router(state)
+    except Exception as error:
+        noted(error, f"raised by the router of {node.name!r}")
+        raise
     if answer is None:
         return []
     names = [answer] if isinstance(answer, str) else answer

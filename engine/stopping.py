@@ -103,6 +103,7 @@ class Stopping(Starting):
             tree.out.append(ClearTimer(activation))
         elif status == PARKED:
             tree.signals.parked.pop(activation, None)
+            self._log(activation, "cancelled", None, activation.state)
             if activation.node.decl.wait is not None and activation.node.decl.wait.timeout is not None:
                 tree.out.append(ClearTimer(activation))
         elif status == INSIDE:

@@ -53,7 +53,7 @@ BUILDERS = [holding, with_default, partly]
 
 
 @pytest.mark.parametrize("build", BUILDERS)
-@pytest.mark.parametrize("make", [list, dict, set, Tally, lambda: ([],), lambda: Rule([])], ids=lambda m: str(m))  # type: ignore[arg-type]
+@pytest.mark.parametrize("make", [list, dict, set, Tally, lambda: ([],), lambda: Rule([])], ids=range(6))  # type: ignore[arg-type]
 def test_functions_that_hold_equal_things_that_can_change_are_others(
     build: Callable[[Any], Graph], make: Callable[[], Any]
 ) -> None:
