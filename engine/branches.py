@@ -46,21 +46,11 @@ class Branches(Live):
         return sorted(self.ended, key=lambda ended: ended.place)
 
     def _merged(
-        self, name: str, branches: Sequence[Branch], settled: frozenset[str] = frozenset(), *, alone: bool = False
+        self, name: str, branches: Sequence[Branch], settled: frozenset[str] = frozenset()
     ) -> tuple[Values, Any]:
         if len(branches) == 1 and not getattr(branches[0], "folded", False):
             return branches[0].values, branches[0].log
-        meeting = self._meeting(name, settled=settled)
-        if not alone:
-            return meeting.merge(branches)
-        meeting.forget = True
-        return meeting.merge(branches)[0], None
-
-    def _is_alone(self) -> bool:
-        """Whether nobody carries anything of this run but who asks, who is not among its activations yet."""
-        return not (
-            self.active or self.joins.count or self.failed_ones or self.ended or self.pool is not None or self.tracked
-        )
+        return self._meeting(name, settled=settled).merge(branches)
 
     def _taken_as_last(self, name: str, branches: Sequence[Branch]) -> tuple[Values, Any]:
         """For the record of a failure: whatever can be merged; the first branch if a reducer raises."""

@@ -87,7 +87,7 @@ class Starting(Branches):
         """An activation with all that these tokens carry, and what is wrong with merging them."""
         conflict: Exception | None = None
         try:
-            values, log = self._merged(node.name, tokens, alone=self._is_alone())
+            values, log = self._merged(node.name, tokens)
         except Exception as error:
             conflict = error
             values, log = self._taken_as_last(node.name, tokens)

@@ -50,9 +50,7 @@ class Tally:
 
     def __str__(self) -> str:
         lines = [f"{self.graphs} graphs, {self.activations / max(1, self.graphs):.1f} activations each"]
-        return "\n".join(
-            lines + [f"  {100 * n / self.graphs:5.1f} %  {fact}" for fact, n in self.facts.most_common()]
-        )
+        return "\n".join(lines + [f"  {100 * n / self.graphs:5.1f} %  {fact}" for fact, n in self.facts.most_common()])
 
 
 def _shape(spec: GraphSpec) -> set[str]:
@@ -63,9 +61,7 @@ def _shape(spec: GraphSpec) -> set[str]:
     found |= {"has loop"} if graph.limits else set()
     found |= {"has join"} if joins else set()
     found |= (
-        {"has loop through a join"}
-        if any(name in loop for name in joins for loop in graph.loops.values())
-        else set()
+        {"has loop through a join"} if any(name in loop for name in joins for loop in graph.loops.values()) else set()
     )
     found |= {"has loop of several nodes"} if max(loops.values()) > 1 else set()
     bodies = set(graph.loops.values())

@@ -32,10 +32,7 @@ def plain(state: Any) -> dict[str, Any]:
         if isinstance(state, Mapping)
         else {f.name: getattr(state, f.name) for f in attrs.fields(type(state))}
     )
-    return {
-        key: [_plain_item(i) for i in value] if isinstance(value, list) else value
-        for key, value in found.items()
-    }
+    return {key: [_plain_item(i) for i in value] if isinstance(value, list) else value for key, value in found.items()}
 
 
 def _plain_item(item: Any) -> Any:

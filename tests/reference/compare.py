@@ -49,9 +49,7 @@ def check(spec: GraphSpec, run: Runner, seed: int = 0) -> None:
     """Raise an `AssertionError` that shows the smallest graph on which `run` still disagrees."""
     if differences(spec, run(spec, seed)):
         small = minimise(spec, lambda candidate: bool(differences(candidate, run(candidate, seed))))
-        lines = (
-            differences(small, run(small, seed)) or differences(spec, run(spec, seed)) or ["(it went away)"]
-        )
+        lines = differences(small, run(small, seed)) or differences(spec, run(spec, seed)) or ["(it went away)"]
         raise AssertionError(
             "\n".join(["the engine and the reference disagree", *lines, describe(small), as_code(small)])
         )
@@ -105,9 +103,7 @@ def _cancelled_differences(spec: GraphSpec, seen: Outcome) -> list[str]:
 
 def _counted(what: str, seen: Counter[Any], expected: Counter[Any]) -> list[str]:
     lines = [f"{what} {thing} is missing" for thing in sorted((expected - seen).elements(), key=repr)]
-    return lines + [
-        f"{what} {thing} is not expected" for thing in sorted((seen - expected).elements(), key=repr)
-    ]
+    return lines + [f"{what} {thing} is not expected" for thing in sorted((seen - expected).elements(), key=repr)]
 
 
 def _bare(things: Counter[Any], without_numbers: bool) -> Counter[Any]:
@@ -197,12 +193,7 @@ def is_valid(spec: GraphSpec) -> bool:
     )
     otherwise = {e.source for e in graph.edges if e.kind == "otherwise"}
     conditional = {e.source for e in graph.edges if e.kind in ("when", "choice")}
-    return (
-        bool(spec.entries)
-        and reached == exits == set(graph.names)
-        and limits_fit
-        and otherwise <= conditional
-    )
+    return bool(spec.entries) and reached == exits == set(graph.names) and limits_fit and otherwise <= conditional
 
 
 def _smaller(spec: GraphSpec) -> Iterator[GraphSpec]:
@@ -248,9 +239,7 @@ def _without_node(spec: GraphSpec, gone: str) -> GraphSpec:
             if gone not in (route.source, route.target):
                 routes.append(route)
         elif route.node != gone and (targets := tuple(t for t in route.targets if t != gone)):
-            answers = tuple(
-                a for a in route.answers if a is None or gone not in ((a,) if isinstance(a, str) else a)
-            )
+            answers = tuple(a for a in route.answers if a is None or gone not in ((a,) if isinstance(a, str) else a))
             routes.append(evolve(route, targets=targets, answers=answers or targets[:1]))
     nodes = []
     for node in spec.nodes:

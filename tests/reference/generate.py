@@ -216,9 +216,7 @@ class Generator:
                     routes.append(Choice(source, (), "", ()))
                 choosing.setdefault(source, []).append(target)
             else:
-                routes.append(
-                    Edge(source, target, "error", on_error=chance.pick(("Exception", "ValueError")))
-                )
+                routes.append(Edge(source, target, "error", on_error=chance.pick(("Exception", "ValueError"))))
         return [self.choice(r.node, choosing[r.node]) if isinstance(r, Choice) else r for r in routes]
 
     def choice(self, node: str, targets: list[str]) -> Choice:
@@ -241,19 +239,11 @@ class Generator:
         for node in nodes:
             if node.map is None and chance.yes(6):
                 taken = {
-                    r.target
-                    for r in routes
-                    if isinstance(r, Edge) and r.source == node.name and r.kind == "error"
+                    r.target for r in routes if isinstance(r, Edge) and r.source == node.name and r.kind == "error"
                 }
-                taken |= {
-                    t for r in routes if isinstance(r, Choice) and r.node == node.name for t in r.targets
-                }
+                taken |= {t for r in routes if isinstance(r, Choice) and r.node == node.name for t in r.targets}
                 free = [name for name in (*names, END) if name not in taken]
-                targets = (
-                    tuple(dict.fromkeys(chance.pick(free) for _ in range(1 + chance.below(2))))
-                    if free
-                    else ()
-                )
+                targets = tuple(dict.fromkeys(chance.pick(free) for _ in range(1 + chance.below(2)))) if free else ()
                 if targets:
                     node = evolve(node, form="mapping", goto=targets, jump=Jump(self.condition(), targets))
             found.append(node)
@@ -268,12 +258,8 @@ class Generator:
             fails = node.faults or (node.map is not None and node.map.bad is not None)
             if fails and chance.yes(60):
                 used = {r.target for r in routes if isinstance(r, Edge) and r.source == node.name}
-                used |= {
-                    t for r in routes if isinstance(r, Choice) and r.node == node.name for t in r.targets
-                }
-                free = [
-                    name for name in (END, *(n.name for n in spec.nodes)) if name not in {*used, *node.goto}
-                ]
+                used |= {t for r in routes if isinstance(r, Choice) and r.node == node.name for t in r.targets}
+                free = [name for name in (END, *(n.name for n in spec.nodes)) if name not in {*used, *node.goto}]
                 if free:
                     error = chance.pick(("Exception", "ValueError", "LookupError"))
                     routes.append(Edge(node.name, chance.pick(free), "error", on_error=error))
@@ -288,9 +274,7 @@ class Generator:
             plain = any(isinstance(r, Edge) and r.kind == "plain" for r in mine)
             if conditional and not plain and chance.yes(85 if self.faulty else 97):
                 used = {t for r in mine for t in ([r.target] if isinstance(r, Edge) else r.targets)}
-                later = [
-                    n.name for n in spec.nodes if n.name > node.name and n.name not in {*used, *node.goto}
-                ]
+                later = [n.name for n in spec.nodes if n.name > node.name and n.name not in {*used, *node.goto}]
                 target = chance.pick(later) if later and chance.yes(50) else END
                 if target not in used:
                     routes.append(Edge(node.name, target, "otherwise"))
@@ -312,11 +296,7 @@ class Generator:
                 continue
             in_cycle = graph.components[route.source] == graph.components[route.target]
             closes = route.target <= route.source
-            if (
-                in_cycle
-                and graph.reaches(route.target, route.source)
-                and self.chance.yes(85 if closes else 15)
-            ):
+            if in_cycle and graph.reaches(route.target, route.source) and self.chance.yes(85 if closes else 15):
                 on_limit = self.chance.pick((None, None, "exit", "fail"))
                 routes[position] = evolve(route, max_iterations=self.chance.below(4) + 1, on_limit=on_limit)
         limited = evolve(spec, routes=tuple(routes))
@@ -344,15 +324,12 @@ def without_numbers(spec: GraphSpec) -> GraphSpec:
     nodes = []
     for node in spec.nodes:
         changes = [
-            evolve(c, value=evolve(c.value, kind="name", c=0)) if c.value.kind == "tag" else c
-            for c in node.changes
+            evolve(c, value=evolve(c.value, kind="name", c=0)) if c.value.kind == "tag" else c for c in node.changes
         ]
         changes = [evolve(c, value=evolve(c.value, c=0)) if c.value.kind == "mix" else c for c in changes]
         faults = tuple(evolve(fault, number=None) for fault in node.faults)
         nodes.append(evolve(node, changes=tuple(c for c in changes if not c.replace), faults=faults))
-    return evolve(
-        spec, nodes=tuple(nodes), reducers=(("notes", "append"), ("total", "sum")), conflicts="error"
-    )
+    return evolve(spec, nodes=tuple(nodes), reducers=(("notes", "append"), ("total", "sum")), conflicts="error")
 
 
 def _stuck(spec: GraphSpec) -> list[str]:

@@ -101,9 +101,7 @@ class Joining:
         join, source = edge.target, edge.source
         if source is None or source == join:  # an entry delivers once; an edge to itself: its own activations
             return source is not None and join in nodes
-        places = [
-            place for node in nodes for place in (self.graph.successors(join) if node == join else [node])
-        ]
+        places = [place for node in nodes for place in (self.graph.successors(join) if node == join else [node])]
         return any(self.graph.reaches(place, source, join) for place in places)
 
     def start_join(self, join: str) -> None:
@@ -118,9 +116,7 @@ class Joining:
         for wave in list(self.waves[join]):
             nodes = [node for node, causes in self.live(join) if wave.activation not in causes]
             missing = [edge for edge in self.graph.into[join] if edge.index not in wave.arrived]
-            if (starve and wave.activation is None) or not any(
-                self.may_come(edge, nodes) for edge in missing
-            ):
+            if (starve and wave.activation is None) or not any(self.may_come(edge, nodes) for edge in missing):
                 self.waves[join].remove(wave)
                 if wave.activation is None:
                     self.start(join, list(wave.arrived.values()), "JoinStarved")
@@ -131,8 +127,6 @@ class Joining:
         for join in tied:  # the order of declaration is kept among equals
             if not any(self.graph.reaches(activation.node, join) for activation in self.running):
                 self.facts["knot"] += 1
-                self.start_join(join) if self.spec.node(join).join == "all" else self.close_waves(
-                    join, starve=True
-                )
+                self.start_join(join) if self.spec.node(join).join == "all" else self.close_waves(join, starve=True)
                 return True
         return False

@@ -28,9 +28,7 @@ class Write:
 @frozen
 class Token:
     history: tuple[Write, ...] = ()
-    counts: dict[int, int] = field(
-        factory=dict
-    )  # times each limited edge was taken since its loop was entered
+    counts: dict[int, int] = field(factory=dict)  # times each limited edge was taken since its loop was entered
     causes: frozenset[str] = frozenset()  # the activations it descends from
 
 

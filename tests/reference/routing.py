@@ -36,9 +36,7 @@ class Router:
     def repair(self, node: str, error: str, token: Token) -> list[Channel]:
         """The first error edge that matches; at its limit one is as if it were not there."""
         raised = {**ERRORS, "UnknownKey": ValueError}.get(error, Exception)
-        edges = [
-            e for e in self.graph.out[node] if e.kind == "error" and issubclass(raised, ERRORS[e.on_error])
-        ]
+        edges = [e for e in self.graph.out[node] if e.kind == "error" and issubclass(raised, ERRORS[e.on_error])]
         return [edge for edge in edges if not self.at_limit(edge, token)][:1]
 
     def allowed(self, edge: Channel, token: Token) -> bool:

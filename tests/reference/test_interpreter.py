@@ -31,11 +31,7 @@ def graph(*routes: str | Edge | Choice, nodes: Sequence[Node] = (), **options: A
             drawn += [Edge(source, target) for target in targets.split(", ")]
         else:
             drawn.append(route)
-    named = [
-        name
-        for r in drawn
-        for name in ((r.source, r.target) if isinstance(r, Edge) else (r.node, *r.targets))
-    ]
+    named = [name for r in drawn for name in ((r.source, r.target) if isinstance(r, Edge) else (r.node, *r.targets))]
     given = {node.name: node for node in nodes}
     names = [name for name in dict.fromkeys([*given, *named]) if name not in (END, STOP)]
     options = {"entries": ("a",), "initial": (("x", 0),), "reducers": (("notes", "append"),)} | options
@@ -82,9 +78,7 @@ def test_a_branch_that_went_elsewhere_neither_blocks_the_join_nor_fires_it_twice
 
 
 def test_the_head_of_a_loop_does_not_wait_for_its_own_back_edge():
-    outcome = steady(
-        graph("a -> b", Edge("b", "a", "when", ALWAYS, max_iterations=2), Edge("b", END, "otherwise"))
-    )
+    outcome = steady(graph("a -> b", Edge("b", "a", "when", ALWAYS, max_iterations=2), Edge("b", END, "otherwise")))
 
     assert notes(outcome, "a") == [(), ("a#1", "b#1"), ("a#1", "b#1", "a#2", "b#2")]
 
@@ -98,9 +92,7 @@ def test_a_branch_that_loops_is_waited_for_until_it_leaves_its_loop():
 
 def test_an_unrelated_branch_is_never_waited_for():
     run = Interpreter(graph("a -> b, c, slow", "b -> d", "c -> d"), lambda n: 0)
-    run.choose = lambda n: next(
-        i for i, activation in enumerate(unfinished(run)) if activation.node != "slow"
-    )
+    run.choose = lambda n: next(i for i, activation in enumerate(unfinished(run)) if activation.node != "slow")
 
     with pytest.raises(StopIteration):  # nothing but the slow one is left
         run.run()
@@ -209,9 +201,7 @@ def test_equal_values_of_different_types_conflict():
 
 
 def test_contributions_are_folded_once_each_in_the_order_of_edges():
-    plus = {
-        name: Node(name, (Change("n", Value("const", c=c)),)) for name, c in {"b": 1, "c": 5, "d": 0}.items()
-    }
+    plus = {name: Node(name, (Change("n", Value("const", c=c)),)) for name, c in {"b": 1, "c": 5, "d": 0}.items()}
     outcome = steady(
         graph(
             "a -> b, c",
@@ -262,9 +252,7 @@ def test_an_inner_loop_counts_anew_each_time_it_is_entered():
 
 
 def test_a_loop_without_a_limit_fails_at_the_limit_of_the_graph():
-    outcome = steady(
-        graph("a -> b", Edge("b", "a", "when", ALWAYS), Edge("b", END, "otherwise"), max_iterations=4)
-    )
+    outcome = steady(graph("a -> b", Edge("b", "a", "when", ALWAYS), Edge("b", END, "otherwise"), max_iterations=4))
 
     assert set(outcome.errors) == {("b", 5, 1, "LoopLimit")}
 
@@ -306,9 +294,7 @@ def test_an_error_edge_carries_the_state_from_before_the_node():
 
 
 def test_retries_are_attempts_of_the_same_activation():
-    failing = Node(
-        "b", (TAG,), faults=(Fault(1, ("KeyError", "ValueError")),), retry=(Retry(2, "KeyError"), Retry(3))
-    )
+    failing = Node("b", (TAG,), faults=(Fault(1, ("KeyError", "ValueError")),), retry=(Retry(2, "KeyError"), Retry(3)))
     outcome = steady(graph("a -> b", nodes=[failing]))
 
     assert outcome.state == {"x": 0, "notes": ["a#1", "b#1"]}
@@ -356,9 +342,7 @@ def test_random_graphs_with_any_joins_run_the_same_but_for_numbers_and_order():
     assert not result.unsteady, "\n\n".join(result.unsteady)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(specs())
 def test_graphs_drawn_by_hypothesis_are_valid_and_steady(spec):
     assert is_valid(spec)

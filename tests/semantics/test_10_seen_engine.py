@@ -165,10 +165,11 @@ async def test_progress_and_own_events_of_a_node_are_events_of_its_run() -> None
 async def test_a_subscriber_is_told_every_event_of_every_run_once_and_in_order_until_it_ends() -> None:
     seen: list[tuple[str, int]] = []
     async with Engine() as engine:
-        early = await engine.submit(graph({"a": sleeps(1), "b": same}, "a -> b"))
+        made = graph({"a": sleeps(1), "b": same}, "a -> b")
+        early = await engine.submit(made)
         known = early.machine.history.seq
         end = engine.subscribe(lambda run, event: seen.append((run.id, event.seq)))
-        late = await engine.submit(graph({"a": sleeps(1), "b": same}, "a -> b"))
+        late = await engine.submit(made)
         await early.result()
         await late.result()
         end()

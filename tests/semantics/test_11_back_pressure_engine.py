@@ -20,7 +20,8 @@ from tests.semantics.engine_cases import Times, ended, fails, forever, graph, sa
 async def test_max_runs_bounds_the_runs_that_run_and_more_wait_in_the_queue() -> None:
     times = Times()
     async with Engine(max_runs=2) as engine:
-        runs = [await engine.submit(graph({"a": times.node("a", 1)})) for _ in range(5)]
+        made = graph({"a": times.node("a", 1)})
+        runs = [await engine.submit(made) for _ in range(5)]
         assert [run.status for run in runs] == ["running"] * 2 + ["queued"] * 3
         statistics = engine.statistics()
         assert (statistics.running, statistics.queued, statistics.submitted) == (2, 3, 5)
