@@ -6,8 +6,8 @@ graph of 10,000 nodes 3 s), and each attempt a switch of tasks: 10 us where it i
 
 One worker at a time looks after the queue. It runs attempt after attempt for as long as they do not wait, so a chain
 of quick nodes goes from end to end without a turn of the loop. When one waits, the next worker is called: nothing in
-the queue ever waits for a node that waits. A worker has one cancel scope for all its jobs; only a job that is
-cancelled or out of time costs a new one.
+the queue ever waits for a node that waits. A job has no cancel scope: only one that is cancelled or out of time costs
+a new task.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from time import perf_counter
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -38,7 +38,7 @@ Stopping = Literal["cancel", "timeout"]
 class Worker:
     """A task, with the job that it has in hand."""
 
-    __slots__ = ("begun", "cancel_requests", "job", "scope", "spent", "stopping", "timer", "waker")
+    __slots__ = ("begun", "handle", "job", "spent", "stopping", "timer", "waker")
 
     def __init__(self) -> None:
         self.job: Any = None
@@ -47,15 +47,16 @@ class Worker:
         self.spent = False
         self.timer: Timer | None = None
         self.waker = new_waker()
-        self.cancel_requests = cancel_requests()
-        self.scope = anyio.CancelScope()
+
+    if TYPE_CHECKING:
+        handle: anyio.TaskHandle[None]
 
     def stop(self, how: Stopping) -> None:
-        """Stop its job, which uses its scope up."""
+        """Stop its job, and the task with it: a scope of its own for each job would cost more than a new task here."""
         if self.stopping is None:
             self.stopping = how
             self.spent = True
-            self.scope.cancel()
+            self.handle.cancel()
 
 
 class Borrower(Protocol):
@@ -152,42 +153,36 @@ class Hands:
         else:
             assert self._group is not None
             self.workers += 1
-            self._group.start_soon(self._work, self._group, name=self.name)
+            worker = Worker()
+            worker.handle = self._group.start_soon(self._work, worker, self._group, name=self.name)
 
-    async def _work(self, group: TaskGroup) -> None:
-        worker, going = Worker(), True
+    async def _work(self, worker: Worker, group: TaskGroup) -> None:
+        """Do jobs until one is stopped, which ends the task, or there are workers enough."""
         self.lag.add(perf_counter() - self._called_at)
-        while going:
-            worker.spent = False
-            with anyio.CancelScope() as worker.scope:
-                try:
-                    going = await self._serve(worker, group)
-                except anyio.get_cancelled_exc_class():
-                    if not disown_cancellation():
-                        raise
-                    if worker in self._idle:
-                        self._idle.remove(worker)
-
-    async def _serve(self, worker: Worker, group: TaskGroup) -> bool:
-        """Do jobs until one is stopped, which uses the worker's scope up; false if the worker is not needed."""
-        queue, idle, cancel_requests = self.queue, self._idle, worker.cancel_requests
+        queue, idle, asked_to_cancel = self.queue, self._idle, cancel_requests()
         in_a_row = 0
-        while True:
+        while not worker.spent:
             if not queue:
                 self._attended = False
                 if len(idle) >= KEPT_IDLE:
                     self.workers -= 1
-                    return False
+                    return
                 idle.append(worker)
                 worker.job = None  # an idle worker keeps no state alive
                 in_a_row = 0
-                await worker.waker.park()
+                try:
+                    await worker.waker.park()
+                except BaseException as error:
+                    self._go_on_after(error, worker)
                 self.lag.add(perf_counter() - self._called_at)
                 continue
             in_a_row += 1
             if in_a_row > BURST:
                 in_a_row = 0
-                await checkpoint()
+                try:
+                    await checkpoint()
+                except BaseException as error:
+                    self._go_on_after(error, worker)
                 continue
             borrower, job = queue.popleft()
             rest = borrower.begin(worker, job)
@@ -203,16 +198,25 @@ class Hands:
                         raise  # not the job's own: the loop is over
                     raised = error
                 if self._group is not group:
-                    return False  # the actor is down, and the job has been put back
+                    return  # the actor is down, and the job has been put back
                 # What the answer leads to is for this worker: nobody need be called for it.
                 self._attended = True
                 borrower.end(worker, job, returned, raised)
                 in_a_row = 0
-            if worker.spent:
-                return True
-            if cancel_requests():
+            if asked_to_cancel():
                 # The job asked for the cancellation of this task and was gone before it came: not to hit the next.
                 in_a_row = BURST
+        self.workers -= 1
+        self._attended = False
+        if queue:
+            self._call()
+
+    def _go_on_after(self, error: BaseException, worker: Worker) -> None:
+        """Do nothing about a cancellation between jobs that nobody asked for but a job that is gone."""
+        if worker in self._idle:
+            self._idle.remove(worker)
+        if not isinstance(error, anyio.get_cancelled_exc_class()) or not disown_cancellation():
+            raise error
 
 
 class NodesActor(Actor[Any]):

@@ -150,7 +150,7 @@ async def test_a_run_may_be_cancelled_by_a_node_of_its_own() -> None:
 
         assert await runs[0].wait() == "cancelled"
         assert [(entry.node, entry.status) for entry in runs[0].log] == [("0", "cancelled")]
-        assert hands_of(engine).workers == 1
+        assert hands_of(engine).workers == 0
 
 
 async def test_an_attempt_that_is_cancelled_before_it_began_never_runs() -> None:
