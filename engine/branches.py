@@ -89,7 +89,7 @@ class Branches(Live):
         trace = log[key]
         kept = trace.over & present
         log[key] = Trace(trace.base, trace.heads, kept, trace.adds)
-        self._over_limits[key] = max(live.MANY, 2 * len(kept))
+        self._over_limits = {**self._over_limits, key: max(live.MANY, 2 * len(kept))}
 
     def _forget(self, activation: Activation) -> None:
         """Where only this one token is left, nothing before this point needs to be told apart any more."""

@@ -9,6 +9,7 @@ from .errors import JoinStarved, StateInvalid
 from .inside import Inside
 from .maps import MapWork
 from .merge import new_values
+from .plan import PlanNode
 from .tokens import CANCELLED, DONE, INSIDE, Activation, Ended
 from .values import END
 
@@ -66,17 +67,16 @@ class GoingOn(Inside):
     def _revive(self, activation: Activation, update: Mapping[str, Any] | None) -> None:
         """A failed activation is live again: routed again if its node had succeeded, else tried again."""
         stage = activation.stage
-        index = activation.node.index
         arrived = getattr(activation, "arrived", ())
         if stage == "start" and isinstance(getattr(activation.outcome, "error", None), JoinStarved):
             # What it lacked may come now: its tokens wait again, and its number is kept for it.
-            self.reserved.setdefault(index, []).append(activation.number)
-            self.unstarted[index] -= 1
+            self._reserve(activation.node, activation.number)
+            self._started_after_all(activation.node)
             for token in arrived:
                 self.joins.arrive(token)
             return
         if stage == "start":
-            self.unstarted[index] -= 1
+            self._started_after_all(activation.node)
             if len(arrived) > 1:
                 values, log = self._merged(activation.node.name, arrived, frozenset(update or ()))
                 activation.values, activation.log = values, log
@@ -90,6 +90,9 @@ class GoingOn(Inside):
             changed = new_values(activation.values, update, self.plan.state.reducers)
             self._write(activation, update, changed)
         self._again(activation)
+
+    def _started_after_all(self, node: PlanNode) -> None:
+        self.unstarted = {**self.unstarted, node.index: self.unstarted[node.index] - 1}
 
     def _again(self, activation: Activation) -> None:
         """Further attempts of an activation that was cut short."""

@@ -96,8 +96,8 @@ class Run:
         self._engine = engine
         self._scheduler = registered.scheduler
         # Readers are woken by every event, waiters by the end alone: one who waits must cost a node nothing.
-        self._readers: dict[Waker, None] = {}
-        self._waiters: dict[Waker, None] = {}
+        self._readers: dict[Waker, None] | None = None
+        self._waiters: dict[Waker, None] | None = None
         self._broken: Exception | None = None
         self._timer: Timer | None = None
         machine.tree.owner = self
@@ -167,6 +167,8 @@ class Run:
                 continue
             if self.over:
                 return
+            if self._readers is None:
+                self._readers = {}
             await self._until_woken(self._readers)
 
     # -- wait
@@ -174,6 +176,8 @@ class Run:
     async def wait(self) -> Status:
         """Wait until the run is over, however it ends, and tell how it did."""
         while not self.over:
+            if self._waiters is None:
+                self._waiters = {}
             await self._until_woken(self._waiters)
         # A failure event comes before the exception, whatever order the backend wakes tasks in.
         while self._readers:
@@ -258,8 +262,9 @@ class Run:
 
     def changed(self) -> None:
         """Something has been added to its history."""
-        for waker in self._readers:
-            waker.wake()
+        if self._readers:
+            for waker in self._readers:
+                waker.wake()
         if self._engine.watched:
             self._engine.notice(self)
 
@@ -268,7 +273,7 @@ class Run:
         self.forget_deadline()
         if self._broken is None:
             self._log_end()
-        for waker in (*self._readers, *self._waiters):
+        for waker in (*(self._readers or ()), *(self._waiters or ())):
             waker.wake()
         self._engine.run_over(self)
 

@@ -13,7 +13,7 @@ tokens. So the search for a witness goes on where it ended and never back.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import JoinStarved
 from .plan import JOIN_ALL, Plan, PlanEdge, PlanNode
@@ -21,6 +21,9 @@ from .tokens import DONE, Token
 
 if TYPE_CHECKING:
     from .runs import Run
+
+
+_NOT_YET: Any = None
 
 
 class Wave:
@@ -88,9 +91,10 @@ class Joins:
         """Tokens that wait at joins."""
         self.live = 0
         """The ranks where a token is live, waiting ones among them. Kept only while `count` is not 0."""
-        self._check: dict[int, None] = {}
-        self._watched: dict[int, dict[int, None]] = {}
-        self._knots: dict[int, set[int]] = {}
+        # These three are made when the first token waits: a run that never forks does without.
+        self._check: dict[int, None] = _NOT_YET
+        self._watched: dict[int, dict[int, None]] = _NOT_YET
+        self._knots: dict[int, set[int]] = _NOT_YET
         """Components on a cycle -> the joins in them that wait."""
 
     # --- what happens -------------------------------------------------------------------------------
@@ -189,6 +193,8 @@ class Joins:
 
     def _look_around(self) -> None:
         """Begin to keep `live`: nothing did while no token waited."""
+        if self._check is _NOT_YET:
+            self._check, self._watched, self._knots = {}, {}, {}
         self.live = 0
         for activation in self._run.active:
             self.live |= 1 << activation.node.rank

@@ -8,7 +8,8 @@ short way), and on top, in runs.py, the events. What a layer needs of one above 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .errors import NodeFailed, RunCancelled, RunFailed, RunTimeout
@@ -27,6 +28,7 @@ Status = Literal["queued", "running", "waiting", "paused", "succeeded", "failed"
 Ending = Literal["", "succeeded", "failed", "cancelled"]
 Path = tuple[tuple[str, int, int], ...]
 
+_NONE: Final[Mapping[Any, Any]] = MappingProxyType({})
 _NO_LIMIT: Final = 1 << 62
 _NO_KEYS: Final = frozenset[str]()  # an empty one takes 216 bytes, of which each run had two
 MANY: Final = 64
@@ -117,8 +119,11 @@ class Live:
         self.ended: list[Ended] = []
         self.failed_ones: list[Activation] = []
         self.failures: list[NodeFailed] = []
-        self.reserved: dict[int, list[int]] = {}
-        self.unstarted: dict[int, int] = {}
+        # What few runs need is one and the same empty thing in all others, and never changed in place.
+        self.reserved: Mapping[int, Sequence[int]] = _NONE
+        """Numbers that activations of these nodes get before any new ones."""
+        self.unstarted: Mapping[int, int] = _NONE
+        """How many activations of these nodes got a number and never ran."""
         self.next_token = 0
         self.started = 0
         self.epoch = 0
@@ -135,7 +140,7 @@ class Live:
         self.tracked: frozenset[str] = _NO_KEYS
         self._end_conflict = False
         self._ended_limit = MANY
-        self._over_limits: dict[str, int] = {}
+        self._over_limits: Mapping[str, int] = _NONE
         self._timeout: RunTimeout | None = None
         self._final_settled: frozenset[str] = _NO_KEYS
 
@@ -179,7 +184,7 @@ class Live:
 
     @property
     def unconsumed(self) -> tuple[KeptSignal, ...]:
-        return self.tree.signals.unconsumed
+        return self.tree.unconsumed
 
     def label(self, node: PlanNode) -> str:
         """How a node is called in metrics: without the numbers of the activations that it is inside of."""
@@ -253,9 +258,13 @@ class Live:
     def _number(self, node: PlanNode) -> int:
         reserved = self.reserved.get(node.index)
         if reserved:
-            return reserved.pop(0)
+            self.reserved = {**self.reserved, node.index: reserved[1:]}
+            return reserved[0]
         self.numbers[node.index] = number = self.numbers[node.index] + 1
         return number
+
+    def _reserve(self, node: PlanNode, number: int) -> None:
+        self.reserved = {**self.reserved, node.index: (*self.reserved.get(node.index, ()), number)}
 
     def _remember(self, kind: RecordKind, fact: Any = None) -> None:
         if self.tree.journal:

@@ -126,7 +126,7 @@ def _decision(run: Run, record: Record) -> None:
     activation = _find(run, record)
     tree = run.tree
     tree.signals.parked.pop(activation, None)
-    tree.held.pop(activation, None)
+    tree.let_go(activation)
     if record.signal is not None:
         tree.signals.consumed(record.signal)
     activation.attempt = max(record.attempts, 1)
@@ -201,7 +201,7 @@ def _order_again(run: Run, activation: Activation) -> None:
             run._soon(activation)
     elif activation.status == HELD or (tree.paused and activation.status == RUNNING):
         activation.status = HELD
-        tree.held[activation] = None
+        tree.hold(activation)
     elif activation.status == PARKED:
         wait = activation.node.decl.wait
         if wait is not None and wait.timeout is not None:
@@ -260,16 +260,16 @@ def fork(
 def _free_numbers(run: Run, records: Sequence[Record], taken: Sequence[Record]) -> None:
     """What happens again gets the numbers that it had, as far as it goes."""
     numbers = {(record.node, record.activation) for record in taken}
+    freed: dict[int, list[int]] = {}
     for record in records:
         if record.kind in _DECISIONS and not record.path and record.activation:
             key = (record.node, record.activation)
             if key not in numbers:
                 numbers.add(key)
                 index = run.plan.by_name[record.node].index
-                run.reserved.setdefault(index, []).append(record.activation)
+                freed.setdefault(index, []).append(record.activation)
                 run.numbers[index] = max(run.numbers[index], record.activation)
-    for freed in run.reserved.values():
-        freed.sort()
+    run.reserved = {index: sorted(those) for index, those in freed.items()}
 
 
 def _split(records: Sequence[Record], name: str, number: int) -> tuple[list[Record], list[Record]]:

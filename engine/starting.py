@@ -163,7 +163,7 @@ class Starting(Branches):
             activation.status = DONE
             activation.outcome = Outcome(error=fault)
             index = activation.node.index
-            self.unstarted[index] = self.unstarted.get(index, 0) + 1
+            self.unstarted = {**self.unstarted, index: self.unstarted.get(index, 0) + 1}
             self._defer(lambda: self._fail_start(activation))
             return
         self.started += 1
@@ -186,7 +186,7 @@ class Starting(Branches):
         tree = self.tree
         if tree.paused:
             activation.status = HELD
-            tree.held[activation] = None
+            tree.hold(activation)
         else:
             self._order(activation)
 

@@ -98,7 +98,7 @@ class Stopping(Starting):
             self._lingering += 1
             tree.out.append(CancelNode(activation))
         elif status == HELD:
-            tree.held.pop(activation, None)
+            tree.let_go(activation)
         elif status == RETRYING:
             tree.out.append(ClearTimer(activation))
         elif status == PARKED:

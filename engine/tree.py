@@ -8,13 +8,17 @@ from typing import Any
 from .counts import RunCounts
 from .history import History
 from .tokens import Activation, Command
-from .waits import Signals
+from .waits import KeptSignal, Signals
+
+# Shared by all runs that hold nothing back, and never changed.
+_NONE_HELD: dict[Activation, None] = {}
 
 
 class Tree:
     """What a run shares with the runs of its subgraphs."""
 
     __slots__ = (
+        "_signals",
         "careful",
         "counts",
         "executing",
@@ -29,7 +33,6 @@ class Tree:
         "paused",
         "replaying",
         "retries",
-        "signals",
         "was_waiting",
         "writes",
     )
@@ -47,8 +50,8 @@ class Tree:
         self.replaying = False
         self.careful = journal
         """Something forbids the short way through a chain: a journal, a pause, a replay."""
-        self.held: dict[Activation, None] = {}
-        self.signals = Signals()
+        self.held: dict[Activation, None] = _NONE_HELD
+        self._signals: Signals | None = None
         self.later: list[Callable[[], None]] = []
         """What must wait until the decision at hand is complete."""
         self.executing = 0
@@ -57,6 +60,27 @@ class Tree:
         self.loop_limits = 0
         self.writes = 0
         self.was_waiting = False
+
+    @property
+    def signals(self) -> Signals:
+        """Made when first asked for: few runs wait for any."""
+        if self._signals is None:
+            self._signals = Signals()
+        return self._signals
+
+    @property
+    def unconsumed(self) -> tuple[KeptSignal, ...]:
+        return () if self._signals is None else self._signals.unconsumed
+
+    def hold(self, activation: Activation) -> None:
+        """Keep it back until the run goes on."""
+        if self.held is _NONE_HELD:
+            self.held = {}
+        self.held[activation] = None
+
+    def let_go(self, activation: Activation) -> None:
+        """It is gone."""
+        self.held.pop(activation, None)
 
     def next_write(self) -> int:
         self.writes += 1
