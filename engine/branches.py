@@ -106,7 +106,7 @@ class Branches(Live):
 
     def _end_token(self, activation: Activation, edge: PlanEdge | None, id: int, log: Any) -> None:
         place = (activation.node.index, activation.number, -1 if edge is None else edge.index)
-        self.ended.append(Ended(place, id, activation.values, log, self.epoch))
+        self.ended = live.appended(self.ended, Ended(place, id, activation.values, log, self.epoch))
         if len(self.ended) > self._ended_limit:
             self._fold_ended()
 
@@ -120,14 +120,14 @@ class Branches(Live):
             by_node.setdefault(ended.place[0], []).append(ended)
         meeting = self._meeting(END)
         meeting.open = True
-        self.ended = []
+        self.ended = kept = list[Ended]()
         for group in by_node.values():
             try:
                 values, log = meeting.merge(group)
             except Exception:
-                self.ended += group  # A reducer raises: let it do so where that is reported.
+                kept += group  # A reducer raises: let it do so where that is reported.
             else:
                 folded = Ended(group[-1].place, group[-1].id, values, log, self.epoch)
                 folded.folded = True
-                self.ended.append(folded)
+                kept.append(folded)
         self._ended_limit = max(live.MANY, 2 * len(self.ended))

@@ -34,8 +34,8 @@ class GoingOn(Inside):
         return self.plan.state.take(values, self.plan.state.give(values), update)
 
     def _go_on(self, update: Mapping[str, Any] | None) -> None:
-        failed, self.failed_ones = self.failed_ones, []
-        self.failures = []
+        failed, self.failed_ones = self.failed_ones, ()
+        self.failures = ()
         self.error = None
         self._timeout = None
         self.ending = ""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import Context as Variables
 from functools import partial
 from time import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -30,6 +31,8 @@ from .tokens import RUNNING, Activation, Command
 if TYPE_CHECKING:
     from .app import Engine
     from .registry import Registered
+
+_NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 logger = logging.getLogger("engine")
 # Failures that the log line of a run's end tells; the rest it counts.
@@ -80,7 +83,7 @@ class Run:
         self.id: Final = machine.id
         self.graph: Final = machine.plan.name
         self.version: Final = machine.plan.version
-        self.tags: Final = dict(tags)
+        self.tags: Final = dict(tags) if tags else _NO_TAGS
         self.priority: Final = priority
         self.submitted_at: Final = time()
         self.number: Final = number

@@ -13,6 +13,7 @@ tokens. So the search for a witness goes on where it ended and never back.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .errors import JoinStarved
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from .runs import Run
 
 
+# What a run that never forks does without.
 _NOT_YET: Any = None
+_NO_JOINS: Any = MappingProxyType({})
 
 
 class Wave:
@@ -86,12 +89,11 @@ class Joins:
     def __init__(self, run: Run) -> None:
         self._run = run
         self.plan: Plan = run.plan
-        self.at: dict[int, Waiting] = {}
+        self.at: dict[int, Waiting] = _NO_JOINS
         self.count = 0
         """Tokens that wait at joins."""
         self.live = 0
         """The ranks where a token is live, waiting ones among them. Kept only while `count` is not 0."""
-        # These three are made when the first token waits: a run that never forks does without.
         self._check: dict[int, None] = _NOT_YET
         self._watched: dict[int, dict[int, None]] = _NOT_YET
         self._knots: dict[int, set[int]] = _NOT_YET
@@ -105,7 +107,7 @@ class Joins:
         assert node is not None
         waiting = self.at.get(node.index)
         if waiting is None:
-            waiting = self.at[node.index] = Waiting(node)
+            waiting = self.open(node)
         if node.join == JOIN_ALL:
             slot = token.edge.slot
             queue = waiting.queues.get(slot)
@@ -124,6 +126,15 @@ class Joins:
             return False
         self._check[node.index] = None
         return True
+
+    def open(self, node: PlanNode) -> Waiting:
+        """The place where tokens for this node wait."""
+        waiting = self.at.get(node.index)
+        if waiting is None:
+            if self.at is _NO_JOINS:
+                self.at = {}
+            waiting = self.at[node.index] = Waiting(node)
+        return waiting
 
     def _join_wave(self, waiting: Waiting, token: Token) -> bool:
         node, slot = waiting.node, token.edge.slot

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from .errors import NodeFailed, RunCancelled, RunFailed, RunTimeout
 from .history import History, LogStatus, described
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Status = Literal["queued", "running", "waiting", "paused", "succeeded", "failed", "cancelled"]
 Ending = Literal["", "succeeded", "failed", "cancelled"]
 Path = tuple[tuple[str, int, int], ...]
+
+T = TypeVar("T")
 
 _NONE: Final[Mapping[Any, Any]] = MappingProxyType({})
 _NO_LIMIT: Final = 1 << 62
@@ -116,10 +118,10 @@ class Live:
         """Each node's newest live activation; from it `ahead` leads to the older ones."""
         self.active: dict[Activation, None] = {}
         self.joins = Joins(self.run)
-        self.ended: list[Ended] = []
-        self.failed_ones: list[Activation] = []
-        self.failures: list[NodeFailed] = []
         # What few runs need is one and the same empty thing in all others, and never changed in place.
+        self.ended: Sequence[Ended] = ()
+        self.failed_ones: Sequence[Activation] = ()
+        self.failures: Sequence[NodeFailed] = ()
         self.reserved: Mapping[int, Sequence[int]] = _NONE
         """Numbers that activations of these nodes get before any new ones."""
         self.unstarted: Mapping[int, int] = _NONE
@@ -346,3 +348,11 @@ class Live:
 
     def _begin_inside(self, activation: Activation) -> None:
         raise NotImplementedError
+
+
+def appended(items: Sequence[T], item: T) -> list[T]:
+    """A sequence with one more: the same list, unless it was not one yet."""
+    if isinstance(items, list):
+        items.append(item)
+        return items
+    return [*items, item]

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import RunTimeout
-from .joins import Waiting, Wave
+from .joins import Wave
 from .merge import new_values
 from .plan import JOIN_COUNT
 from .tokens import (
@@ -329,7 +329,7 @@ def _recreate(run: Run, record: Record) -> Activation:
     run.history.visit(name)
     run.history.event("node_started", run.tree.now, name, activation.number, 1)
     if node.join == JOIN_COUNT and len(tokens) < len(node.ins):
-        waiting = run.joins.at.setdefault(node.index, Waiting(node))
+        waiting = run.joins.open(node)
         wave = Wave()
         wave.activation = record.activation
         wave.delivered = {token.edge.slot for token in tokens}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ActivationLimit, NodeFailed, RunCancelled, RunFailed
 from .history import described
-from .live import Ending
+from .live import Ending, appended
 from .merge import new_values
 from .retry import retry_delay
 from .routes import error_way
@@ -45,7 +45,7 @@ class Stopping(Starting):
     def _fail(self, activation: Activation, error: BaseException, stage: Stage) -> None:
         tree, node = self.tree, activation.node
         attempts = 0 if stage == "start" else activation.attempt
-        self.failures.append(NodeFailed(node.name, activation.number, attempts, error))
+        self.failures = appended(self.failures, NodeFailed(node.name, activation.number, attempts, error))
         data = {"attempts": attempts, "error": described(error)}
         tree.history.event("node_failed", tree.now, self.prefix + node.name, activation.number, data)
         if node.kind != "function":
@@ -53,7 +53,7 @@ class Stopping(Starting):
         activation.stage = stage
         if self.journals:
             self._record("failed", activation).error = error
-        self.failed_ones.append(activation)
+        self.failed_ones = appended(self.failed_ones, activation)
         behind = self._leave(activation, FAILED)
         if not self.plan.continue_on_failure or isinstance(error, ActivationLimit):
             if not self.ending:
@@ -218,7 +218,7 @@ class Stopping(Starting):
     def _fail_end(self, error: BaseException) -> None:
         """What came to its end cannot be merged."""
         self._end_conflict = True
-        self.failures.append(NodeFailed(END, 0, 0, error))
+        self.failures = appended(self.failures, NodeFailed(END, 0, 0, error))
         data = {"attempts": 0, "error": described(error)}
         self.tree.history.event("node_failed", self.tree.now, self.prefix + END, None, data)
         self.ending = "failed"
