@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any, TypeVar
 
-from anyio import get_cancelled_exc_class, move_on_after
+import anyio
 
 from .actor import Actor, accepted_by
 from .cell import Cell, current_cell
@@ -56,14 +56,14 @@ async def _supervised(cell: Cell, work: Awaitable[T]) -> T:
     """Await the work; make what can be supervised an `Exception`: a cancellation, too, that nobody asked for."""
     try:
         return await work
-    except get_cancelled_exc_class() as cancellation:
+    except anyio.get_cancelled_exc_class() as cancellation:
         if not is_stray_cancellation():
             raise
         raise _stray(cell) from cancellation
     except ExceptionGroup:
         raise
     except BaseExceptionGroup as group:
-        rest = group.split(get_cancelled_exc_class())[1]
+        rest = group.split(anyio.get_cancelled_exc_class())[1]
         if rest is None and is_stray_cancellation():
             raise _stray(cell) from group
         if not isinstance(rest, ExceptionGroup):  # an interrupt among them, or cancellations only
@@ -115,7 +115,7 @@ def _made(cell: Cell, spec: ChildSpec) -> Actor[Any]:
 async def _start_in_time(cell: Cell, actor: Actor[Any], spec: ChildSpec, started: Callable[[], object]) -> StopReason:
     """Give it the spec's `start_timeout` to come up, `on_start` and the beginning of `around` together."""
     late = StartTimeout(f"actor {cell.path!r} did not start within {spec.start_timeout:g} s")
-    with move_on_after(spec.start_timeout) as scope:
+    with anyio.move_on_after(spec.start_timeout) as scope:
 
         def up() -> None:
             scope.deadline = inf
@@ -134,7 +134,7 @@ async def _clean_up(cell: Cell, spec: ChildSpec, reason: StopReason) -> StopReas
     actor = cell.actor
     try:
         if actor is not None and type(actor).on_stop is not Actor.on_stop:
-            with move_on_after(spec.stop_timeout, shield=True) as scope:
+            with anyio.move_on_after(spec.stop_timeout, shield=True) as scope:
                 await _supervised(cell, actor.on_stop(reason))
             if scope.cancel_called:
                 raise StopTimeout(f"actor {cell.path!r}: on_stop did not return within {spec.stop_timeout:g} s")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Generic, TypeVar, overload
 
+import anyio
 import attrs
-from anyio import move_on_after
 
 from .cell import Cell, current_cell, mailbox_full, put
 from .channel import Channel
@@ -131,7 +131,7 @@ class ActorRef(Generic[M]):
             _refuse_cycle(waiting, cell)
             waiting.awaits = reply
         try:
-            with move_on_after(timeout):
+            with anyio.move_on_after(timeout):
                 await put(cell, (message, reply))
                 await reply.wait()
         except MailboxClosed:

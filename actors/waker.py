@@ -14,7 +14,6 @@ tenth of a message.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from threading import get_ident
@@ -24,7 +23,11 @@ import anyio
 
 from .errors import WrongThread
 
+# Neither backend is imported before one runs: asyncio takes as long as a tenth of the engine.
+
 if TYPE_CHECKING:
+    import asyncio
+
     import trio
 
 
@@ -47,6 +50,8 @@ class AsyncioWaker:
 
     def __init__(self) -> None:
         self._thread = get_ident()
+        import asyncio
+
         self._new_future = asyncio.get_running_loop().create_future
         self._future: asyncio.Future[None] | None = None
 
@@ -135,6 +140,8 @@ def current_task() -> object:
     """Return the running task, good for comparing identities only."""
     if _in_trio():
         return sys.modules["trio"].lowlevel.current_task()
+    import asyncio
+
     return asyncio.current_task()
 
 
@@ -147,6 +154,8 @@ def is_stray_cancellation() -> bool:
     """
     if _in_trio():
         return bool(sys.modules["trio"].current_effective_deadline() > float("-inf"))
+    import asyncio
+
     task = asyncio.current_task()
     return not anyio.get_current_task().has_pending_cancellation() and (task is None or task.cancelling() == 0)
 
@@ -161,6 +170,8 @@ def disown_cancellation() -> bool:
         return is_stray_cancellation()
     if anyio.get_current_task().has_pending_cancellation():
         return False
+    import asyncio
+
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()
@@ -169,7 +180,11 @@ def disown_cancellation() -> bool:
 
 def cancel_requests() -> Callable[[], int]:
     """What tells, at little cost, how often the current task was asked natively to be cancelled."""
-    task = None if _in_trio() else asyncio.current_task()
+    if _in_trio():
+        return _none
+    import asyncio
+
+    task = asyncio.current_task()
     return _none if task is None else task.cancelling
 
 

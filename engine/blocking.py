@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import anyio
-import anyio.from_thread
 import anyio.lowlevel
 
 from .errors import EngineClosed
@@ -24,6 +23,8 @@ from .result import RunResult
 from .runs import Status
 
 if TYPE_CHECKING:
+    import anyio.from_thread
+
     from .app import Engine, EngineStatistics, Watcher
 
 T = TypeVar("T")

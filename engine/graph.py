@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
-from . import drawing
 from .compiling import Compiler, ToolSource
 from .errors import GraphInvalid, GraphProblem
 from .logs import about
@@ -243,6 +242,8 @@ class Graph:
 
     def draw(self, format: Literal["mermaid", "svg", "text"] = "mermaid", run: Any = None) -> str:
         """The graph as a drawing, with a run's progress on it if one is given. Draws faulty graphs too."""
+        from . import drawing  # only who draws needs what draws
+
         return drawing.draw(self._written, format, run)
 
     @classmethod

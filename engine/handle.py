@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-import anyio.from_thread
 from anyio.lowlevel import checkpoint
 
 from actors import Waker, new_waker
@@ -29,6 +28,8 @@ from .timers import Timer, Timers
 from .tokens import RUNNING, Activation, Command
 
 if TYPE_CHECKING:
+    import anyio.from_thread
+
     from .app import Engine
     from .registry import Registered
 

@@ -18,7 +18,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import anyio
-from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from actors import Actor, StopReason, new_waker
@@ -26,6 +25,9 @@ from actors.waker import cancel_requests, disown_cancellation
 
 from .counts import Waits
 from .timers import Timer
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
 
 # Jobs in a row that never wait, after which the loop gets a turn.
 BURST: Final = 64
