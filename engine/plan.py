@@ -156,6 +156,8 @@ class PlanEdge:
     """Both ends lie in one component: taking it can lead back to where it began."""
     loop: Loop | None = None
     """The loop that this edge closes, if it has a limit."""
+    stays: dict[int, bool] | None = None
+    """Loops -> whether who takes this edge stays in them, as far as anybody has asked."""
 
     @property
     def source_name(self) -> str:

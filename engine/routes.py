@@ -162,11 +162,21 @@ def travel(plan: Plan, counts: Counts | None, edge: PlanEdge) -> Counts | None:
     loop = edge.loop
     if counts is None:
         return None if loop is None else {loop.index: 1}
-    loops = plan.loops
-    kept = {index: count for index, count in counts.items() if loops[index].keeps(edge)}
+    if not edge.cyclic:
+        return None  # it leads out of all of them
+    stays = edge.stays
+    if stays is None:
+        stays = edge.stays = {}
+    for index in counts:
+        inside = stays.get(index)
+        if inside is None:
+            inside = stays[index] = plan.loops[index].keeps(edge)
+        if not inside:
+            counts = {index: count for index, count in counts.items() if plan.loops[index].keeps(edge)}
+            break
     if loop is not None:
-        kept[loop.index] = kept.get(loop.index, 0) + 1
-    return kept or None
+        return {**counts, loop.index: counts.get(loop.index, 0) + 1}
+    return counts or None
 
 
 def largest(all_counts: Iterable[Counts | None]) -> Counts | None:
