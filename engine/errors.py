@@ -528,6 +528,18 @@ class IdempotencyConflict(EngineError, ValueError):
         self.run_id = run_id
 
 
+class KeyTaken(EngineError):
+    """A store was asked to admit a run under an idempotency key that is another run's."""
+
+    def __init__(self, key: str, run_id: str) -> None:
+        self.key = key
+        self.run_id = run_id
+        super().__init__(key, run_id)
+
+    def __str__(self) -> str:
+        return f"the idempotency key {self.key!r} belongs to run {self.run_id!r}"
+
+
 class TooDeep(EngineError, RecursionError):
     """Runs were submitted by nodes of runs of nodes of runs, deeper than the engine allows."""
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from .stored import Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
+
 
 class Executor(Protocol):
     """Runs functions outside the event loop: in a thread, in another process, on another machine.
@@ -64,6 +66,82 @@ class Executor(Protocol):
     @property
     def restarts(self) -> int:
         """Workers started in the place of one that was killed or died."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class Store(Protocol):
+    """Where runs are kept. The contract suite in tests/contracts holds every store to this.
+
+    - It works between entering and leaving it as an async context manager, on asyncio and trio. What blocks runs in
+      threads of its own. Entering raises `StoreUnavailable` if it cannot be reached, or is in use by another process
+      where it cannot be shared; it creates what is missing, and migrates what an earlier version left.
+    - `commit` is called by one task at a time (the journal's); everything else by any number at once, beside it.
+    - What a method raises for a cause that may pass (a full disk, a lock, a lost connection) is `StoreUnavailable`.
+      It may be called again then, whether or not it had taken effect: connections are made anew by itself.
+    - It never looks into `data`, and gives back what it was given, byte for byte.
+    """
+
+    @property
+    def facts(self) -> StoreFacts:
+        """What it promises; once it is entered."""
+        ...
+
+    async def commit(self, writes: Sequence[Write], *, sync: bool = False) -> None:
+        """Apply all of these, in their order, or none; returned from means that they survive `kill -9`.
+
+        With `sync` they survive a power cut, too, and so does everything committed before. Raises `KeyTaken` if an
+        idempotency key belongs to another run: then none has been applied. A write for a run that is not there
+        (any more) is dropped, `Admit` and `Define` apart. Large values go to `blobs`, each digest once.
+        Cancelling it leaves open whether it was applied; what it had begun is over before the next commit begins.
+        """
+        ...
+
+    async def read(self, run_id: str) -> StoredRun | None:
+        """The run as committed, to go on with it; None if there is none of this id."""
+        ...
+
+    async def unfinished(self, graph: str, version: str, *, after: int = 0, limit: int = 500) -> Sequence[StoredRun]:
+        """The runs of a graph that have not ended, by `number`, those above `after`, as few reads as possible."""
+        ...
+
+    async def records(self, run_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, bytes]]:
+        """The records that are kept of a run, in order, those before a snapshot included, if not pruned."""
+        ...
+
+    async def find(self, query: Query) -> Sequence[RunRow]:
+        """The runs that match. An `after` that is not there raises `RunNotFound`."""
+        ...
+
+    async def find_key(self, key: str) -> tuple[RunRow, bytes] | None:
+        """The run with this idempotency key, and its admission."""
+        ...
+
+    async def blobs(self, digests: Sequence[str]) -> Mapping[str, bytes]:
+        """The blobs of these digests; one that is missing is left out."""
+        ...
+
+    async def definitions(self) -> Sequence[tuple[str, str, str, str]]:
+        """Graph, version, fingerprint and text of each definition, by name and version."""
+        ...
+
+    async def compact(self, keep: Kept, *, now: float) -> Compacted:
+        """Remove ended runs that need not be kept, blobs that nothing names, and give space back.
+
+        Never a run that has not ended. Safe beside running engines; done in steps, so that commits go on.
+        """
+        ...
+
+    async def verify(self) -> Sequence[Fault]:
+        """Look for damage: gaps among records, missing blobs, digests that do not fit, statuses that cannot be."""
         ...
 
     async def __aenter__(self) -> Self: ...

@@ -63,6 +63,7 @@ ORDER = {
         "options",
         "submitting",
         "nodespec",
+        "stored",
         "ports",
         "executors",
         "gates",

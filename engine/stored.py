@@ -1,0 +1,202 @@
+"""What a store keeps, in the words of the engine: rows of runs, and the writes that a journal is made of.
+
+A store never looks into `data`: it is bytes that journal.py writes and reads. Every write is idempotent, since one
+whose answer was lost is made again: what is there already, by its key, is left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import attrs
+
+StoredStatus = Literal["running", "succeeded", "failed", "cancelled"]
+"""What a store knows of a run: `running` is any that has not ended, wherever it stands."""
+
+
+@attrs.frozen(kw_only=True)
+class RunRow:
+    """What can be listed of a run. Times are seconds since 1970."""
+
+    run_id: str
+    graph: str
+    version: str
+    fingerprint: str
+    """Of the definition that it runs on: a run goes on only on the same."""
+    submitted_at: float
+    tags: Mapping[str, str] = attrs.field(factory=dict)
+    priority: int = 0
+    key: str | None = None
+    """Its idempotency key."""
+    deadline: float | None = None
+    """In seconds, from its submission."""
+    depth: int = 0
+    """How many runs it was submitted inside of."""
+    status: StoredStatus = "running"
+    ended_at: float | None = None
+    number: int = 0
+    """Its place among all runs of the store, in the order of their admissions; the store gives it."""
+
+
+@attrs.frozen
+class StoredRun:
+    """A run as it is read to go on, or to be looked at."""
+
+    row: RunRow
+    admission: bytes
+    snapshot: tuple[int, bytes] | None
+    """The newest, and the number of the last record that is in it."""
+    records: Sequence[tuple[int, bytes]]
+    """Those after the snapshot, in order."""
+    inbox: Sequence[tuple[str, bytes]] = ()
+    """Signals (id, data) that came while no engine had the run in hand, in order."""
+
+
+# --- writes ---------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Admit:
+    """A new run. One whose id is there already is left as it is; a key of another run is a `KeyTaken`."""
+
+    row: RunRow
+    data: bytes
+    blobs: Mapping[str, bytes] = {}
+
+
+@attrs.define(slots=True)
+class Append:
+    """One record of a run; `seq` counts from 1, without a gap. Blobs, by digest, are stored once for all runs."""
+
+    run_id: str
+    seq: int
+    data: bytes
+    blobs: Mapping[str, bytes] = {}
+    refs: Sequence[str] = ()
+    """Digests of all blobs that it names, those included that are stored already."""
+
+
+@attrs.frozen
+class SetStatus:
+    """The run has ended, or goes on (`running`, no time)."""
+
+    run_id: str
+    status: StoredStatus
+    at: float | None = None
+
+
+@attrs.frozen
+class PutSnapshot:
+    """What records up to `seq` come to. A newer one replaces it; with `prune` those records are dropped."""
+
+    run_id: str
+    seq: int
+    data: bytes
+    blobs: Mapping[str, bytes] = {}
+    refs: Sequence[str] = ()
+    prune: bool = False
+
+
+@attrs.frozen
+class Post:
+    """A signal for a run that no engine has in hand; a second of the same id is dropped."""
+
+    run_id: str
+    id: str
+    data: bytes
+
+
+@attrs.frozen
+class Collect:
+    """These signals of its inbox are in the run's records now."""
+
+    run_id: str
+    ids: Sequence[str]
+
+
+@attrs.frozen
+class Define:
+    """A graph's definition, as text for people and tools; a newer one of the same name and version replaces it."""
+
+    graph: str
+    version: str
+    fingerprint: str
+    text: str
+
+
+@attrs.frozen
+class Rebase:
+    """The run goes on under another version of its graph (a migration)."""
+
+    run_id: str
+    version: str
+    fingerprint: str
+
+
+@attrs.frozen
+class Forget:
+    """Remove the run and all that is kept for it alone."""
+
+    run_id: str
+
+
+Write = Admit | Append | SetStatus | PutSnapshot | Post | Collect | Define | Rebase | Forget
+
+
+# --- reading --------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Query:
+    """Which runs to list, oldest first (`newest_first` turns it around); `after` is the id of the last one seen."""
+
+    status: Sequence[StoredStatus] = ()
+    graph: str | None = None
+    tags: Mapping[str, str] = attrs.field(factory=dict)
+    since: float | None = None
+    until: float | None = None
+    after: str | None = None
+    limit: int = 100
+    newest_first: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Kept:
+    """Which ended runs to keep; what is None does not limit."""
+
+    seconds: float | None = None
+    """Those that ended at most so long ago."""
+    count: int | None = None
+    """The newest so many of each graph."""
+
+
+@attrs.frozen(kw_only=True)
+class Compacted:
+    """What a compaction removed."""
+
+    runs: int = 0
+    records: int = 0
+    blobs: int = 0
+
+
+@attrs.frozen
+class Fault:
+    """Something in a store that is not as it must be."""
+
+    where: str
+    message: str
+
+
+@attrs.frozen(kw_only=True)
+class StoreFacts:
+    """What a store promises, as far as it could be checked when it was opened."""
+
+    url: str
+    """Without any secret."""
+    durable: bool
+    """Whether an acknowledged write survives `kill -9` of this process."""
+    power_safe: bool
+    """Whether one written with `sync=True` survives a power cut, as far as the store can know."""
+    notes: Sequence[str] = ()
+    """What an operator should know, and was told in the log."""
