@@ -388,6 +388,15 @@ class HistoryGone(EngineError, LookupError):
         self.kept_from = kept_from
 
 
+class RecordsGone(EngineError, LookupError):
+    """A run cannot be forked: its first records were dropped once a snapshot stood for them."""
+
+    def __init__(self, run_id: str, missing: str) -> None:
+        super().__init__(f"run {run_id!r} lacks the records of what led to {missing}; keep all of them to fork runs")
+        self.run_id = run_id
+        self.missing = missing
+
+
 class VersionMismatch(EngineError):
     """A run was started on a graph of this name and version that is not the one registered now."""
 

@@ -10,7 +10,7 @@ from .inside import Inside
 from .maps import MapWork
 from .merge import new_values
 from .plan import PlanNode
-from .tokens import CANCELLED, DONE, INSIDE, Activation, Ended
+from .tokens import CANCELLED, DONE, INSIDE, Activation, Ended, SetTimer
 from .values import END
 
 if TYPE_CHECKING:
@@ -21,6 +21,22 @@ class GoingOn(Inside):
     """The layer that revives what had failed."""
 
     __slots__ = ()
+
+    def _let_on(self) -> None:
+        """Start what a pause has held back."""
+        tree = self.tree
+        tree.paused = False
+        tree.careful = bool(tree.journal) or tree.replaying
+        held, tree.held = tree.held, {}
+        for activation, begun in held.items():
+            if begun:
+                activation.run._order_attempt(activation)
+            else:
+                activation.run._order(activation)
+
+    def _packed_retry(self, update: Mapping[str, Any] | None) -> Any:
+        pack = self.tree.pack
+        return None if pack is None or not update else pack(update, "the update of retry()")
 
     def _checked(self, update: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         """The update as the state takes it; raises what an update that does not fit raises."""
@@ -104,10 +120,12 @@ class GoingOn(Inside):
             return
         activation.base = activation.attempt
         activation.attempt += 1
-        self._record_attempt(activation)
         if child is not None and child._state in ("failed", "cancelled"):
             activation.status = INSIDE
             activation.timed_out = False
+            activation.state = self.tree.now
+            if activation.node.timeout is not None:
+                self.tree.out.append(SetTimer(activation, "timeout", activation.node.timeout))
             child._go_on(None)
             return
         if activation.node.kind == "map":

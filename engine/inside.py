@@ -14,7 +14,8 @@ from .plan import Plan
 from .routes import error_way
 from .settling import Settling
 from .state import Values
-from .tokens import CANCELLING, INSIDE, PARKED, RUNNING, Activation, ClearTimer, Item, Outcome, SetTimer
+from .tokens import CANCELLING, INSIDE, PARKED, RETRYING, RUNNING, Activation, ClearTimer, Item, Outcome, SetTimer
+from .values import ItemError
 from .waits import what_it_gives
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class Inside(Settling):
         while (found := self.tree.signals.match()) is not None:
             activation, signal = found
             activation.signal = signal.serial
+            if activation.run.in_map and self.tree.journal:
+                item = _item_around(activation)
+                item.consumed = (*item.consumed, signal.serial)
             wait = activation.node.decl.wait
             if wait is not None and wait.timeout is not None:
                 self.tree.out.append(ClearTimer(activation))
@@ -65,8 +69,11 @@ class Inside(Settling):
     def _complete(self, activation: Activation, returned: Any, started: float) -> None:
         """A wait, map or subgraph is done: its update goes the way of any other."""
         node, values = activation.node, activation.values
+        packed = None
         try:
             update = node.input.take(values, node.input.give(values), returned) if returned else None
+            if update and node.kind == "map":
+                packed = self._packed(activation, update)
             changed = new_values(values, update or {}, self.plan.state.reducers)
         except Exception as error:
             self._log(activation, "failed", error, started)
@@ -76,7 +83,9 @@ class Inside(Settling):
         self._log(activation, "succeeded", None, started, tuple(update or ()))
         data = (activation.attempt, tuple(update or ()))
         self.history.event("node_succeeded", self.tree.now, self.prefix + node.name, activation.number, data)
-        self._finish(activation, Outcome(update, changed))
+        outcome = Outcome(update, changed)
+        outcome.packed = packed
+        self._finish(activation, outcome)
 
     def _begin_map(self, activation: Activation) -> None:
         decl = activation.node.decl.map
@@ -85,11 +94,33 @@ class Inside(Settling):
         work = getattr(activation, "work", None)
         if work is None:
             work = activation.work = MapWork(activation, decl)
+        if self.tree.replaying:
+            activation.state = (self.tree.now, None)
+            return  # nothing is read from the source before it is known which items are finished
         activation.state = (self.tree.now, activation.node.input.give(activation.values))
         work.begin(self.run)
 
+    def _go_on_with_map(self, activation: Activation) -> None:
+        """After a replay: read the items again, and run those that are not finished."""
+        activation.state = (activation.state[0], activation.node.input.give(activation.values))
+        activation.work.begin(self.run)
+
     def start_item(self, item: Item) -> None:
         self._order_item(item)
+
+    def await_retry(self, item: Item, due: float) -> None:
+        """An item that failed before a replay gets its next attempt when that is due."""
+        item.status = RETRYING
+        item.due = due
+        self.tree.out.append(SetTimer(item, "retry", max(0.0, due - self.tree.now)))
+
+    def record_failed_item(self, item: Item, error: BaseException, kept: ItemError | None) -> None:
+        if self.journals:
+            record = self._record("item", item)
+            record.error = error
+            if kept is not None:
+                record.update = {item.work.decl.into: kept}
+                record.packed = self._packed(item, record.update)
 
     def _order_item(self, item: Activation) -> None:
         decl = item.node.decl.map
@@ -103,10 +134,24 @@ class Inside(Settling):
         initial = item.state if decl.item is None else {decl.item: item.state}
         self._open_child(item, plan, lambda: plan.state.admit(initial), frozenset())
 
-    def _item_succeeded(self, activation: Activation, returned: Any) -> None:
+    def _item_succeeded(self, activation: Activation, returned: Any, started: float | None) -> None:
         assert isinstance(activation, Item)
         self.tree.executing -= 1
-        activation.work.succeeded(self.run, activation, returned)
+        self._item_done(activation, returned, started)
+
+    def _item_done(self, item: Item, result: Any, started: float | None) -> None:
+        """An item has its result: once that is recorded, it never runs again."""
+        if self.journals:
+            update = {item.work.decl.into: result}
+            try:
+                packed = self._packed(item, update)
+            except Exception as error:
+                self._log(item, "failed", error, started)
+                self._attempt_failed(item, error, 0.5)
+                return
+            record = self._record("item", item)
+            record.update, record.packed = update, packed
+        item.work.succeeded(self.run, item, result)
 
     def map_over(self, activation: Activation, work: MapWork) -> None:
         self.tree.later.append(lambda: self._map_over(activation, work))
@@ -187,7 +232,7 @@ class Inside(Settling):
     def _inside_succeeded(self, activation: Activation, child: Run) -> None:
         if activation.index >= 0:
             assert isinstance(activation, Item)
-            activation.work.succeeded(self.run, activation, child.plan.state.build(child.state))
+            self._item_done(activation, child.plan.state.build(child.state), None)
             return
         decl = activation.node.decl.subgraph
         assert decl is not None
@@ -206,8 +251,10 @@ class Inside(Settling):
         self._complete_raw(activation, update)
 
     def _complete_raw(self, activation: Activation, update: dict[str, Any]) -> None:
-        started = activation.state
+        started, packed = activation.state, None
         try:
+            if update:
+                packed = self._packed(activation, update)
             changed = new_values(activation.values, update, self.plan.state.reducers)
         except Exception as error:
             self._log(activation, "failed", error, started)
@@ -217,4 +264,15 @@ class Inside(Settling):
         data = (activation.attempt, tuple(update))
         name = self.prefix + activation.node.name
         self.history.event("node_succeeded", self.tree.now, name, activation.number, data)
-        self._finish(activation, Outcome(update, changed))
+        outcome = Outcome(update, changed)
+        outcome.packed = packed
+        self._finish(activation, outcome)
+
+
+def _item_around(activation: Activation) -> Item:
+    """The item that is recorded, of those that an activation is inside of: the outermost."""
+    run = activation.run
+    while run.parent is not None and run.parent.run.in_map:
+        run = run.parent.run
+    assert isinstance(run.parent, Item)
+    return run.parent

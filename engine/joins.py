@@ -254,7 +254,7 @@ class Joins:
 
     def _start(self, waiting: Waiting, tokens: list[Token], fault: Exception | None = None) -> int:
         run, now = self._run, self._run.tree.now
-        if run.tree.counts is not None:
+        if run.tree.counts is not None and not run.tree.replaying:
             run.tree.counts.joined(run.label(waiting.node), now - waiting.since)
         waiting.since = now
         return run.start_join(waiting.node, tokens, fault)

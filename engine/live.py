@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from .errors import NodeFailed, RunCancelled, RunFailed, RunTimeout
 from .history import History, LogStatus, described
 from .joins import Joins
+from .packing import Packer
 from .plan import Plan, PlanNode
 from .state import Values
-from .tokens import CANCELLING, INSIDE, RETRYING, Activation, Descent, Ended, Record, RecordKind, Token
+from .tokens import CANCELLING, INSIDE, RETRYING, Activation, Descent, Ended, Item, Record, RecordKind, Token
 from .tree import Tree
 from .waits import KeptSignal
 
@@ -93,7 +94,7 @@ class Live:
         plan: Plan,
         run_id: str,
         *,
-        journal: bool = False,
+        journal: Packer | bool | None = None,
         parent: Activation | None = None,
     ) -> None:
         self.run: Run = self  # type: ignore[assignment]  # itself, as what the layers above make of it
@@ -109,8 +110,8 @@ class Live:
             self.root = parent.run.root
             self.prefix = parent.id + "/"
         self.in_map: bool = parent is not None and (parent.index >= 0 or parent.run.in_map)
-        self.journals = self.tree.journal and not self.in_map
-        """Are its decisions recorded? Those inside a map's items are not: a map is recorded as a whole."""
+        self.journals = bool(self.tree.journal) and not self.in_map
+        """Are its decisions recorded? Those inside a map's items are not: an item is recorded as a whole."""
         self.pool: dict[int, Token] | None = None
         """While a fork is rebuilt: the tokens that no record has consumed yet."""
         self.numbers = [0] * len(plan.nodes)
@@ -268,33 +269,58 @@ class Live:
     def _reserve(self, node: PlanNode, number: int) -> None:
         self.reserved = {**self.reserved, node.index: (*self.reserved.get(node.index, ()), number)}
 
-    def _remember(self, kind: RecordKind, fact: Any = None) -> None:
+    def _remember(self, kind: RecordKind, fact: Any = None, packed: Any = None) -> None:
         if self.tree.journal:
-            record = Record(kind)
+            record = Record(kind, self.tree.now)
             record.signal = fact
+            record.packed = packed
             self.tree.out.append(record)
 
     def _record(self, kind: RecordKind, activation: Activation) -> Record:
-        outcome = activation.outcome
+        """Record something about an activation, and how its attempt ended if nothing has told yet."""
+        tree = self.tree
         record = Record(
             kind,
-            self.path,
+            tree.now,
+            () if self.parent is None else self.path,
             activation.node.name,
             activation.number,
             activation.attempt,
             activation.tokens,
-            outcome.update if outcome is not None else None,
-            outcome.error if outcome is not None else None,
         )
-        record.stage = getattr(activation, "stage", "node")
-        record.signal = getattr(activation, "signal", None)
-        self.tree.out.append(record)
+        ended: tuple[LogStatus, float] | None = getattr(activation, "ended_as", None)
+        if ended is not None:
+            record.status, record.started = ended
+            activation.ended_as = None
+        if isinstance(activation, Item):
+            record.item = activation.index
+            if activation.consumed:
+                record.signal, activation.consumed = activation.consumed, ()
+        tree.out.append(record)
         return record
 
-    def _record_attempt(self, activation: Activation) -> None:
-        if self.journals and activation.index < 0:
-            node, number, attempt = activation.node.name, activation.number, activation.attempt
-            self.tree.out.append(Record("attempt", self.path, node, number, attempt))
+    def _record_outcome(self, kind: RecordKind, activation: Activation) -> Record:
+        """The same, with the outcome: all of it, unless an earlier record has that."""
+        record = self._record(kind, activation)
+        record.stage = getattr(activation, "stage", "node")
+        record.signal = getattr(activation, "signal", None)
+        outcome = activation.outcome
+        if outcome is not None:
+            record.error = outcome.error
+            if not outcome.recorded:
+                outcome.recorded = True
+                record.update, record.packed, record.goto = outcome.update, outcome.packed, outcome.goto
+                if kind == "done" and outcome.edge is not None:
+                    record.edge = outcome.edge.index
+        return record
+
+    def _packed(self, activation: Activation, update: Mapping[str, Any]) -> Any:
+        """What the journal makes of an update; raises what says that it cannot be kept."""
+        pack = self.tree.pack
+        if pack is None or not self.journals:
+            return None
+        item = f"[{activation.index}]" if activation.index >= 0 else ""
+        return pack(update, f"node {activation.name + item!r}")
 
     def _log(
         self,
@@ -309,6 +335,8 @@ class Live:
         shown = None if error is None else described(error)
         start = now if started is None else started
         self.tree.history.entry((name, activation.number, activation.attempt, status, start, now, shown, keys))
+        if self.journals:
+            activation.ended_as = (status, start)
 
     def _ended_inside(self, activation: Activation, outcome: str) -> None:
         """Count an activation that is over and whose node runs no function: nobody else does."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import StateInvalid
 from .plan import MapDecl, Plan
-from .tokens import CANCELLED, DONE, FAILED, Activation, CloseItems, Item, PullItems
+from .tokens import CANCELLED, DONE, FAILED, RETRYING, Activation, CloseItems, Item, PullItems
 from .values import ItemError
 
 if TYPE_CHECKING:
@@ -22,9 +22,25 @@ _SKIPPED: Any = object()
 
 
 class MapWork:
-    """The items of one activation of a map that are at work, and the results so far."""
+    """The items of one activation of a map that are at work, and the results so far.
 
-    __slots__ = ("_more", "_pulled", "_source", "at_work", "decl", "errors", "owner", "results", "stopping")
+    After a replay the source is read again from its beginning, and what is known of an item is its result: so a
+    source must give the same items again, in the same order.
+    """
+
+    __slots__ = (
+        "_more",
+        "_pulled",
+        "_source",
+        "at_work",
+        "attempts",
+        "decl",
+        "errors",
+        "known",
+        "owner",
+        "results",
+        "stopping",
+    )
 
     def __init__(self, owner: Activation, decl: MapDecl) -> None:
         self.owner = owner
@@ -33,6 +49,10 @@ class MapWork:
         self.at_work: dict[int, Item] = {}
         self.errors: dict[int, BaseException] = {}
         """What failed the map, by item; -1 is the source itself."""
+        self.known: dict[int, Any] = {}
+        """Results of items that the source has not given again yet, by index."""
+        self.attempts: dict[int, tuple[int, float]] = {}
+        """Of items that have failed so far, likewise: the attempts made, and when the next one is due."""
         self.stopping = False
         self._more = True
         self._pulled = 0
@@ -40,7 +60,7 @@ class MapWork:
 
     def begin(self, run: Run) -> None:
         owner, over = self.owner, self.decl.over
-        if isinstance(over, str):
+        if isinstance(over, str) and not self.stopping:
             items = owner.values.get(over, _SKIPPED)
             if items is _SKIPPED:
                 self.errors[-1] = StateInvalid(f"map {owner.node.name!r} finds no key {over!r} in the state")
@@ -102,10 +122,18 @@ class MapWork:
         self.stop(run)
 
     def _start(self, run: Run, value: Any) -> None:
-        item = Item(self.owner, self, len(self.results), value)
+        index = len(self.results)
+        if index in self.known:
+            self.results.append(self.known.pop(index))
+            return
+        item = Item(self.owner, self, index, value)
         self.results.append(_SKIPPED)
-        self.at_work[item.index] = item
-        run.start_item(item)
+        self.at_work[index] = item
+        if index in self.attempts:
+            item.attempt, due = self.attempts.pop(index)
+            run.await_retry(item, due)
+        else:
+            run.start_item(item)
 
     def succeeded(self, run: Run, item: Item, value: Any) -> None:
         item.status = DONE
@@ -117,12 +145,49 @@ class MapWork:
         """An item failed for good."""
         item.status = FAILED
         del self.at_work[item.index]
+        kept = ItemError(item.index, type(error).__name__, str(error)) if self.decl.on_item_error == "keep" else None
+        run.record_failed_item(item, error, kept)
         if self.decl.on_item_error == "fail":
             self.errors[item.index] = error
             self.stop(run)
-        elif self.decl.on_item_error == "keep":
-            self.results[item.index] = ItemError(item.index, type(error).__name__, str(error))
+        elif kept is not None:
+            self.results[item.index] = kept
         self.fill(run)
+
+    def was_finished(self, index: int, update: Mapping[str, Any] | None, error: BaseException | None) -> None:
+        """In a replay: this item is finished."""
+        self.attempts.pop(index, None)
+        if update is not None:
+            self.known[index] = update[self.decl.into]
+        elif self.decl.on_item_error == "fail" and error is not None:
+            self.errors[index] = error
+            self.stopping = True
+        else:
+            self.known[index] = _SKIPPED
+
+    def finished(self) -> Iterator[tuple[int, Any]]:
+        """The items that are, and their results, those that were left out aside."""
+        yield from ((i, result) for i, result in self.known.items() if result is not _SKIPPED)
+        for index, result in enumerate(self.results):
+            if result is not _SKIPPED:
+                yield index, result
+
+    def left_out(self) -> Iterator[int]:
+        """The items that failed, and whose results are left out."""
+        yield from (i for i, result in self.known.items() if result is _SKIPPED)
+        for index, result in enumerate(self.results):
+            if result is _SKIPPED and index not in self.at_work and index not in self.errors:
+                yield index
+
+    def tried(self) -> Iterator[tuple[int, int, float | None]]:
+        """The items that have failed so far: index, attempts made, when the next one is due."""
+        for index, (attempts, due) in self.attempts.items():
+            yield index, attempts, due
+        for index, item in self.at_work.items():
+            if item.status == RETRYING:
+                yield index, item.attempt, item.due
+            elif item.attempt > 1:
+                yield index, item.attempt - 1, None
 
     def dropped(self, run: Run, item: Item) -> None:
         """A cancelled item's worker is gone."""

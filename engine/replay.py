@@ -1,78 +1,134 @@
-"""Rebuilding a run from its records: recovery, and a fork by cause.
+"""Rebuilding a run from its records: recovery.
 
-Recovery applies each record through the same `Run.apply` as the decision that
-wrote it. No router and no condition is asked again, so changed code cannot
-rewrite history; reducers are, since records keep contributions, not results.
-What has no record was in flight, and starts again.
+Each record is applied through the same functions as the decision that wrote it. No
+router and no condition is asked again, so changed code cannot rewrite history;
+reducers are, since records keep contributions, not results. What has no record was
+in flight, and starts again.
 
-A fork keeps every record that one activation did not cause. Those no longer
-happen in the order that the rules would give, so tokens are not delivered while
-it is rebuilt but lie in a pool, from which each record takes what it consumed.
+What is promised beyond the state: log, visited nodes, counters and events are those
+of the run as it was up to the last record, with the same numbers and times, nothing
+twice and no gap. Not recorded, and so not there again, are a node's own progress
+events, and what happens inside of a map's items (their events take no numbers then).
+Of an attempt that was cut short by the crash there is nothing: it is tried again
+under the same number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from .errors import RunTimeout
-from .joins import Wave
+from .errors import NodeTimeout, RunTimeout
+from .history import described
+from .live import Ending
 from .merge import new_values
-from .plan import JOIN_COUNT
 from .tokens import (
     CANCELLED,
+    CANCELLING,
     DONE,
+    FAILED,
     HELD,
     INSIDE,
     PARKED,
+    RETRYING,
     RUNNING,
-    SETTLED,
     Activation,
     Outcome,
     Record,
     SetTimer,
-    Token,
 )
+from .waits import what_it_gives
 
 if TYPE_CHECKING:
     from .runs import Run
-
-_DECISIONS = ("settled", "error_edge", "failed", "cancelled")
 
 
 class ReplayError(ValueError):
     """The records do not belong to this plan, or something is missing among them."""
 
 
-# --- recovery -------------------------------------------------------------------------------------------
-
-
-def replay(run: Run, state: Any, records: Iterable[Record], now: float) -> None:
+def replay(run: Run, state: Any, records: Iterable[Record], now: float, began: float) -> None:
     """Bring a new run to where its records end, and order what was in flight."""
+    begin(run, began)
+    run._enter(run.plan.state.admit(state))
+    apply_all(run, records)
+    go_live(run, now)
+
+
+def begin(run: Run, began: float) -> None:
+    """From here on decisions come from records."""
     tree = run.tree
     tree.replaying = tree.careful = True
+    tree.now = began
+    tree.history.event("run_submitted", began)
+    tree.history.event("run_started", began)
+
+
+def go_live(run: Run, now: float) -> None:
+    """From here on the run decides for itself. Whatever worked on it is gone, and ordered again."""
+    tree = run.tree
     tree.now = now
-    tree.history.event("run_submitted", now)
-    tree.history.event("run_started", now)
-    run._enter(run.plan.state.admit(state))
-    for record in records:
-        _apply(run, record)
     tree.out.clear()
     tree.later.clear()
     tree.executing = 0
     tree.replaying = False
-    tree.careful = tree.journal or tree.paused
+    tree.careful = bool(tree.journal) or tree.paused
     order_again(run)
 
 
+# --- records --------------------------------------------------------------------------------------------
+
+
+def apply_all(root: Run, records: Iterable[Record]) -> None:
+    """Let happen again what is on record."""
+    tree = root.tree
+    rejoin = False
+    for record in records:
+        if rejoin and not _settles_what_is_done(root, record):
+            # What a retry revived may leave joins with nothing to wait for.
+            _join_all(root)
+            rejoin = False
+        tree.now = record.time
+        if record.kind == "retry":
+            rejoin = True
+        _apply(root, record)
+        tree.out.clear()
+        tree.later.clear()
+        tree.was_waiting = record.waits
+        if record.waits:
+            tree.history.event("run_waiting", record.time)
+
+
 def _apply(root: Run, record: Record) -> None:
-    run = _run_at(root, record)
+    match record.kind:
+        case "settled" | "error_edge" | "failed" | "cancelled":
+            _decision(_run_at(root, record), record)
+        case "done":
+            _done(_run_at(root, record), record)
+        case "item":
+            _item(_run_at(root, record), record)
+        case "retrying":
+            _retrying(_run_at(root, record), record)
+        case "attempt":
+            run = _run_at(root, record)
+            activation = _find(run, record)
+            activation.attempt = record.attempts
+            run._order_attempt(activation)
+        case "gone":
+            _gone(root, record)
+        case _:
+            _of_the_run(root, record)
+
+
+def _of_the_run(root: Run, record: Record) -> None:
     match record.kind:
         case "signal":
             _, name, payload, id = record.signal
             root.tree.signals.accept(name, payload, id)
-        case "pause" | "resume":
-            root.tree.paused = record.kind == "pause"
+        case "pause":
+            root.tree.paused = True
+        case "resume":
+            root._let_on()
         case "cancel":
             root.cancel_reason = record.signal
             root._stop("cancelled")
@@ -84,10 +140,10 @@ def _apply(root: Run, record: Record) -> None:
             root._go_on(record.update)
         case "ended":
             _end(root, (record.update or {})["status"])
-        case "attempt":
-            _attempt(run, _find(run, record), record.attempts)
+        case "waiting":
+            pass
         case _:
-            _decision(run, record)
+            raise ReplayError(f"{record!r} is of an unknown kind")
 
 
 def _run_at(root: Run, record: Record) -> Run:
@@ -107,30 +163,62 @@ def _find(run: Run, record: Record) -> Activation:
 def _activation(run: Run, name: str, number: int) -> Activation:
     node = run.plan.by_name.get(name)
     if node is not None:
-        for activation in run.activations_at(node):
+        activation = run.last[node.index]
+        while activation is not None:
             if activation.number == number:
                 return activation
+            activation = activation.ahead
     raise ReplayError(f"run {run.id!r} has no live activation {name}#{number} for its record")
-
-
-def _attempt(run: Run, activation: Activation, attempt: int) -> None:
-    activation.attempt = attempt
-    if activation.node.kind in ("subgraph", "map"):
-        run._order_attempt(activation)
 
 
 def _decision(run: Run, record: Record) -> None:
     if record.kind == "failed" and not record.activation:
         run._fail_end(record.error)  # type: ignore[arg-type]  # a failed record has its error
         return
+    if record.kind == "cancelled":
+        return  # the join that it was too late for has cancelled it again
     activation = _find(run, record)
-    tree = run.tree
-    tree.signals.parked.pop(activation, None)
-    tree.let_go(activation)
-    if record.signal is not None:
-        tree.signals.consumed(record.signal)
-    activation.attempt = max(record.attempts, 1)
+    take_out(run, activation, record)
+    if record.status:
+        tell(run, activation, record)
     decide(run, activation, record)
+    if record.kind == "failed" and (child := getattr(activation, "child", None)) is not None:
+        _close(child, "cancelled" if isinstance(record.error, NodeTimeout) else "failed")
+
+
+def take_out(run: Run, activation: Activation, record: Record) -> None:
+    """It waits for nothing any more: neither for a signal, nor for `resume`."""
+    tree = run.tree
+    if activation.status == PARKED:
+        tree.signals.parked.pop(activation, None)
+    if tree.held:
+        tree.let_go(activation)
+    if record.signal is not None:
+        signal = tree.signals.take_out(record.signal)
+        if record.update is None and record.status and signal is not None:
+            # The journal need not write a payload twice.
+            node, values = activation.node, activation.values
+            record.update = node.input.take(values, node.input.give(values), what_it_gives(node, signal))
+    activation.attempt = record.attempts or 1
+
+
+def tell(run: Run, activation: Activation, record: Record) -> None:
+    """How an attempt ended, for those who read the log."""
+    history, now, node = run.tree.history, record.time, activation.node
+    name = run.prefix + node.name
+    if record.status == "succeeded":
+        keys = tuple(record.update) if record.update else ()
+        history.entry((name, activation.number, record.attempts, "succeeded", record.started, now, None, keys))
+        history.event("node_succeeded", now, name, activation.number, (record.attempts, keys))
+    else:
+        _tell_failed(run, name, record)
+
+
+def _tell_failed(run: Run, name: str, record: Record) -> None:
+    assert record.status != ""
+    item = f"{name}[{record.item}]" if record.item >= 0 else name
+    error = None if record.error is None else described(record.error)
+    run.history.entry((item, record.activation, record.attempts, record.status, record.started, record.time, error, ()))
 
 
 def decide(run: Run, activation: Activation, record: Record) -> None:
@@ -139,15 +227,12 @@ def decide(run: Run, activation: Activation, record: Record) -> None:
     taken = [edges[index] for index, _ in record.emitted]
     if record.emitted and run.next_token + 1 != record.emitted[0][1]:
         raise ReplayError(f"{record!r} emits token {record.emitted[0][1]}, expected {run.next_token + 1}")
+    if activation.status != DONE or record.status or record.kind == "error_edge":
+        activation.outcome = outcome_of(run, activation, record, record.emitted[0][0] if record.emitted else -1)
     activation.status = DONE
-    if record.kind == "settled" or (record.kind == "failed" and record.stage == "routing"):
-        changed = new_values(activation.values, record.update or {}, run.plan.state.reducers)
-        activation.outcome = Outcome(record.update, changed)
-    else:
-        edge = taken[0] if record.kind == "error_edge" else None
-        activation.outcome = Outcome(edge=edge, error=record.error)
     match record.kind:
         case "settled":
+            assert activation.outcome is not None
             run.update(activation, activation.outcome)
             run.apply(activation, "settled", taken, [edges[index] for index in record.limits])
         case "error_edge":
@@ -160,11 +245,97 @@ def decide(run: Run, activation: Activation, record: Record) -> None:
             run._join()
 
 
+def outcome_of(run: Run, activation: Activation, record: Record, edge: int) -> Outcome:
+    """The outcome that a record tells of; `edge` is that along which an error goes, if one does."""
+    if record.kind == "error_edge" or record.edge >= 0:
+        outcome = Outcome(edge=run.plan.edges[edge], error=record.error)
+    elif record.error is not None and record.stage != "routing":
+        outcome = Outcome(error=record.error)
+    else:
+        changed = new_values(activation.values, record.update, run.plan.state.reducers) if record.update else {}
+        outcome = Outcome(record.update, changed, record.goto)
+    outcome.recorded = True
+    return outcome
+
+
+def _done(run: Run, record: Record) -> None:
+    activation = _find(run, record)
+    take_out(run, activation, record)
+    if record.status:
+        tell(run, activation, record)
+    activation.outcome = outcome_of(run, activation, record, record.edge)
+    activation.status = DONE
+
+
+def _retrying(run: Run, record: Record) -> None:
+    activation = _find(run, record)
+    tree, node = run.tree, activation.node
+    assert record.error is not None
+    name, due = run.prefix + node.name, record.time + record.delay
+    _consume(run, record)
+    if record.status:
+        _tell_failed(run, name, record)
+    tree.retries += 1
+    data = {"attempt": record.attempts, "delay": record.delay, "error": described(record.error)}
+    tree.history.event("node_retrying", record.time, name, activation.number, data)
+    if record.item >= 0:
+        activation.work.attempts[record.item] = (record.attempts, due)
+        return
+    activation.attempt = record.attempts
+    activation.status = RETRYING
+    activation.due = due
+
+
+def _item(run: Run, record: Record) -> None:
+    _consume(run, record)
+    if record.status:
+        _tell_failed(run, run.prefix + record.node, record)
+    _find(run, record).work.was_finished(record.item, record.update, record.error)
+
+
+def _gone(root: Run, record: Record) -> None:
+    """A cancelled attempt is over. It need not be live: what a join needed no more has left at once."""
+    name = "".join(f"{node}#{number}/" for node, number, _ in record.path) + record.node
+    _consume(root, record)
+    if record.status:
+        _tell_failed(root, name, record)
+    try:
+        activation = _find(_run_at(root, record), record)
+    except ReplayError:
+        return
+    if record.item < 0:
+        activation.attempt = max(activation.attempt, record.attempts)
+
+
+def _consume(run: Run, record: Record) -> None:
+    for serial in record.signal or ():
+        run.tree.signals.take_out(serial)
+
+
+# --- ends and new beginnings ----------------------------------------------------------------------------
+
+
+def _settles_what_is_done(root: Run, record: Record) -> bool:
+    if record.kind not in ("settled", "error_edge", "failed") or not record.activation:
+        return False
+    try:
+        return _find(_run_at(root, record), record).status == DONE
+    except ReplayError:
+        return False
+
+
+def _join_all(run: Run) -> None:
+    if run.ending:
+        return
+    run._join()
+    for activation in list(run.active):
+        child = getattr(activation, "child", None)
+        if child is not None and activation.status == INSIDE:
+            _join_all(child)
+
+
 def _end(run: Run, status: Any) -> None:
-    for activation in run.active:
-        if activation.status != DONE:
-            activation.status = CANCELLED
-    run._lingering = 0
+    _let_go(run)
     if status == "succeeded" and not run.ending:
         run.tree.replaying = False
         run._finish_run()
@@ -174,15 +345,34 @@ def _end(run: Run, status: Any) -> None:
         run._end(status)
 
 
+def _let_go(run: Run) -> None:
+    """Whatever worked on a run that is ending is gone."""
+    for activation in run.active:
+        if activation.status != DONE:
+            activation.status = CANCELLED
+            if (child := getattr(activation, "child", None)) is not None:
+                _close(child, "cancelled")
+    run._lingering = 0
+
+
+def _close(child: Run, ending: Ending) -> None:
+    """The run inside an activation that is over is over itself."""
+    if not child.over:
+        _let_go(child)
+        child.ending = child.ending or ending
+        child._end(child.ending)
+
+
+# --- what was in flight ---------------------------------------------------------------------------------
+
+
 def order_again(run: Run) -> None:
     """Order everything that is live and has no outcome: whatever worked on it is gone."""
+    run._lingering = 0
     if run.over:
         return
     if run.ending:
-        for activation in run.active:
-            if activation.status != DONE:
-                activation.status = CANCELLED
-        run._lingering = 0
+        _let_go(run)
         run._maybe_over()
         return
     for activation in list(run.active):
@@ -192,186 +382,45 @@ def order_again(run: Run) -> None:
 
 def _order_again(run: Run, activation: Activation) -> None:
     tree = run.tree
-    kind = activation.node.kind
+    status, kind = activation.status, activation.node.kind
     child: Run | None = getattr(activation, "child", None)
-    if activation.status == DONE:
+    if status == DONE:
         if getattr(activation, "stage", "node") == "start":
             run._defer(lambda: run._fail_start(activation))
         else:
             run._soon(activation)
-    elif activation.status == HELD or (tree.paused and activation.status == RUNNING):
+    elif status == HELD:
+        tree.hold(activation, tree.held.get(activation, False))
+    elif status == RUNNING and tree.paused:
         activation.status = HELD
-        tree.hold(activation)
-    elif activation.status == PARKED:
+        tree.hold(activation, begun=True)
+    elif status == RETRYING:
+        tree.out.append(SetTimer(activation, "retry", max(0.0, activation.due - tree.now)))
+    elif status == PARKED:
         wait = activation.node.decl.wait
         if wait is not None and wait.timeout is not None:
-            tree.out.append(SetTimer(activation, "wait", wait.timeout))
+            tree.out.append(SetTimer(activation, "wait", _left(wait.timeout, activation.state, tree.now)))
         run._defer(run._match_signals)
-    elif kind == "subgraph" and child is not None and activation.status == INSIDE:
+    elif kind == "subgraph" and child is not None and status == INSIDE:
         if activation.node.timeout is not None:
-            tree.out.append(SetTimer(activation, "timeout", activation.node.timeout))
+            left = _left(activation.node.timeout, activation.state, tree.now)
+            tree.out.append(SetTimer(activation, "timeout", left))
         order_again(child)
+    elif kind == "map" and status == INSIDE:
+        run._go_on_with_map(activation)
     else:
-        if kind == "map":
-            del activation.work
         run._order_attempt(activation)
 
 
-# --- a fork by cause ------------------------------------------------------------------------------------
+def _left(seconds: float, since: float, now: float) -> float:
+    return max(0.0, seconds - max(0.0, now - since))
 
 
-def fork(
-    run: Run,
-    state: Any,
-    records: Sequence[Record],
-    at: str,
-    update: Mapping[str, Any] | None,
-    now: float,
-) -> None:
-    """Bring a new run to where everything has happened that the activation `at` did not cause."""
-    name, _, digits = at.rpartition("#")
-    number = int(digits) if digits.isdecimal() else 0
-    again, kept = _split(records, name, number)
-    if not any((record.node, record.activation) == (name, number) for record in again):
-        raise ReplayError(f"no activation {at!r} is on record")
-    tree = run.tree
-    tree.replaying = tree.careful = True
-    tree.now = now
-    tree.history.event("run_submitted", now)
-    tree.history.event("run_started", now)
-    run.pool = {}
-    run._enter(run.plan.state.admit(state))
-    for record in kept:
-        if record.kind in _DECISIONS:
-            _force(run, record)
-        else:
-            _, signal, payload, id = record.signal
-            tree.signals.accept(signal, payload, id)
-    for record in again:
-        activation = _recreate(run, record)
-        if (record.node, record.activation) == (name, number) and update:
-            checked = run.plan.state.take(activation.values, run.plan.state.give(activation.values), update)
-            changed = new_values(activation.values, checked or {}, run.plan.state.reducers)
-            run._write(activation, checked or {}, changed)
-    _free_numbers(run, records, [*kept, *again])
-    _release(run)
-
-
-def _free_numbers(run: Run, records: Sequence[Record], taken: Sequence[Record]) -> None:
-    """What happens again gets the numbers that it had, as far as it goes."""
-    numbers = {(record.node, record.activation) for record in taken}
-    freed: dict[int, list[int]] = {}
-    for record in records:
-        if record.kind in _DECISIONS and not record.path and record.activation:
-            key = (record.node, record.activation)
-            if key not in numbers:
-                numbers.add(key)
-                index = run.plan.by_name[record.node].index
-                freed.setdefault(index, []).append(record.activation)
-                run.numbers[index] = max(run.numbers[index], record.activation)
-    run.reserved = {index: sorted(those) for index, those in freed.items()}
-
-
-def _split(records: Sequence[Record], name: str, number: int) -> tuple[list[Record], list[Record]]:
-    """The records to run again (the one named, and what failed beside it), and those to keep.
-
-    What the named one caused is in neither. Inside of subgraphs nothing is told
-    apart: a subgraph that was not finished runs again as a whole.
-    """
-    caused: set[int] = set()
-    again: list[Record] = []
-    kept: list[Record] = []
-    for record in records:
-        if record.path or (record.kind == "failed" and not record.activation):
-            continue
-        if record.kind not in _DECISIONS:
-            kept += [record] if record.kind == "signal" else []
-            continue
-        if caused.isdisjoint(record.consumed):
-            named = (record.node, record.activation) == (name, number)
-            if not named and record.kind != "failed":
-                kept.append(record)
-                continue
-            again = [r for r in again if (r.node, r.activation) != (record.node, record.activation)]
-            again.append(record)
-            if not named:
-                continue
-        caused.update(id for _, id in record.emitted)
-    done = {(record.node, record.activation) for record in kept}
-    return [record for record in again if (record.node, record.activation) not in done], kept
-
-
-def _force(run: Run, record: Record) -> None:
-    activation = _recreate(run, record)
-    if record.signal is not None:
-        run.tree.signals.consumed(record.signal)
-    activation.attempt = max(record.attempts, 1)
-    if record.emitted:
-        run.next_token = record.emitted[0][1] - 1
-    decide(run, activation, record)
-    assert run.pool is not None
-    for id in record.absorbed:
-        token = run.pool.pop(id, None)
-        if token is not None:
-            _absorbed(run, token)
-
-
-def _recreate(run: Run, record: Record) -> Activation:
-    """The activation of a record, live again with the tokens that it consumed."""
-    assert run.pool is not None
-    node = run.plan.by_name[record.node]
-    tokens = [run.pool.pop(id) for id in record.consumed]
-    activation = run.gather(node, tokens, record.activation)[0]
-    run.numbers[node.index] = max(run.numbers[node.index], record.activation)
-    run._link(activation)
-    run.started += 1
-    name = run.prefix + node.name
-    run.history.visit(name)
-    run.history.event("node_started", run.tree.now, name, activation.number, 1)
-    if node.join == JOIN_COUNT and len(tokens) < len(node.ins):
-        waiting = run.joins.open(node)
-        wave = Wave()
-        wave.activation = record.activation
-        wave.delivered = {token.edge.slot for token in tokens}
-        waiting.waves.append(wave)
-    return activation
-
-
-def _absorbed(run: Run, token: Token) -> None:
-    assert token.edge.target is not None
-    waiting = run.joins.at.get(token.edge.target.index)
-    for wave in waiting.waves if waiting is not None else ():
-        if wave.activation and token.edge.slot not in wave.delivered:
-            wave.delivered.add(token.edge.slot)
-            return
-
-
-def _release(run: Run) -> None:
-    """Deliver what is left in the pool, and let the run go on."""
-    assert run.pool is not None
-    tree = run.tree
-    left, run.pool = sorted(run.pool.values(), key=lambda token: token.id), None
-    tree.out.clear()
-    tree.later.clear()
-    tree.executing = 0
-    tree.replaying = False
-    tree.careful = tree.journal
-    for activation in list(run.active):
-        if activation.status != SETTLED:
-            activation.status = RUNNING
-            run._order_attempt(activation)
-    last = run.next_token
-    for token in left:
-        run.next_token = token.id - 1
-        run._deliver(
-            token.edge,
-            token.number,
-            token.values,
-            token.log,
-            token.counts,
-            token.descent,
-            token.error,
-            None,
-        )
-    run.next_token = max(last, run.next_token)
-    run._defer(run._join)
+def inside(run: Run) -> Iterator[Run]:
+    """A run and all that are live inside of it."""
+    yield run
+    for activation in (*run.active, *run.failed_ones):
+        if activation.status in (INSIDE, CANCELLED, CANCELLING, FAILED):
+            child = getattr(activation, "child", None)
+            if child is not None:
+                yield from inside(child)

@@ -19,12 +19,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from . import replay
+from . import forking, replay
 from .errors import RunEnded, RunTimeout, UnknownSignal
 from .explain import explain
 from .history import RawLog
 from .live import Status as Status
 from .merge import new_values
+from .packing import changes
 from .plan import PlanEdge, PlanNode
 from .quick import Quick
 from .routes import choose, travel
@@ -61,9 +62,13 @@ class Run(Quick):
         self._enter(values)
         return self._commands()
 
-    def replay(self, state: Any, records: Iterable[Record], now: float) -> list[Command]:
-        """Instead of `start`: go on from where these records of the run end; orders what was in flight."""
-        replay.replay(self, state, records, now)
+    def replay(self, state: Any, records: Iterable[Record], now: float, began: float | None = None) -> list[Command]:
+        """Instead of `start`: go on from where these records of the run end; orders what was in flight.
+
+        `now` is the present time: what is left of timeouts and of the delays of retries
+        counts from it. `began`, if it is known, is when the run was started.
+        """
+        replay.replay(self, state, records, now, now if began is None else began)
         return self._commands()
 
     def fork(
@@ -78,27 +83,23 @@ class Run(Quick):
 
         Everything that `at` did not cause is kept; it runs again with its tokens,
         after `update` to what it is given, and so does what had failed beside it.
+        Raises `RecordsGone` if these are not all records of that run.
         """
-        replay.fork(self, state, records, at, update, now)
+        forking.fork(self, state, records, at, update, now)
         return self._commands()
 
     def pause(self, now: float) -> list[Command]:
         """Hold new activations; what runs goes on, and so do retries and the time-outs of waits."""
-        self._remember("pause")
         self.tree.now = now
+        self._remember("pause")
         self.tree.paused = True
         self.tree.careful = True
         return self._commands()
 
     def resume(self, now: float) -> list[Command]:
-        tree = self.tree
+        self.tree.now = now
         self._remember("resume")
-        tree.now = now
-        tree.paused = False
-        tree.careful = tree.journal
-        held, tree.held = list(tree.held), {}
-        for activation in held:
-            activation.run._order(activation)
+        self._let_on()
         return self._commands()
 
     def cancel(self, now: float, reason: str | None = None) -> list[Command]:
@@ -120,16 +121,17 @@ class Run(Quick):
         return self._commands()
 
     def signal(self, name: str, payload: Any, now: float, id: str | None = None) -> list[Command]:
-        """Keep a signal until a wait takes it. Raises `UnknownSignal` or `RunEnded`."""
+        """Keep a signal until a wait takes it. Raises `UnknownSignal`, `RunEnded`, or that it cannot be kept."""
         tree = self.tree
         if self.over:
             raise RunEnded(self.id, self.status)
         if name not in self.plan.signals:
             raise UnknownSignal(name, sorted(self.plan.signals))
+        packed = None if tree.pack is None else tree.pack({name: payload}, f"signal {name!r}")
         tree.now = now
         kept = tree.signals.accept(name, payload, id)
         if kept is not None:
-            self._remember("signal", (kept.serial, name, payload, id))
+            self._remember("signal", (kept.serial, name, payload, id), packed)
             tree.later.append(self._match_signals)
         return self._commands()
 
@@ -141,6 +143,7 @@ class Run(Quick):
         if checked:
             for activation in self.failed_ones:
                 new_values(activation.values, checked, self.plan.state.reducers)
+            self._packed_retry(checked)
         self.tree.now = now
         self.ending = ""
         self._state = "queued"
@@ -150,10 +153,13 @@ class Run(Quick):
         """Run a failed run on from its failure, after `update` to what the failed activations were given."""
         if self._state != "failed" and (self._state != "queued" or self.error is None):
             raise RunEnded(self.id, self.status)
-        self.tree.now = now
         checked = self._checked(update)
+        packed = self._packed_retry(checked)
+        self.tree.now = now
         if self.tree.journal:
-            self.tree.out.append(Record("retry", update=checked))
+            record = Record("retry", now, update=checked)
+            record.packed = packed
+            self.tree.out.append(record)
         self._go_on(checked)
         return self._commands()
 
@@ -167,15 +173,18 @@ class Run(Quick):
             self._late(activation, attempt, returned, None, started)
             return self._commands()
         if activation.index >= 0:
-            self._item_succeeded(activation, returned)
+            self._item_succeeded(activation, returned, started)
             return self._commands()
         node = activation.node
-        goto = None
+        goto = packed = None
         try:
             if isinstance(returned, Goto):
                 goto, returned = returned.targets, returned.update
             update = node.input.take(activation.values, activation.state, returned)
             reducers = self.plan.state.reducers
+            if update and self.journals:
+                update = changes(update, activation.values, reducers)
+                packed = self._packed(activation, update)
             changed = new_values(activation.values, update, reducers) if update and reducers else update
         except Exception as error:
             return self.failed(activation, attempt, error, now, started)
@@ -234,7 +243,12 @@ class Run(Quick):
         tree.executing -= 1
         tree.history.entry(raw)
         tree.history.event("node_succeeded", now, raw[0], raw[1], (attempt, raw[7]))
-        self._finish(activation, outcome if outcome is not None else Outcome(update, changed, goto))
+        if outcome is None:
+            outcome = Outcome(update, changed, goto)
+        if self.journals:
+            outcome.packed = packed
+            activation.ended_as = (raw[3], raw[4])
+        self._finish(activation, outcome)
         return self._commands()
 
     def _one_way(self, node: PlanNode, values: Values, counts: Counts | None, outcome: Outcome) -> PlanEdge | None:
@@ -288,7 +302,8 @@ class Run(Quick):
         tree.now = now
         if purpose == "retry" and activation.status == RETRYING:
             activation.attempt += 1
-            self._record_attempt(activation)
+            if self.journals and activation.index < 0 and activation.node.kind == "subgraph":
+                self._record("attempt", activation)  # what is recorded inside belongs to this one
             self._order_attempt(activation)
         elif purpose == "wait" and activation.status == PARKED:
             tree.signals.parked.pop(activation, None)
@@ -333,6 +348,11 @@ class Run(Quick):
         tree, waiting = self.tree, self.root.status == "waiting"
         if waiting and not tree.was_waiting:
             tree.history.event("run_waiting", tree.now)
+            if tree.journal:
+                if not any(isinstance(command, Record) for command in tree.out):
+                    self._remember("waiting")
+                newest = next(command for command in reversed(tree.out) if isinstance(command, Record))
+                newest.waits = True
         tree.was_waiting = waiting
 
     def explain(self, name: str) -> str:

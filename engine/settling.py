@@ -24,7 +24,11 @@ class Settling(Stopping):
         base = getattr(activation, "base", 0)
         delay = retry_delay(node.retry, error, activation.attempt - base, random) if node.retry else None
         if delay is not None and not self.ending:
+            if self.journals:
+                record = self._record("retrying", activation)
+                record.error, record.delay = error, delay
             activation.status = RETRYING
+            activation.due = tree.now + delay
             tree.retries += 1
             data = {"attempt": activation.attempt, "delay": delay, "error": described(error)}
             tree.history.event("node_retrying", tree.now, self.prefix + node.name, activation.number, data)
@@ -52,6 +56,8 @@ class Settling(Stopping):
         activation.status = DONE
         if activation.ahead is None:
             self._turns(activation)
+        if activation.status == DONE and self.journals:
+            self._record_outcome("done", activation)  # its turn has not come: it must not run again
 
     def _turns(self, activation: Activation | None) -> None:
         """Settle activations of one node in their order, as far as they have their outcomes."""
@@ -125,14 +131,14 @@ class Settling(Stopping):
         if node.kind != "function":
             self._ended_inside(activation, "succeeded" if outcome.error is None else "failed")
         record = None
-        if self.journals:
-            record = self._record(kind, activation)
+        if self.journals and not tree.replaying:
+            record = self._record_outcome(kind, activation)
             record.limits = tuple(edge.index for edge in limits)
             first = self.next_token + 1
             record.emitted = tuple((edge.index, first + i) for i, edge in enumerate(taken))
         for edge in limits:
             tree.loop_limits += 1
-            if tree.counts is not None:
+            if tree.counts is not None and not tree.replaying:
                 tree.counts.loop_limit(self.label(node))
             data = {"edge": edge.name, "limit": edge.limit}
             tree.history.event("loop_limit", tree.now, name, activation.number, data)

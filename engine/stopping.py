@@ -8,6 +8,7 @@ from .errors import ActivationLimit, NodeFailed, RunCancelled, RunFailed
 from .history import described
 from .live import Ending, appended
 from .merge import new_values
+from .packing import changes
 from .retry import retry_delay
 from .routes import error_way
 from .starting import Starting
@@ -51,8 +52,8 @@ class Stopping(Starting):
         if node.kind != "function":
             self._ended_inside(activation, "failed")
         activation.stage = stage
-        if self.journals:
-            self._record("failed", activation).error = error
+        if self.journals and not tree.replaying:
+            self._record_outcome("failed", activation).error = error
         self.failed_ones = appended(self.failed_ones, activation)
         behind = self._leave(activation, FAILED)
         if not self.plan.continue_on_failure or isinstance(error, ActivationLimit):
@@ -104,6 +105,7 @@ class Stopping(Starting):
         elif status == PARKED:
             tree.signals.parked.pop(activation, None)
             self._log(activation, "cancelled", None, activation.state)
+            activation.ended_as = None  # no record says so: a replay gets here by itself
             if activation.node.decl.wait is not None and activation.node.decl.wait.timeout is not None:
                 tree.out.append(ClearTimer(activation))
         elif status == INSIDE:
@@ -122,9 +124,7 @@ class Stopping(Starting):
         tree = self.tree
         name = self.prefix + activation.node.name
         activation.outcome = None
-        if tree.replaying:
-            return
-        if self.journals:
+        if self.journals and not tree.replaying:
             self._record("cancelled", activation)
         self.halt(activation)
         status = activation.status
@@ -135,6 +135,8 @@ class Stopping(Starting):
 
     def _gone(self, activation: Activation) -> None:
         """The worker of a cancelled activation or item is gone."""
+        if self.journals:
+            self._record("gone", activation)
         if activation.status == CANCELLING:
             self._lingering -= 1
         activation.status = CANCELLED
@@ -178,18 +180,25 @@ class Stopping(Starting):
         return caught is not None or retry_delay(node.retry, error, attempt, 0.5) is not None
 
     def _keep_outcome(self, activation: Activation, returned: Any) -> None:
-        goto = None
+        goto, packed = None, None
+        reducers = self.plan.state.reducers
         try:
             if isinstance(returned, Goto):
                 goto, returned = returned.targets, returned.update
             update = activation.node.input.take(activation.values, activation.state, returned)
-            changed = new_values(activation.values, update or {}, self.plan.state.reducers)
+            if update and self.journals:
+                update = changes(update, activation.values, reducers)
+                packed = self._packed(activation, update)
+            changed = new_values(activation.values, update or {}, reducers)
         except Exception as error:
             activation.outcome = Outcome(error=error)
             self._fail(activation, error, "node")
         else:
             activation.outcome = Outcome(update, changed, goto)
+            activation.outcome.packed = packed
             activation.status = DONE
+            if self.journals:
+                self._record_outcome("done", activation)
 
     def _maybe_over(self) -> None:
         if self.ending and not self._lingering and not self.over and not self.tree.replaying:
@@ -208,7 +217,7 @@ class Stopping(Starting):
                 values, log = self._merged(END, branches, self._final_settled)
             except Exception as error:
                 if self.journals:
-                    self.tree.out.append(Record("failed", self.path, END, error=error))
+                    self.tree.out.append(Record("failed", self.tree.now, self.path, END, error=error))
                 self._fail_end(error)
                 return
             self.ended = [Ended((0, 0, 0), 0, values, log, self.epoch)]
@@ -245,5 +254,5 @@ class Stopping(Starting):
         data = {"error": str(self.error)} if self.error is not None else None
         tree.history.event(f"run_{ending}", tree.now, None, None, data)
         if tree.journal:
-            tree.out.append(Record("ended", update={"status": ending}))
+            tree.out.append(Record("ended", tree.now, update={"status": ending}))
         tree.out.append(RunDone(self.run))

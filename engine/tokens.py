@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
+from .history import LogStatus
 from .merge import Log, Values
 from .plan import PlanEdge, PlanNode
 from .values import Arrival
@@ -106,6 +107,8 @@ class Activation:
         "child",
         "counts",
         "descent",
+        "due",
+        "ended_as",
         "entered",
         "entered_with",
         "epoch",
@@ -168,6 +171,10 @@ class Activation:
         base: int
         """Attempts made before the run was retried."""
         child: Run | None
+        due: float
+        """When the timer of its next attempt fires."""
+        ended_as: tuple[LogStatus, float] | None
+        """How its newest attempt ended and when that had begun, until a record says so."""
         entered_with: Values
         failed_ways: frozenset[int]
         outcome: Outcome | None
@@ -216,7 +223,7 @@ class Activation:
 class Item(Activation):
     """One item of a map. To a scheduler it is an activation: started, answered and cancelled alike."""
 
-    __slots__ = ("index",)
+    __slots__ = ("consumed", "index")
 
     def __init__(self, owner: Activation, work: MapWork, index: int, item: Any) -> None:
         super().__init__(
@@ -233,6 +240,8 @@ class Item(Activation):
             owner.came_from,
         )
         self.index = index
+        self.consumed: tuple[int, ...] = ()
+        """Signals that waits inside it took, until a record says so."""
         self.work = work
         self.state = item
         self.error = owner.error
@@ -245,7 +254,7 @@ class Item(Activation):
 class Outcome:
     """How an activation ended, kept until its turn to be settled."""
 
-    __slots__ = ("changed", "edge", "error", "fault", "goto", "patch", "route", "update")
+    __slots__ = ("changed", "edge", "error", "fault", "goto", "packed", "patch", "recorded", "route", "update")
 
     def __init__(
         self,
@@ -268,6 +277,10 @@ class Outcome:
         """What deciding raised."""
         self.patch: Mapping[str, Any] | None = None
         """What a retry of the run sets after the activation's own update."""
+        self.packed: Any = None
+        """The update as the journal packed it."""
+        self.recorded = False
+        """A record has it already."""
 
 
 class Ended:
@@ -356,7 +369,12 @@ RecordKind = Literal[
     "error_edge",
     "failed",
     "cancelled",
+    "done",
+    "retrying",
     "attempt",
+    "item",
+    "gone",
+    "waiting",
     "signal",
     "pause",
     "resume",
@@ -370,9 +388,15 @@ RecordKind = Literal[
 class Record:
     """What the journal keeps of one decision; among the commands it stands before its consequences.
 
-    `path` names the subgraph activations it happened in: `(("sub", 1, -1),)`, the
-    third number being the item's index in a map. `emitted` is the route: edge
-    indices and token ids; `absorbed` the tokens that ended at a join without effect.
+    Decisions about an activation: `settled`, `error_edge`, `failed`, `cancelled` (no
+    longer needed by a join); `done`, its outcome, if its turn to be settled has not
+    come: the later record does not repeat that; `retrying`, an attempt that failed
+    and will be followed by another; `attempt`, a subgraph's next attempt begins;
+    `item`, an item of a map is finished; `gone`, a cancelled attempt is over.
+    About the run: `waiting` (for something outside), `signal`, `pause`, `resume`,
+    `cancel`, `deadline`, `retry`, `ended`.
+
+    What happens inside of a map's items has no records: the item has one.
     """
 
     __slots__ = (
@@ -380,41 +404,78 @@ class Record:
         "activation",
         "attempts",
         "consumed",
+        "delay",
+        "edge",
         "emitted",
         "error",
+        "goto",
+        "item",
         "kind",
         "limits",
         "node",
+        "packed",
         "path",
         "signal",
         "stage",
+        "started",
+        "status",
+        "time",
         "update",
+        "waits",
     )
 
     def __init__(
         self,
         kind: RecordKind,
+        time: float = 0.0,
         path: tuple[tuple[str, int, int], ...] = (),
         node: str = "",
         activation: int = 0,
         attempts: int = 0,
-        consumed: tuple[int, ...] = (),
+        consumed: Sequence[int] = (),
         update: Mapping[str, Any] | None = None,
         error: BaseException | None = None,
     ) -> None:
         self.kind: RecordKind = kind
+        self.time = time
+        """Of the decision, and so of the end of the attempt that led to it, if there was one."""
         self.path = path
+        """The subgraph activations it happened in: `(("sub", 1, -1),)`; the third is the item's index in a map."""
         self.node = node
         self.activation = activation
         self.attempts = attempts
+        """Which attempt it was, or how many were made; 0 if the activation could not run."""
         self.consumed = consumed
+        """The tokens that the activation began with."""
         self.update = update
+        """What the activation changed, with contributions to reducers. An item's result stands under the map's `into`;
+        the status of a run that `ended` under `status`."""
         self.error = error
-        self.emitted: tuple[tuple[int, int], ...] = ()
+        self.packed: Any = None
+        """What the journal made of the update (or payload) before anything was decided."""
+        self.status: LogStatus | Literal[""] = ""
+        """How an attempt ended, if this record is the first to say so: then there is a log entry of it."""
+        self.started = 0.0
+        """When that attempt began."""
+        self.emitted: Sequence[tuple[int, int]] = ()
+        """The route: indices of edges, and the ids of the tokens that went along them."""
         self.absorbed: list[int] = []
-        self.limits: tuple[int, ...] = ()
+        """Tokens that ended at a join without effect."""
+        self.limits: Sequence[int] = ()
+        """Edges not taken because of their limit."""
+        self.goto: tuple[str, ...] | None = None
+        self.edge = -1
+        """The error edge that a `done` activation will go along."""
         self.stage: Stage = "node"
+        self.item = -1
+        """Index of the item of a map that this is about."""
+        self.delay = 0.0
+        """Seconds from `time` until the next attempt."""
         self.signal: Any = None
+        """The serial number of the signal that ended a wait (those inside of an item: a tuple). What was signalled:
+        `(serial, name, payload, id)`. A `cancel`'s reason; a `deadline`'s seconds."""
+        self.waits = False
+        """From here on the run waits for something outside."""
 
     def as_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}

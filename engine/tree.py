@@ -7,11 +7,12 @@ from typing import Any
 
 from .counts import RunCounts
 from .history import History
+from .packing import Packer
 from .tokens import Activation, Command
 from .waits import KeptSignal, Signals
 
 # Shared by all runs that hold nothing back, and never changed.
-_NONE_HELD: dict[Activation, None] = {}
+_NONE_HELD: dict[Activation, bool] = {}
 
 
 class Tree:
@@ -30,6 +31,7 @@ class Tree:
         "now",
         "out",
         "owner",
+        "pack",
         "paused",
         "replaying",
         "retries",
@@ -37,7 +39,7 @@ class Tree:
         "writes",
     )
 
-    def __init__(self, history: int, journal: bool) -> None:
+    def __init__(self, history: int, journal: Packer | bool | None) -> None:
         self.owner: Any = None
         """Whoever drives the run; nothing here looks at it."""
         self.counts: RunCounts | None = None
@@ -45,12 +47,15 @@ class Tree:
         self.out: list[Command] = []
         self.history = History(history)
         self.journal = journal
+        self.pack = None if journal is None or isinstance(journal, bool) else journal.update
+        """Makes of values what the journal keeps of them; raises what says that they cannot be kept."""
         self.now = 0.0
         self.paused = False
         self.replaying = False
-        self.careful = journal
+        self.careful = bool(journal)
         """Something forbids the short way through a chain: a journal, a pause, a replay."""
-        self.held: dict[Activation, None] = _NONE_HELD
+        self.held: dict[Activation, bool] = _NONE_HELD
+        """Activations that wait for `resume`, and whether they had begun already, in the life of another engine."""
         self._signals: Signals | None = None
         self.later: list[Callable[[], None]] = []
         """What must wait until the decision at hand is complete."""
@@ -72,11 +77,11 @@ class Tree:
     def unconsumed(self) -> tuple[KeptSignal, ...]:
         return () if self._signals is None else self._signals.unconsumed
 
-    def hold(self, activation: Activation) -> None:
+    def hold(self, activation: Activation, begun: bool = False) -> None:
         """Keep it back until the run goes on."""
         if self.held is _NONE_HELD:
             self.held = {}
-        self.held[activation] = None
+        self.held[activation] = begun
 
     def let_go(self, activation: Activation) -> None:
         """It is gone."""

@@ -63,9 +63,13 @@ class Signals:
                     return activation, signal
         return None
 
-    def consumed(self, serial: int) -> None:
+    def take_out(self, serial: int) -> KeptSignal | None:
         """In a replay: this signal has been consumed."""
-        self._kept = [signal for signal in self._kept if signal.serial != serial]
+        for signal in self._kept:
+            if signal.serial == serial:
+                self._kept.remove(signal)
+                return signal
+        return None
 
 
 def names(node: PlanNode) -> tuple[str, ...]:

@@ -1,0 +1,253 @@
+"""A fork by cause: a new run from one activation of another, which keeps all that this one did not cause.
+
+What is kept no longer happens in the order that the rules would give, so tokens are
+not delivered while the run is rebuilt but lie in a pool, from which each record takes
+what it consumed. Inside of subgraphs nothing is told apart: a subgraph that was not
+finished runs again as a whole, and so does a map.
+
+It takes all records of the run: what a snapshot stands for cannot be taken apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .errors import JoinStarved, RecordsGone
+from .joins import Wave
+from .merge import new_values
+from .plan import JOIN_COUNT
+from .replay import ReplayError, begin, decide, outcome_of, take_out, tell
+from .tokens import DONE, RUNNING, SETTLED, Activation, Record, Token
+
+if TYPE_CHECKING:
+    from .runs import Run
+
+_DECISIONS = ("settled", "error_edge", "failed", "cancelled")
+
+Key = tuple[str, int]
+
+
+def fork(
+    run: Run,
+    state: Any,
+    records: Sequence[Record],
+    at: str,
+    update: Mapping[str, Any] | None,
+    now: float,
+) -> None:
+    """Bring a new run to where everything has happened that the activation `at` did not cause."""
+    name, _, digits = at.rpartition("#")
+    key = (name, int(digits) if digits.isdecimal() else 0)
+    _check_complete(run, records)
+    again, kept = _split(records, key)
+    if not any(_key(record) == key for record in again):
+        raise ReplayError(f"no activation {at!r} is on record")
+    begin(run, now)
+    run.pool = {}
+    run._enter(run.plan.state.admit(state))
+    fork = _Fork(run, records)
+    for record in kept:
+        run.tree.now = record.time
+        fork.keep(record)
+    run.tree.now = now
+    for record in again:
+        activation = fork.recreate(record)
+        if _key(record) == key and update:
+            checked = run.plan.state.take(activation.values, run.plan.state.give(activation.values), update)
+            changed = new_values(activation.values, checked or {}, run.plan.state.reducers)
+            run._write(activation, checked or {}, changed)
+    _free_numbers(run, records, [*kept, *again])
+    _release(run)
+
+
+def _key(record: Record) -> Key:
+    return record.node, record.activation
+
+
+def _is_decision(record: Record) -> bool:
+    """About an activation of the run itself."""
+    return record.kind in _DECISIONS and not record.path and record.activation > 0
+
+
+def _check_complete(run: Run, records: Sequence[Record]) -> None:
+    known = set(range(1, len(run.plan.entries) + 1))
+    for record in records:
+        if _is_decision(record):
+            if not known.issuperset(record.consumed):
+                raise RecordsGone(run.id, f"{record.node}#{record.activation}")
+            known.update(id for _, id in record.emitted)
+
+
+def _split(records: Sequence[Record], at: Key) -> tuple[list[Record], list[Record]]:
+    """The records to run again (the one named, and what failed beside it), and those to keep.
+
+    What the named one caused is in neither.
+    """
+    caused: set[int] = set()
+    again: list[Record] = []
+    kept: list[Record] = []
+    for record in records:
+        if not _is_decision(record):
+            kept += [record] if record.kind == "signal" else []
+            continue
+        if caused.isdisjoint(record.consumed):
+            named = _key(record) == at
+            if not named and record.kind != "failed":
+                kept.append(record)
+                continue
+            again = [r for r in again if _key(r) != _key(record)]
+            again.append(record)
+            if not named:
+                continue
+        caused.update(id for _, id in record.emitted)
+    done = {_key(record) for record in kept}
+    return [record for record in again if _key(record) not in done], kept
+
+
+def _free_numbers(run: Run, records: Sequence[Record], taken: Sequence[Record]) -> None:
+    """What happens again gets the numbers that it had, as far as it goes."""
+    numbers = {_key(record) for record in taken}
+    freed: dict[int, list[int]] = {}
+    for record in records:
+        if _is_decision(record):
+            key = _key(record)
+            if key not in numbers:
+                numbers.add(key)
+                index = run.plan.by_name[record.node].index
+                freed.setdefault(index, []).append(record.activation)
+                run.numbers[index] = max(run.numbers[index], record.activation)
+    run.reserved = {index: sorted(those) for index, those in freed.items()}
+
+
+class _Fork:
+    """Lets the kept records happen, each with what earlier records say of its activation."""
+
+    def __init__(self, run: Run, records: Sequence[Record]) -> None:
+        self.run = run
+        self.told: dict[Key, Record] = {}
+        """Outcomes on record before their activations were settled."""
+        self.patches: dict[Key, list[tuple[int, Mapping[str, Any], bool]]] = {}
+        """What retries of the run set: which retry, its update, and whether after the activation's own update."""
+        self._stamps: dict[int, int] = {}
+        self._read(records)
+
+    def _read(self, records: Sequence[Record]) -> None:
+        failed: dict[Key, Record] = {}
+        for position, record in enumerate(records):
+            if record.kind == "retry":
+                for key, failure in failed.items():
+                    if record.update and not isinstance(failure.error, JoinStarved):
+                        of_key = self.patches.setdefault(key, [])
+                        of_key.append((position, record.update, failure.stage == "routing"))
+                failed = {}
+            elif record.path:
+                continue
+            elif record.kind == "done":
+                self.told[_key(record)] = record
+            elif record.kind == "failed":
+                failed[_key(record)] = record
+                if record.stage == "routing" and record.status:
+                    self.told[_key(record)] = record
+
+    def keep(self, record: Record) -> None:
+        run = self.run
+        if record.kind == "signal":
+            _, name, payload, id = record.signal
+            run.tree.signals.accept(name, payload, id)
+            return
+        activation = self.recreate(record)
+        take_out(run, activation, record)
+        if record.status:
+            tell(run, activation, record)
+        elif (told := self.told.get(_key(record))) is not None:
+            take_out(run, activation, told)
+            activation.attempt = record.attempts or 1
+            tell(run, activation, told)
+            activation.outcome = outcome_of(run, activation, told, told.edge)
+            activation.status = DONE
+        after = [update for _, update, after in self.patches.get(_key(record), ()) if after]
+        if after and getattr(activation, "outcome", None) is not None:
+            assert activation.outcome is not None
+            activation.outcome.patch = after[-1]
+        if record.emitted:
+            run.next_token = record.emitted[0][1] - 1
+        decide(run, activation, record)
+        assert run.pool is not None
+        for id in record.absorbed:
+            token = run.pool.pop(id, None)
+            if token is not None:
+                _absorbed(run, token)
+
+    def recreate(self, record: Record) -> Activation:
+        """The activation of a record, live again with the tokens that it consumed."""
+        run = self.run
+        assert run.pool is not None
+        node = run.plan.by_name[record.node]
+        tokens = [run.pool.pop(id) for id in record.consumed]
+        activation = run.gather(node, tokens, record.activation)[0]
+        run.numbers[node.index] = max(run.numbers[node.index], record.activation)
+        run._link(activation)
+        run.started += 1
+        name = run.prefix + node.name
+        run.history.visit(name)
+        run.history.event("node_started", run.tree.now, name, activation.number, 1)
+        if node.join == JOIN_COUNT and len(tokens) < len(node.ins):
+            waiting = run.joins.open(node)
+            wave = Wave()
+            wave.activation = record.activation
+            wave.delivered = {token.edge.slot for token in tokens}
+            waiting.waves.append(wave)
+        for position, update, after in self.patches.get(_key(record), ()):
+            if not after:
+                self._patch(activation, position, update)
+        return activation
+
+    def _patch(self, activation: Activation, position: int, update: Mapping[str, Any]) -> None:
+        """One and the same write wherever a retry made it, so that it meets itself again as one."""
+        tree = self.run.tree
+        newest = tree.writes
+        tree.writes = self._stamps.setdefault(position, newest)
+        changed = new_values(activation.values, update, self.run.plan.state.reducers)
+        self.run._write(activation, update, changed)
+        tree.writes = max(newest, self._stamps[position] + len(update))
+
+
+def _absorbed(run: Run, token: Token) -> None:
+    assert token.edge.target is not None
+    waiting = run.joins.at.get(token.edge.target.index)
+    for wave in waiting.waves if waiting is not None else ():
+        if wave.activation and token.edge.slot not in wave.delivered:
+            wave.delivered.add(token.edge.slot)
+            return
+
+
+def _release(run: Run) -> None:
+    """Deliver what is left in the pool, and let the run go on."""
+    assert run.pool is not None
+    tree = run.tree
+    left, run.pool = sorted(run.pool.values(), key=lambda token: token.id), None
+    tree.out.clear()
+    tree.later.clear()
+    tree.executing = 0
+    tree.replaying = False
+    tree.careful = bool(tree.journal)
+    for activation in list(run.active):
+        if activation.status != SETTLED:
+            activation.status = RUNNING
+            run._order_attempt(activation)
+    last = run.next_token
+    for token in left:
+        run.next_token = token.id - 1
+        run._deliver(
+            token.edge,
+            token.number,
+            token.values,
+            token.log,
+            token.counts,
+            token.descent,
+            token.error,
+            None,
+        )
+    run.next_token = max(last, run.next_token)
+    run._defer(run._join)
