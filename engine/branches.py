@@ -106,7 +106,7 @@ class Branches(Live):
 
     def _end_token(self, activation: Activation, edge: PlanEdge | None, id: int, log: Any) -> None:
         place = (activation.node.index, activation.number, -1 if edge is None else edge.index)
-        self.ended = live.appended(self.ended, Ended(place, id, activation.values, log, self.epoch))
+        self.ended = live.appended(self.ended, Ended(place, id, activation.values, log))
         if len(self.ended) > self._ended_limit:
             self._fold_ended()
 
@@ -127,7 +127,7 @@ class Branches(Live):
             except Exception:
                 kept += group  # A reducer raises: let it do so where that is reported.
             else:
-                folded = Ended(group[-1].place, group[-1].id, values, log, self.epoch)
+                folded = Ended(group[-1].place, group[-1].id, values, log)
                 folded.folded = True
                 kept.append(folded)
         self._ended_limit = max(live.MANY, 2 * len(self.ended))

@@ -190,14 +190,12 @@ def logged(
 
 
 class Branch(Protocol):
-    """What is merged: a token, or whatever carries the same three things."""
+    """What is merged: a token, or whatever carries the same two things."""
 
     @property
     def values(self) -> Values: ...
     @property
     def log(self) -> Log | None: ...
-    @property
-    def epoch(self) -> int: ...
 
 
 class Meeting:
@@ -226,8 +224,7 @@ class Meeting:
 
     def merge(self, branches: Sequence[Branch]) -> tuple[Values, Log]:
         """Values and log of branches that meet, given in the order of their edges."""
-        newest = max(branches, key=lambda branch: branch.epoch)
-        values = newest.values.copy()
+        values = branches[0].values.copy()
         log: Log = {}
         carried: dict[str, list[tuple[Trace, Branch]]] = {}
         for branch in branches:

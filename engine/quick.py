@@ -87,9 +87,7 @@ class Quick(GoingOn):
 
     def _arrive(self, edge: PlanEdge, activation: Activation, log: Log | None, counts: Counts | None) -> None:
         self.next_token += 1
-        self.joins.arrive(
-            Token(self.next_token, edge, activation.number, activation.values, log, self.epoch, counts, None, None)
-        )
+        self.joins.arrive(Token(self.next_token, edge, activation.number, activation.values, log, counts, None, None))
 
     def _follow(
         self, edge: PlanEdge, target: PlanNode, activation: Activation, log: Log | None, counts: Counts | None
@@ -101,9 +99,7 @@ class Quick(GoingOn):
             number = self._number(target)
         else:
             self.numbers[index] = number = self.numbers[index] + 1
-        following = Activation(
-            self.run, target, number, values, log, self.epoch, counts, None, (token,), edge, activation.number
-        )
+        following = Activation(self.run, target, number, values, log, counts, None, (token,), edge, activation.number)
         if self.last[index] is None:
             self.last[index] = following
             self.active[following] = None

@@ -45,7 +45,7 @@ class Starting(Branches):
         assert node is not None
         self.next_token += 1
         if node.join or self.pool is not None:
-            token = Token(self.next_token, edge, came_from, values, log, self.epoch, counts, descent, error)
+            token = Token(self.next_token, edge, came_from, values, log, counts, descent, error)
             if self.pool is not None:
                 self.pool[token.id] = token
                 return
@@ -61,7 +61,6 @@ class Starting(Branches):
             self._number(node),
             values,
             log,
-            self.epoch,
             counts,
             descent,
             (self.next_token,),
@@ -97,7 +96,6 @@ class Starting(Branches):
             number,
             values,
             log,
-            max(token.epoch for token in tokens),
             largest(token.counts for token in tokens),
             self._descent(node, tokens, number),
             tuple(token.id for token in tokens),

@@ -79,7 +79,7 @@ class Stopping(Starting):
 
     def _halt_at(self, activation: Activation) -> None:
         """A token reached `STOP`: its state is the run's, whatever else was under way."""
-        self.ended = [Ended((0, 0, 0), 0, activation.values, activation.log, self.epoch)]
+        self.ended = [Ended((0, 0, 0), 0, activation.values, activation.log)]
         self._stop("succeeded")
 
     def halt(self, activation: Activation) -> bool:
@@ -211,7 +211,7 @@ class Stopping(Starting):
                     self.tree.out.append(Record("failed", self.path, END, error=error))
                 self._fail_end(error)
                 return
-            self.ended = [Ended((0, 0, 0), 0, values, log, self.epoch)]
+            self.ended = [Ended((0, 0, 0), 0, values, log)]
         self.ending = "succeeded"
         self._maybe_over()
 
