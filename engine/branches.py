@@ -7,11 +7,12 @@ from typing import Any
 
 from . import live
 from .live import Live
-from .merge import Branch, Log, Meeting, Trace, logged
+from .merge import Branch, Meeting
 from .plan import PlanEdge
 from .state import Values
 from .tokens import Activation, Ended
 from .values import END
+from .writes import Log, Trace, logged
 
 
 class Branches(Live):

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from .errors import NodeTimeout
 from .history import LogStatus
 from .maps import MapWork, worker_plan
-from .merge import Contributions, new_values, same, tracked_items
+from .merge import new_values
 from .plan import Plan
 from .routes import error_way
 from .settling import Settling
 from .state import Values
 from .tokens import CANCELLING, INSIDE, PARKED, RUNNING, Activation, ClearTimer, Item, Outcome, SetTimer
 from .waits import what_it_gives
+from .writes import Contributions, same, tracked_items
 
 if TYPE_CHECKING:
     from .runs import Run

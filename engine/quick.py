@@ -13,10 +13,10 @@ from typing import Any
 
 from .going_on import GoingOn
 from .history import RawLog
-from .merge import Log
 from .plan import PlanEdge, PlanNode
 from .routes import travel
 from .tokens import SETTLED, Activation, Counts, Token
+from .writes import Log
 
 
 class Quick(GoingOn):

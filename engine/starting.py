@@ -8,11 +8,11 @@ from typing import Any
 
 from .branches import Branches
 from .errors import ActivationLimit, JoinStarved
-from .merge import Log
 from .plan import PlanEdge, PlanNode
 from .routes import largest
 from .state import Values
 from .tokens import DONE, HELD, RUNNING, Activation, Counts, Descent, ErrorInfo, Outcome, Record, Token
+from .writes import Log
 
 
 class Starting(Branches):

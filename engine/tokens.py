@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from .merge import Log, Values
 from .plan import PlanEdge, PlanNode
 from .values import Arrival
+from .writes import Log, Values
 
 if TYPE_CHECKING:
     from .maps import MapWork
