@@ -192,7 +192,8 @@ class Inside(Settling):
             return
         decl = activation.node.decl.subgraph
         assert decl is not None
-        log = child.ended[-1].log or {} if child.ended else {}
+        log = child.ended[-1].log if child.ended else None
+        traces = {} if log is None else log.traces(child.plan.state.reducers)
         update: dict[str, Any] = {}
         before: Values = activation.entered_with
         for key, value in child.state.items():
@@ -200,8 +201,8 @@ class Inside(Settling):
             if not self.plan.state.knows(outer):
                 continue
             if key in child.tracked:
-                if key in log:
-                    update[outer] = Contributions(tracked_items(log[key]))
+                if key in traces:
+                    update[outer] = Contributions(tracked_items(traces[key]))
             elif key not in before or not same(before[key], value):
                 update[outer] = value
         self._complete_raw(activation, update)

@@ -15,7 +15,21 @@ from typing import Any, Protocol
 
 from .errors import MergeConflict, noted
 from .values import Reducer, Replace
-from .writes import MISSING, NOTHING, Adds, Contributions, Log, Number, Trace, Values, Write, in_order, same
+from .writes import (
+    MISSING,
+    NOTHING,
+    PARTING,
+    Adds,
+    Contributions,
+    Log,
+    Number,
+    Trace,
+    Traces,
+    Values,
+    Write,
+    in_order,
+    same,
+)
 
 
 def new_values(values: Values, update: Mapping[str, Any], reducers: Mapping[str, Reducer]) -> Values:
@@ -41,6 +55,17 @@ def _combined(key: str, value: Any, item: Any, reducer: Reducer | None) -> Any:
     return reduced(key, reducer, value, item)
 
 
+def folded(key: str, reducer: Reducer, value: Any, items: Sequence[Any]) -> Any:
+    """What a reducer makes of a value and all of these, one after the other."""
+    try:
+        for item in items:
+            value = reducer(value, item)
+    except Exception as error:
+        noted(error, f"raised by the reducer of {key!r}")
+        raise
+    return value
+
+
 def reduced(key: str, reducer: Reducer, value: Any, item: Any) -> Any:
     """What a reducer makes of both; what it raises says that it was this one."""
     try:
@@ -62,7 +87,7 @@ class Branch(Protocol):
 class Meeting:
     """Where branches meet: its name for messages, and how conflicts are settled there."""
 
-    __slots__ = ("forget", "last", "name", "number", "open", "reducers", "settled")
+    __slots__ = ("last", "name", "number", "open", "reducers", "settled")
 
     def __init__(
         self,
@@ -80,16 +105,14 @@ class Meeting:
         """Keys whose conflicts are taken as "last" here, since they are about to be set anyway."""
         self.open = False
         """Not the last word: conflicts stay open, for the merge that this is a part of."""
-        self.forget = False
-        """What comes out of it is the only token: values are all that is wanted."""
 
     def merge(self, branches: Sequence[Branch]) -> tuple[Values, Log]:
         """Values and log of branches that meet, given in the order of their edges."""
         values = branches[0].values.copy()
-        log: Log = {}
+        traces: Traces = {}
         carried: dict[str, list[tuple[Trace, Branch]]] = {}
         for branch in branches:
-            for key, trace in (branch.log or {}).items():
+            for key, trace in branch.log.traces(self.reducers).items() if branch.log is not None else ():
                 of_key = carried.get(key)
                 if of_key is None:
                     carried[key] = [(trace, branch)]
@@ -99,10 +122,43 @@ class Meeting:
             first, branch = found[0]
             if len(found) == 1 and len(first.heads) < 2:
                 # One branch alone wrote it, or all carry the same writes: no need to look closer.
-                values[key], log[key] = branch.values[key], first
+                values[key], traces[key] = branch.values[key], first
             else:
-                values[key], log[key] = self._merge_key(key, [t for t, _ in found], branch.values[key])
-        return values, log
+                values[key], traces[key] = self._merge_key(key, [t for t, _ in found], branch.values[key])
+        return values, Log.of(traces)
+
+    def values(self, branches: Sequence[Branch]) -> Values:
+        """The values alone, where nothing else is live: who wrote what does not matter from here on."""
+        values = self._values_of_steps(branches)
+        return self.merge(branches)[0] if values is None else values
+
+    def _values_of_steps(self, branches: Sequence[Branch]) -> Values | None:
+        """For branches of one step each since they parted, whose writes are plainly apart: None if that is not so."""
+        values = branches[0].values.copy()
+        contributed: dict[str, list[Any]] = {}
+        seen: set[int] = set()
+        for branch in branches:
+            log = branch.log
+            if log is PARTING:
+                continue
+            if log is None or log.before is not PARTING or log.first in seen:
+                return None
+            seen.add(log.first)
+            for key, item in log.update.items():
+                further = contributed.get(key)
+                if type(item) is Replace or type(item) is Contributions:
+                    return None
+                if further is None:
+                    contributed[key] = []
+                    values[key] = branch.values[key]
+                elif key in self.reducers:
+                    further.append(item)
+                else:
+                    return None
+        for key, further in contributed.items():
+            if further:
+                values[key] = folded(key, self.reducers[key], values[key], further)
+        return values
 
     def _merge_key(self, key: str, traces: Sequence[Trace], first_value: Any) -> tuple[Any, Trace]:
         over = NOTHING.union(*[trace.over for trace in traces])
@@ -141,8 +197,6 @@ class Meeting:
             # Settling a conflict is a write by the joining activation, which has seen all of them.
             settled = Write(self.number(), value, self.name)
             return value, Trace(base, (settled,), over.union(heads, adds), None)
-        if self.forget:
-            return value, traces[0]
         chain: Adds | None = None
         for write in adds.values():
             chain = Adds(write, chain)

@@ -16,7 +16,7 @@ from .history import RawLog
 from .plan import PlanEdge, PlanNode
 from .routes import travel
 from .tokens import SETTLED, Activation, Counts, Token
-from .writes import Log
+from .writes import PARTING, Log
 
 
 class Quick(GoingOn):
@@ -52,7 +52,7 @@ class Quick(GoingOn):
             joins.left(node)
         log = activation.log
         if len(edges) > 1:
-            self._fork(activation, edges, {} if log is None else log, raw)
+            self._fork(activation, edges, PARTING if log is None else log, raw)
         else:
             edge = edges[0]
             target: PlanNode = edge.target  # type: ignore[assignment]  # a move leads to a node

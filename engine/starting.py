@@ -12,7 +12,7 @@ from .plan import PlanEdge, PlanNode
 from .routes import largest
 from .state import Values
 from .tokens import DONE, HELD, RUNNING, Activation, Counts, Descent, ErrorInfo, Outcome, Record, Token
-from .writes import Log
+from .writes import PARTING, Log
 
 
 class Starting(Branches):
@@ -24,7 +24,7 @@ class Starting(Branches):
         self._state = "running"
         self._initial = values
         entries = self.plan.entries
-        log: Log | None = {} if len(entries) > 1 or self.tracked else None
+        log: Log | None = PARTING if len(entries) > 1 or self.tracked else None
         for edge in entries:
             self._deliver(edge, 0, values, log, None, None, None, None)
         self._join()
@@ -86,7 +86,8 @@ class Starting(Branches):
         """An activation with all that these tokens carry, and what is wrong with merging them."""
         conflict: Exception | None = None
         try:
-            values, log = self._merged(node.name, tokens)
+            alone = not self.active and self._no_other_branches()
+            values, log = self._merged(node.name, tokens, alone=alone)
         except Exception as error:
             conflict = error
             values, log = self._taken_as_last(node.name, tokens)

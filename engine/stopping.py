@@ -205,7 +205,7 @@ class Stopping(Starting):
         branches = self._ended_in_order()
         if branches:
             try:
-                values, log = self._merged(END, branches, self._final_settled)
+                values, log = self._merged(END, branches, self._final_settled, alone=True)
             except Exception as error:
                 if self.journals:
                     self.tree.out.append(Record("failed", self.path, END, error=error))

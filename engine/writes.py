@@ -13,7 +13,8 @@ node had seen; a contribution is an add on top.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from itertools import count
+from typing import Any, Final
 
 from .values import Reducer, Replace
 
@@ -79,7 +80,49 @@ class Trace:
         return self.over.union(self.ids())
 
 
-Log = dict[str, Trace]
+Traces = dict[str, Trace]
+
+
+class Log:
+    """The traces of one branch.
+
+    The last update is worked into them only when somebody asks: most branches meet the others after a step, and for
+    that it is enough to know where they parted and what each wrote. Before the next update it is worked in, so
+    that no branch drags a chain of them along.
+    """
+
+    __slots__ = ("_node", "_traces", "_values", "before", "first", "update")
+
+    def __init__(self, before: Log | None, update: Mapping[str, Any], values: Values, node: str, first: int) -> None:
+        self.before = before
+        """The log that `update` came on top of; None if all is worked in."""
+        self.update = update
+        self.first = first
+        """The number of the update's first write."""
+        self._values = values
+        self._node = node
+        self._traces: Traces | None = None
+
+    @classmethod
+    def of(cls, traces: Traces) -> Log:
+        log = cls(None, {}, {}, "", 0)
+        log._traces = traces
+        return log
+
+    def traces(self, reducers: Mapping[str, Reducer]) -> Traces:
+        """For each key that was written, what it has been through."""
+        found = self._traces
+        if found is None:
+            assert self.before is not None
+            before = self.before.traces(reducers)
+            found = self._traces = logged(before, self.update, self._values, reducers, self._node, self.first)
+            self.before = None
+            self.update = self._values = {}
+        return found
+
+
+PARTING: Final = Log.of({})
+"""Where branches part, nothing has been written."""
 
 
 class Contributions:
@@ -107,48 +150,43 @@ def same(one: Any, other: Any) -> bool:
 
 
 def logged(
-    log: Log,
-    values: Values,
+    traces: Traces,
     update: Mapping[str, Any],
-    changed: Values,
+    values: Values,
     reducers: Mapping[str, Reducer],
     node: str,
-    number: Number,
-) -> Log:
-    """The log after an update. `changed` loses the keys that the update set to what they were.
-
-    `values` are those before the update.
-    """
-    after = log.copy()
+    first: int,
+) -> Traces:
+    """The traces after an update of a node that was given `values`; its writes are numbered from `first` on."""
+    after, number = traces.copy(), count(first)
     for key, item in update.items():
-        before = values.get(key, MISSING)
-        trace = log.get(key)
-        if key in reducers and type(item) is not Replace and type(item) is not Contributions:
-            # What nearly every write to such a key is: one contribution.
-            write = Write(number(), item, node)
-            if trace is None:
-                after[key] = Trace(before, (), NOTHING, Adds(write, None))
-            else:
-                after[key] = Trace(trace.base, trace.heads, trace.over, Adds(write, trace.adds))
-            continue
+        trace = traces.get(key)
         if trace is None:
-            trace = Trace(before, (), NOTHING, None)
-        parts = item.items if type(item) is Contributions else (item,)
-        for part in parts:
-            sets = key not in reducers or type(part) is Replace
-            if sets:
-                value = part.value if type(part) is Replace else part
-                if len(parts) == 1 and same(value, before):
-                    # Setting a key to what it is would make a conflict out of nothing.
-                    changed.pop(key, None)
-                    break
-                trace = Trace(trace.base, (Write(number(), value, node),), trace.superseded(), None)
-            else:
-                adds = Adds(Write(number(), part, node), trace.adds)
+            trace = Trace(values.get(key, MISSING), (), NOTHING, None)
+        for part in item.items if type(item) is Contributions else (item,):
+            if key in reducers and type(part) is not Replace:
+                adds = Adds(Write(next(number), part, node), trace.adds)
                 trace = Trace(trace.base, trace.heads, trace.over, adds)
-        else:
-            after[key] = trace
+            else:
+                value = part.value if type(part) is Replace else part
+                trace = Trace(trace.base, (Write(next(number), value, node),), trace.superseded(), None)
+        after[key] = trace
     return after
+
+
+def effective(update: Mapping[str, Any], values: Values, reducers: Mapping[str, Reducer]) -> Mapping[str, Any]:
+    """An update without the keys that it sets to what they were: those would make conflicts out of nothing."""
+    idle: set[str] | None = None
+    for key, item in update.items():
+        if type(item) is Contributions and len(item.items) == 1:
+            item = item.items[0]
+        if type(item) is Replace:
+            item = item.value
+        elif key in reducers:
+            continue
+        if same(item, values.get(key, MISSING)):
+            idle = {*(idle or ()), key}
+    return update if idle is None else {key: item for key, item in update.items() if key not in idle}
 
 
 def tracked_items(trace: Trace) -> list[Any]:
