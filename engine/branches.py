@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from . import live
 from .live import Live
-from .merge import Branch, Log, Meeting, Trace, logged
+from .merge import Branch, Meeting
 from .plan import PlanEdge
 from .state import Values
 from .tokens import Activation, Ended
 from .values import END
+from .writes import PARTING, Contributions, Log, Trace, effective
 
 
 class Branches(Live):
@@ -46,13 +47,17 @@ class Branches(Live):
         return sorted(self.ended, key=lambda ended: ended.place)
 
     def _merged(
-        self, name: str, branches: Sequence[Branch], settled: frozenset[str] = frozenset()
-    ) -> tuple[Values, Any]:
+        self, name: str, branches: Sequence[Branch], settled: frozenset[str] = frozenset(), *, alone: bool = False
+    ) -> tuple[Values, Log | None]:
+        """What these are worth together; without a log if nothing else is live, or will be."""
         if len(branches) == 1 and not getattr(branches[0], "folded", False):
             return branches[0].values, branches[0].log
-        return self._meeting(name, settled=settled).merge(branches)
+        meeting = self._meeting(name, settled=settled)
+        if alone and not self.tracked:
+            return meeting.values(branches), None
+        return meeting.merge(branches)
 
-    def _taken_as_last(self, name: str, branches: Sequence[Branch]) -> tuple[Values, Any]:
+    def _taken_as_last(self, name: str, branches: Sequence[Branch]) -> tuple[Values, Log | None]:
         """For the record of a failure: whatever can be merged; the first branch if a reducer raises."""
         try:
             return self._meeting(name, last=True).merge(branches)
@@ -66,47 +71,59 @@ class Branches(Live):
     def _write(self, activation: Activation, update: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
         values, log = activation.values, activation.log
         if log is not None:
-            changed = {**changed}
-            reducers, name = self.plan.state.reducers, activation.node.name
-            activation.log = log = logged(log, values, update, changed, reducers, name, self.tree.next_write)
-            for key in update:
-                trace = log.get(key)
-                if trace is not None and trace.over and len(trace.over) > self._over_limits.get(key, live.MANY):
-                    self._trim(log, key)
+            written = effective(update, values, self.plan.state.reducers)
+            if len(written) < len(update):
+                changed = {key: value for key, value in changed.items() if key in written}
+            if written:
+                if log is not PARTING:
+                    log = self._worked_in(log, written)
+                tree = self.tree
+                activation.log = Log(log, written, values, activation.node.name, tree.writes + 1)
+                for item in written.values():
+                    tree.writes += len(item.items) if type(item) is Contributions else 1
         if changed:
             activation.values = {**values, **changed}
 
-    def _trim(self, log: Log, key: str) -> None:
+    def _worked_in(self, log: Log, keys: Iterable[str]) -> Log:
+        """The same with nothing left to work in, short enough for one more write to these keys."""
+        traces = log.traces(self.plan.state.reducers)
+        for key in keys:
+            trace = traces.get(key)
+            if trace is not None and len(trace.over) > self._over_limits.get(key, live.MANY):
+                traces = {**traces, key: self._trimmed(key, trace)}
+                log = Log.of(traces)
+        return log
+
+    def _trimmed(self, key: str, trace: Trace) -> Trace:
         """Forget that this key's write supersedes others, where no token carries those any more.
 
         So what a key has been through does not grow, however often it is set beside a branch that waits.
         """
         present: set[int] = set()
         for branch in self._branches():
-            trace = branch.log.get(key) if branch.log else None
-            if trace is not None and len(trace.heads) + (trace.adds is not None) > 0:
-                present.update(trace.ids())
-        trace = log[key]
+            carried = branch.log.traces(self.plan.state.reducers).get(key) if branch.log is not None else None
+            if carried is not None and len(carried.heads) + (carried.adds is not None) > 0:
+                present.update(carried.ids())
         kept = trace.over & present
-        log[key] = Trace(trace.base, trace.heads, kept, trace.adds)
         self._over_limits = {**self._over_limits, key: max(live.MANY, 2 * len(kept))}
+        return Trace(trace.base, trace.heads, kept, trace.adds)
 
     def _forget(self, activation: Activation) -> None:
         """Where only this one token is left, nothing before this point needs to be told apart any more."""
-        if (
-            activation.log is not None
-            and len(self.active) == 1
-            and not self.joins.count
-            and not self.failed_ones
-            and not self.ended
-            and not self.pool
-        ):
-            kept = {key: trace for key, trace in activation.log.items() if key in self.tracked}
-            activation.log = kept if self.tracked else None
+        if activation.log is not None and len(self.active) == 1 and self._no_other_branches():
+            activation.log = self._kept(activation.log) if self.tracked else None
+
+    def _kept(self, log: Log) -> Log:
+        traces = log.traces(self.plan.state.reducers)
+        return Log.of({key: trace for key, trace in traces.items() if key in self.tracked})
+
+    def _no_other_branches(self) -> bool:
+        """Whether nothing carries a state but activations that are live."""
+        return not (self.joins.count or self.failed_ones or self.ended or self.pool)
 
     def _end_token(self, activation: Activation, edge: PlanEdge | None, id: int, log: Any) -> None:
         place = (activation.node.index, activation.number, -1 if edge is None else edge.index)
-        self.ended = live.appended(self.ended, Ended(place, id, activation.values, log, self.epoch))
+        self.ended = live.appended(self.ended, Ended(place, id, activation.values, log))
         if len(self.ended) > self._ended_limit:
             self._fold_ended()
 
@@ -127,7 +144,7 @@ class Branches(Live):
             except Exception:
                 kept += group  # A reducer raises: let it do so where that is reported.
             else:
-                folded = Ended(group[-1].place, group[-1].id, values, log, self.epoch)
+                folded = Ended(group[-1].place, group[-1].id, values, log)
                 folded.folded = True
                 kept.append(folded)
         self._ended_limit = max(live.MANY, 2 * len(self.ended))

@@ -78,7 +78,7 @@ class GoingOn(Inside):
             return
         values, log = self._merged(END, self._ended_in_order(), frozenset(update))
         changed = new_values(values, update, self.plan.state.reducers)
-        self.ended = [Ended((0, 0, 0), 0, {**values, **changed}, log, self.epoch)]
+        self.ended = [Ended((0, 0, 0), 0, {**values, **changed}, log)]
 
     def _revive(self, activation: Activation, update: Mapping[str, Any] | None) -> None:
         """A failed activation is live again: routed again if its node had succeeded, else tried again."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import NodeTimeout
 from .history import LogStatus
 from .maps import MapWork, worker_plan
-from .merge import Contributions, new_values, same, tracked_items
+from .merge import new_values
 from .plan import Plan
 from .routes import error_way
 from .settling import Settling
@@ -17,6 +17,7 @@ from .state import Values
 from .tokens import CANCELLING, INSIDE, PARKED, RETRYING, RUNNING, Activation, ClearTimer, Item, Outcome, SetTimer
 from .values import ItemError
 from .waits import what_it_gives
+from .writes import Contributions, same, tracked_items
 
 if TYPE_CHECKING:
     from .runs import Run
@@ -236,7 +237,8 @@ class Inside(Settling):
             return
         decl = activation.node.decl.subgraph
         assert decl is not None
-        log = child.ended[-1].log or {} if child.ended else {}
+        log = child.ended[-1].log if child.ended else None
+        traces = {} if log is None else log.traces(child.plan.state.reducers)
         update: dict[str, Any] = {}
         before: Values = activation.entered_with
         for key, value in child.state.items():
@@ -244,8 +246,8 @@ class Inside(Settling):
             if not self.plan.state.knows(outer):
                 continue
             if key in child.tracked:
-                if key in log:
-                    update[outer] = Contributions(tracked_items(log[key]))
+                if key in traces:
+                    update[outer] = Contributions(tracked_items(traces[key]))
             elif key not in before or not same(before[key], value):
                 update[outer] = value
         self._complete_raw(activation, update)

@@ -64,7 +64,6 @@ class Live:
         "cancel_reason",
         "ended",
         "ending",
-        "epoch",
         "error",
         "failed_ones",
         "failures",
@@ -129,7 +128,6 @@ class Live:
         """How many activations of these nodes got a number and never ran."""
         self.next_token = 0
         self.started = 0
-        self.epoch = 0
         limit = plan.decl.max_activations
         self._limit = _NO_LIMIT if limit is None else limit
         self._lingering = 0

@@ -1,15 +1,8 @@
-"""Merging by cause: who wrote what since a run forked, and what branches that meet are worth together.
+"""Merging by cause: what branches that meet are worth together.
 
-A token of a run that never forked carries values and nothing else. Once a run
-has forked, each token also carries a `Log`: for each key written since the last
-point where one token was live, its `Trace`. A trace names writes by number; the
-numbers mean nothing but identity, so two tokens that carry the same write carry
-the same number. All of it is shared between tokens and never changed in place.
-
-A plain key and a key with a reducer are one thing here. A write that *sets*
-(any write to a plain key, a `Replace`) is a head and supersedes all that its
-node had seen; a contribution is an add on top. Several heads that nothing
-supersedes are concurrent: equal, or a conflict.
+A token of a run that never forked carries values and nothing else; once a run has
+forked, writes.py tells what each has seen. Several writes that set one key and
+that nothing supersedes are concurrent: equal, or a conflict.
 
 Rejected: vector clocks per node, which cannot tell apart two activations of one
 node that run side by side.
@@ -17,99 +10,26 @@ node that run side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from .errors import MergeConflict, noted
 from .values import Reducer, Replace
-
-Values = dict[str, Any]
-Number = Callable[[], int]
-
-MISSING: Any = object()
-_NOTHING: frozenset[int] = frozenset()
-
-
-class Write:
-    """One change of one key by one activation (`node` as shown in messages)."""
-
-    __slots__ = ("id", "node", "value")
-
-    def __init__(self, id: int, value: Any, node: str) -> None:
-        self.id = id
-        self.value = value
-        self.node = node
-
-
-class Adds:
-    """Contributions, newest first: a list that branches share and append to without copying."""
-
-    __slots__ = ("before", "size", "write")
-
-    def __init__(self, write: Write, before: Adds | None) -> None:
-        self.write = write
-        self.before = before
-        self.size: int = before.size + 1 if before is not None else 1
-
-
-def in_order(adds: Adds | None) -> list[Write]:
-    """The contributions, oldest first."""
-    found = []
-    while adds is not None:
-        found.append(adds.write)
-        adds = adds.before
-    found.reverse()
-    return found
-
-
-class Trace:
-    """What one key has been through: base value, live setting writes, what those superseded, contributions."""
-
-    __slots__ = ("adds", "base", "heads", "over")
-
-    def __init__(self, base: Any, heads: tuple[Write, ...], over: frozenset[int], adds: Adds | None) -> None:
-        self.base = base
-        self.heads = heads
-        self.over = over
-        self.adds = adds
-
-    def ids(self) -> Iterable[int]:
-        yield from (write.id for write in self.heads)
-        adds = self.adds
-        while adds is not None:
-            yield adds.write.id
-            adds = adds.before
-
-    def superseded(self) -> frozenset[int]:
-        """What a write that has seen all of this supersedes."""
-        return self.over.union(self.ids())
-
-
-Log = dict[str, Trace]
-
-
-class Contributions:
-    """Several contributions of one activation to one key (a subgraph's), perhaps after a `Replace`."""
-
-    __slots__ = ("items",)
-
-    def __init__(self, items: Sequence[Any]) -> None:
-        self.items = tuple(items)
-
-    def __repr__(self) -> str:
-        return f"Contributions({list(self.items)!r})"
-
-
-def same(one: Any, other: Any) -> bool:
-    """The same object, or of one type and equal; a comparison that raises or gives no bool means different."""
-    if one is other:
-        return True
-    if type(one) is not type(other):
-        return False
-    try:
-        return (one == other) is True
-    except Exception:
-        return False
+from .writes import (
+    MISSING,
+    NOTHING,
+    PARTING,
+    Adds,
+    Contributions,
+    Log,
+    Number,
+    Trace,
+    Traces,
+    Values,
+    Write,
+    in_order,
+    same,
+)
 
 
 def new_values(values: Values, update: Mapping[str, Any], reducers: Mapping[str, Reducer]) -> Values:
@@ -135,6 +55,17 @@ def _combined(key: str, value: Any, item: Any, reducer: Reducer | None) -> Any:
     return reduced(key, reducer, value, item)
 
 
+def folded(key: str, reducer: Reducer, value: Any, items: Sequence[Any]) -> Any:
+    """What a reducer makes of a value and all of these, one after the other."""
+    try:
+        for item in items:
+            value = reducer(value, item)
+    except Exception as error:
+        noted(error, f"raised by the reducer of {key!r}")
+        raise
+    return value
+
+
 def reduced(key: str, reducer: Reducer, value: Any, item: Any) -> Any:
     """What a reducer makes of both; what it raises says that it was this one."""
     try:
@@ -144,66 +75,19 @@ def reduced(key: str, reducer: Reducer, value: Any, item: Any) -> Any:
         raise
 
 
-def logged(
-    log: Log,
-    values: Values,
-    update: Mapping[str, Any],
-    changed: Values,
-    reducers: Mapping[str, Reducer],
-    node: str,
-    number: Number,
-) -> Log:
-    """The log after an update. `changed` loses the keys that the update set to what they were.
-
-    `values` are those before the update.
-    """
-    after = log.copy()
-    for key, item in update.items():
-        before = values.get(key, MISSING)
-        trace = log.get(key)
-        if key in reducers and type(item) is not Replace and type(item) is not Contributions:
-            # What nearly every write to such a key is: one contribution.
-            write = Write(number(), item, node)
-            if trace is None:
-                after[key] = Trace(before, (), _NOTHING, Adds(write, None))
-            else:
-                after[key] = Trace(trace.base, trace.heads, trace.over, Adds(write, trace.adds))
-            continue
-        if trace is None:
-            trace = Trace(before, (), _NOTHING, None)
-        parts = item.items if type(item) is Contributions else (item,)
-        for part in parts:
-            sets = key not in reducers or type(part) is Replace
-            if sets:
-                value = part.value if type(part) is Replace else part
-                if len(parts) == 1 and same(value, before):
-                    # Setting a key to what it is would make a conflict out of nothing.
-                    changed.pop(key, None)
-                    break
-                trace = Trace(trace.base, (Write(number(), value, node),), trace.superseded(), None)
-            else:
-                adds = Adds(Write(number(), part, node), trace.adds)
-                trace = Trace(trace.base, trace.heads, trace.over, adds)
-        else:
-            after[key] = trace
-    return after
-
-
 class Branch(Protocol):
-    """What is merged: a token, or whatever carries the same three things."""
+    """What is merged: a token, or whatever carries the same two things."""
 
     @property
     def values(self) -> Values: ...
     @property
     def log(self) -> Log | None: ...
-    @property
-    def epoch(self) -> int: ...
 
 
 class Meeting:
     """Where branches meet: its name for messages, and how conflicts are settled there."""
 
-    __slots__ = ("forget", "last", "name", "number", "open", "reducers", "settled")
+    __slots__ = ("last", "name", "number", "open", "reducers", "settled")
 
     def __init__(
         self,
@@ -221,17 +105,14 @@ class Meeting:
         """Keys whose conflicts are taken as "last" here, since they are about to be set anyway."""
         self.open = False
         """Not the last word: conflicts stay open, for the merge that this is a part of."""
-        self.forget = False
-        """What comes out of it is the only token: values are all that is wanted."""
 
     def merge(self, branches: Sequence[Branch]) -> tuple[Values, Log]:
         """Values and log of branches that meet, given in the order of their edges."""
-        newest = max(branches, key=lambda branch: branch.epoch)
-        values = newest.values.copy()
-        log: Log = {}
+        values = branches[0].values.copy()
+        traces: Traces = {}
         carried: dict[str, list[tuple[Trace, Branch]]] = {}
         for branch in branches:
-            for key, trace in (branch.log or {}).items():
+            for key, trace in branch.log.traces(self.reducers).items() if branch.log is not None else ():
                 of_key = carried.get(key)
                 if of_key is None:
                     carried[key] = [(trace, branch)]
@@ -241,13 +122,46 @@ class Meeting:
             first, branch = found[0]
             if len(found) == 1 and len(first.heads) < 2:
                 # One branch alone wrote it, or all carry the same writes: no need to look closer.
-                values[key], log[key] = branch.values[key], first
+                values[key], traces[key] = branch.values[key], first
             else:
-                values[key], log[key] = self._merge_key(key, [t for t, _ in found], branch.values[key])
-        return values, log
+                values[key], traces[key] = self._merge_key(key, [t for t, _ in found], branch.values[key])
+        return values, Log.of(traces)
+
+    def values(self, branches: Sequence[Branch]) -> Values:
+        """The values alone, where nothing else is live: who wrote what does not matter from here on."""
+        values = self._values_of_steps(branches)
+        return self.merge(branches)[0] if values is None else values
+
+    def _values_of_steps(self, branches: Sequence[Branch]) -> Values | None:
+        """For branches of one step each since they parted, whose writes are plainly apart: None if that is not so."""
+        values = branches[0].values.copy()
+        contributed: dict[str, list[Any]] = {}
+        seen: set[int] = set()
+        for branch in branches:
+            log = branch.log
+            if log is PARTING:
+                continue
+            if log is None or log.before is not PARTING or log.first in seen:
+                return None
+            seen.add(log.first)
+            for key, item in log.update.items():
+                further = contributed.get(key)
+                if type(item) is Replace or type(item) is Contributions:
+                    return None
+                if further is None:
+                    contributed[key] = []
+                    values[key] = branch.values[key]
+                elif key in self.reducers:
+                    further.append(item)
+                else:
+                    return None
+        for key, further in contributed.items():
+            if further:
+                values[key] = folded(key, self.reducers[key], values[key], further)
+        return values
 
     def _merge_key(self, key: str, traces: Sequence[Trace], first_value: Any) -> tuple[Any, Trace]:
-        over = _NOTHING.union(*[trace.over for trace in traces])
+        over = NOTHING.union(*[trace.over for trace in traces])
         heads = {write.id: write for trace in traces for write in trace.heads if write.id not in over}
         adds: dict[int, Write] = {}
         for trace in traces:
@@ -283,15 +197,7 @@ class Meeting:
             # Settling a conflict is a write by the joining activation, which has seen all of them.
             settled = Write(self.number(), value, self.name)
             return value, Trace(base, (settled,), over.union(heads, adds), None)
-        if self.forget:
-            return value, traces[0]
         chain: Adds | None = None
         for write in adds.values():
             chain = Adds(write, chain)
         return value, Trace(base, live, over, chain)
-
-
-def tracked_items(trace: Trace) -> list[Any]:
-    """A key's writes since its base, as update items: what a subgraph hands to its parent one by one."""
-    start = [Replace(trace.heads[0].value)] if trace.heads else []
-    return [*start, *(write.value for write in in_order(trace.adds))]

@@ -13,10 +13,10 @@ from typing import Any
 
 from .going_on import GoingOn
 from .history import RawLog
-from .merge import Log
 from .plan import PlanEdge, PlanNode
 from .routes import travel
 from .tokens import SETTLED, Activation, Counts, Token
+from .writes import PARTING, Log
 
 
 class Quick(GoingOn):
@@ -52,7 +52,7 @@ class Quick(GoingOn):
             joins.left(node)
         log = activation.log
         if len(edges) > 1:
-            self._fork(activation, edges, {} if log is None else log, raw)
+            self._fork(activation, edges, PARTING if log is None else log, raw)
         else:
             edge = edges[0]
             target: PlanNode = edge.target  # type: ignore[assignment]  # a move leads to a node
@@ -87,9 +87,7 @@ class Quick(GoingOn):
 
     def _arrive(self, edge: PlanEdge, activation: Activation, log: Log | None, counts: Counts | None) -> None:
         self.next_token += 1
-        self.joins.arrive(
-            Token(self.next_token, edge, activation.number, activation.values, log, self.epoch, counts, None, None)
-        )
+        self.joins.arrive(Token(self.next_token, edge, activation.number, activation.values, log, counts, None, None))
 
     def _follow(
         self, edge: PlanEdge, target: PlanNode, activation: Activation, log: Log | None, counts: Counts | None
@@ -101,9 +99,7 @@ class Quick(GoingOn):
             number = self._number(target)
         else:
             self.numbers[index] = number = self.numbers[index] + 1
-        following = Activation(
-            self.run, target, number, values, log, self.epoch, counts, None, (token,), edge, activation.number
-        )
+        following = Activation(self.run, target, number, values, log, counts, None, (token,), edge, activation.number)
         if self.last[index] is None:
             self.last[index] = following
             self.active[following] = None

@@ -227,7 +227,7 @@ class Run(Quick):
                 self.next_token = token = self.next_token + 1
                 self.started += 1
                 following = Activation(
-                    self, target, number, values, None, 0, counts, None, (token,), edge, activation.number
+                    self, target, number, values, None, counts, None, (token,), edge, activation.number
                 )
                 self.last[index] = following
                 del self.active[activation]

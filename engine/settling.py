@@ -12,6 +12,7 @@ from .routes import choose, error_way, follow, travel
 from .stopping import Stopping
 from .tokens import DONE, RETRYING, SETTLED, Activation, ErrorInfo, Item, Outcome, RecordKind, SetTimer
 from .values import STOP
+from .writes import PARTING
 
 
 class Settling(Stopping):
@@ -144,7 +145,7 @@ class Settling(Stopping):
             tree.history.event("loop_limit", tree.now, name, activation.number, data)
         log = activation.log
         if log is None and len(taken) > 1:
-            log = {}
+            log = PARTING
         error = None
         if outcome.edge is not None:
             assert outcome.error is not None

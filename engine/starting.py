@@ -8,11 +8,11 @@ from typing import Any
 
 from .branches import Branches
 from .errors import ActivationLimit, JoinStarved
-from .merge import Log
 from .plan import PlanEdge, PlanNode
 from .routes import largest
 from .state import Values
 from .tokens import DONE, HELD, RUNNING, Activation, Counts, Descent, ErrorInfo, Outcome, Record, Token
+from .writes import PARTING, Log
 
 
 class Starting(Branches):
@@ -24,7 +24,7 @@ class Starting(Branches):
         self._state = "running"
         self._initial = values
         entries = self.plan.entries
-        log: Log | None = {} if len(entries) > 1 or self.tracked else None
+        log: Log | None = PARTING if len(entries) > 1 or self.tracked else None
         for edge in entries:
             self._deliver(edge, 0, values, log, None, None, None, None)
         self._join()
@@ -45,7 +45,7 @@ class Starting(Branches):
         assert node is not None
         self.next_token += 1
         if node.join or self.pool is not None:
-            token = Token(self.next_token, edge, came_from, values, log, self.epoch, counts, descent, error)
+            token = Token(self.next_token, edge, came_from, values, log, counts, descent, error)
             if self.pool is not None:
                 self.pool[token.id] = token
                 return
@@ -61,7 +61,6 @@ class Starting(Branches):
             self._number(node),
             values,
             log,
-            self.epoch,
             counts,
             descent,
             (self.next_token,),
@@ -87,7 +86,8 @@ class Starting(Branches):
         """An activation with all that these tokens carry, and what is wrong with merging them."""
         conflict: Exception | None = None
         try:
-            values, log = self._merged(node.name, tokens)
+            alone = not self.active and self._no_other_branches()
+            values, log = self._merged(node.name, tokens, alone=alone)
         except Exception as error:
             conflict = error
             values, log = self._taken_as_last(node.name, tokens)
@@ -97,7 +97,6 @@ class Starting(Branches):
             number,
             values,
             log,
-            max(token.epoch for token in tokens),
             largest(token.counts for token in tokens),
             self._descent(node, tokens, number),
             tuple(token.id for token in tokens),

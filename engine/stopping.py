@@ -80,7 +80,7 @@ class Stopping(Starting):
 
     def _halt_at(self, activation: Activation) -> None:
         """A token reached `STOP`: its state is the run's, whatever else was under way."""
-        self.ended = [Ended((0, 0, 0), 0, activation.values, activation.log, self.epoch)]
+        self.ended = [Ended((0, 0, 0), 0, activation.values, activation.log)]
         self._stop("succeeded")
 
     def halt(self, activation: Activation) -> bool:
@@ -214,13 +214,13 @@ class Stopping(Starting):
         branches = self._ended_in_order()
         if branches:
             try:
-                values, log = self._merged(END, branches, self._final_settled)
+                values, log = self._merged(END, branches, self._final_settled, alone=True)
             except Exception as error:
                 if self.journals:
                     self.tree.out.append(Record("failed", self.tree.now, self.path, END, error=error))
                 self._fail_end(error)
                 return
-            self.ended = [Ended((0, 0, 0), 0, values, log, self.epoch)]
+            self.ended = [Ended((0, 0, 0), 0, values, log)]
         self.ending = "succeeded"
         self._maybe_over()
 

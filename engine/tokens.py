@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import attrs
 
 from .history import LogStatus
-from .merge import Log, Values
 from .plan import PlanEdge, PlanNode
 from .values import Arrival
+from .writes import Log, Values
 
 if TYPE_CHECKING:
     from .maps import MapWork
@@ -42,7 +42,7 @@ class ErrorInfo:
 class Token:
     """One state on its way, come by `edge` from the activation `number` of the edge's source."""
 
-    __slots__ = ("counts", "descent", "edge", "epoch", "error", "id", "log", "number", "values")
+    __slots__ = ("counts", "descent", "edge", "error", "id", "log", "number", "values")
 
     def __init__(
         self,
@@ -51,7 +51,6 @@ class Token:
         number: int,
         values: Values,
         log: Log | None,
-        epoch: int,
         counts: Counts | None,
         descent: Descent | None,
         error: ErrorInfo | None,
@@ -61,7 +60,6 @@ class Token:
         self.number = number
         self.values = values
         self.log = log
-        self.epoch = epoch
         self.counts = counts
         self.descent = descent
         self.error = error
@@ -111,7 +109,6 @@ class Activation:
         "ended_as",
         "entered",
         "entered_with",
-        "epoch",
         "error",
         "failed_ways",
         "log",
@@ -139,7 +136,6 @@ class Activation:
         number: int,
         values: Values,
         log: Log | None,
-        epoch: int,
         counts: Counts | None,
         descent: Descent | None,
         tokens: tuple[int, ...],
@@ -151,7 +147,6 @@ class Activation:
         self.number = number
         self.values = values
         self.log = log
-        self.epoch = epoch
         self.counts = counts
         self.descent = descent
         self.tokens = tokens
@@ -232,7 +227,6 @@ class Item(Activation):
             owner.number,
             owner.values,
             None,
-            0,
             owner.counts,
             None,
             owner.tokens,
@@ -289,14 +283,13 @@ class Ended:
     Or, if `folded`, several of one node: conflicts between those are still to be found.
     """
 
-    __slots__ = ("epoch", "folded", "id", "log", "place", "values")
+    __slots__ = ("folded", "id", "log", "place", "values")
 
-    def __init__(self, place: tuple[int, int, int], id: int, values: Values, log: Log | None, epoch: int) -> None:
+    def __init__(self, place: tuple[int, int, int], id: int, values: Values, log: Log | None) -> None:
         self.place = place
         self.id = id
         self.values = values
         self.log = log
-        self.epoch = epoch
         self.folded = False
 
 

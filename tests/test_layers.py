@@ -56,6 +56,7 @@ ORDER = {
         "state",
         "schema",
         "views",
+        "writes",
         "merge",
         "plan",
         "context",

@@ -161,29 +161,33 @@ async def loop(iterations: int) -> float:
     """Microseconds per activation."""
     async with Engine() as engine:
         graph = looping(iterations)
+        await engine.run(graph, {**three(), "n": iterations - 1})
         start = now()
-        await engine.run(graph, {"n": 0, "name": "x", "rows": []})
+        await engine.run(graph, three())
         return (now() - start) / (2 * iterations) * 1e6
 
 
 async def loop_memory(iterations: int) -> float:
-    """KB by which the memory of one run grows from its middle to its end, once its history is full."""
-    held = {}
+    """KB by which the memory of one run peaks higher in its last third than in the third before.
+
+    By then its history is full, and grows and is cut back in turns.
+    """
+    peaks = []
 
     def look(number: int) -> None:
-        # From the first quarter on: what the full history drops later must have been counted when it came in.
-        if number == iterations // 4:
+        if number == max(0, iterations * 3 // 8 - 15_000):
+            # What the full history drops later must have been counted when it came in.
             tracemalloc.start()
-        elif number in (iterations // 2, iterations - 1):
-            gc.collect()
-            held[number] = tracemalloc.get_traced_memory()[0]
+        elif number in (iterations * 3 // 8, iterations * 5 // 8, iterations - 1):
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.reset_peak()
 
     try:
         async with Engine() as engine:
             await engine.run(looping(iterations, look), {"n": 0})
     finally:
         tracemalloc.stop()
-    return (held[iterations - 1] - held[iterations // 2]) / 1024
+    return (peaks[2] - peaks[1]) / 1024
 
 
 async def many_runs(count: int) -> float:
@@ -198,7 +202,10 @@ async def many_runs(count: int) -> float:
 
 
 async def memory_in_flight(count: int) -> float:
-    """KB that each of so many runs keeps, beside its state, while one of its nodes waits."""
+    """KB that each of so many runs keeps above its state, while one of its nodes waits.
+
+    Its state is three dicts: what came in, what the first node made of it, and what the second was given.
+    """
     waiting = 0
     all_there, go = anyio.Event(), anyio.Event()
 
@@ -227,7 +234,7 @@ async def memory_in_flight(count: int) -> float:
         go.set()
         for run in runs:
             await run.wait()
-        return held / count / 1024
+        return (held / count - 3 * sys.getsizeof(three())) / 1024
 
 
 @cache
