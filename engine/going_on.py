@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .errors import JoinStarved, StateInvalid
@@ -10,7 +11,7 @@ from .inside import Inside
 from .maps import MapWork
 from .merge import new_values
 from .plan import PlanNode
-from .tokens import CANCELLED, DONE, INSIDE, Activation, Ended, SetTimer
+from .tokens import CANCELLED, DONE, INSIDE, Activation, Ended, Outcome, SetTimer
 from .values import END
 
 if TYPE_CHECKING:
@@ -76,7 +77,10 @@ class GoingOn(Inside):
     def _patch_ended(self, update: Mapping[str, Any] | None) -> None:
         if not update:
             return
-        values, log = self._merged(END, self._ended_in_order(), frozenset(update))
+        try:
+            values, log = self._merged(END, self._ended_in_order(), frozenset(update))
+        except Exception:
+            return  # It does not settle everything: the final merge says so again.
         changed = new_values(values, update, self.plan.state.reducers)
         self.ended = [Ended((0, 0, 0), 0, {**values, **changed}, log)]
 
@@ -92,10 +96,17 @@ class GoingOn(Inside):
                 self.joins.arrive(token)
             return
         if stage == "start":
+            try:
+                if len(arrived) > 1:
+                    values, log = self._merged(activation.node.name, arrived, frozenset(update or ()))
+                    activation.values, activation.log = values, log
+            except Exception as error:
+                self._link(activation)
+                activation.status = DONE
+                activation.outcome = Outcome(error=error)
+                self._defer(partial(self._fail_start, activation))
+                return
             self._started_after_all(activation.node)
-            if len(arrived) > 1:
-                values, log = self._merged(activation.node.name, arrived, frozenset(update or ()))
-                activation.values, activation.log = values, log
         self._link(activation)
         if stage == "routing":
             activation.status = DONE

@@ -211,12 +211,13 @@ class Inside(Settling):
         """The run inside a subgraph activation, or of a map's item, has ended."""
         if getattr(activation, "child", None) is not child or activation.status not in (INSIDE, CANCELLING):
             return
-        if activation.node.timeout is not None and not activation.timed_out:
-            self.tree.out.append(ClearTimer(activation))
         if activation.status == CANCELLING:
             self._log(activation, "cancelled", None, None)
             self._gone(activation)
-        elif child._state == "succeeded":
+            return
+        if activation.node.timeout is not None and not activation.timed_out:
+            self.tree.out.append(ClearTimer(activation))
+        if child._state == "succeeded":
             self._inside_succeeded(activation, child)
         else:
             error: BaseException

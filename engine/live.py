@@ -270,6 +270,7 @@ class Live:
     def _remember(self, kind: RecordKind, fact: Any = None, packed: Any = None) -> None:
         if self.tree.journal:
             record = Record(kind, self.tree.now)
+            record.seq = self.tree.history.seq
             record.signal = fact
             record.packed = packed
             self.tree.out.append(record)
@@ -287,9 +288,12 @@ class Live:
             activation.tokens,
         )
         ended: tuple[LogStatus, float] | None = getattr(activation, "ended_as", None)
+        record.seq = tree.history.seq
         if ended is not None:
             record.status, record.started = ended
             activation.ended_as = None
+            if record.status == "succeeded" and kind != "gone" and not self.ending:
+                record.seq -= 1  # there is an event of it already
         if isinstance(activation, Item):
             record.item = activation.index
             if activation.consumed:

@@ -7,8 +7,9 @@ in flight, and starts again.
 
 What is promised beyond the state: log, visited nodes, counters and events are those
 of the run as it was up to the last record, with the same numbers and times, nothing
-twice and no gap. Not recorded, and so not there again, are a node's own progress
-events, and what happens inside of a map's items (their events take no numbers then).
+twice. Not recorded, and so not there again, are a node's own progress events, and
+what happens inside of a map's items: the numbers of those events are left out, and the
+counters do not count it.
 Of an attempt that was cut short by the crash there is nothing: it is tried again
 under the same number.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from .errors import NodeTimeout, RunTimeout
+from .errors import RunTimeout
 from .history import described
 from .live import Ending
 from .merge import new_values
@@ -89,6 +90,8 @@ def apply_all(root: Run, records: Iterable[Record]) -> None:
             _join_all(root)
             rejoin = False
         tree.now = record.time
+        if record.seq > tree.history.seq:
+            tree.history.seq = record.seq  # events that are not on record
         if record.kind == "retry":
             rejoin = True
         _apply(root, record)
@@ -114,6 +117,11 @@ def _apply(root: Run, record: Record) -> None:
             activation = _find(run, record)
             activation.attempt = record.attempts
             run._order_attempt(activation)
+        case "timeout":
+            activation = _find(_run_at(root, record), record)
+            assert activation.child is not None
+            activation.timed_out = True
+            activation.child._stop("cancelled")
         case "gone":
             _gone(root, record)
         case _:
@@ -183,7 +191,8 @@ def _decision(run: Run, record: Record) -> None:
         tell(run, activation, record)
     decide(run, activation, record)
     if record.kind == "failed" and (child := getattr(activation, "child", None)) is not None:
-        _close(child, "cancelled" if isinstance(record.error, NodeTimeout) else "failed")
+        # If nothing went wrong inside, it was what came out of it.
+        _close(child, "failed" if child.failures else "succeeded")
 
 
 def take_out(run: Run, activation: Activation, record: Record) -> None:
@@ -211,10 +220,10 @@ def tell(run: Run, activation: Activation, record: Record) -> None:
         history.entry((name, activation.number, record.attempts, "succeeded", record.started, now, None, keys))
         history.event("node_succeeded", now, name, activation.number, (record.attempts, keys))
     else:
-        _tell_failed(run, name, record)
+        _tell_attempt(run, name, record)
 
 
-def _tell_failed(run: Run, name: str, record: Record) -> None:
+def _tell_attempt(run: Run, name: str, record: Record) -> None:
     assert record.status != ""
     item = f"{name}[{record.item}]" if record.item >= 0 else name
     error = None if record.error is None else described(record.error)
@@ -261,7 +270,9 @@ def outcome_of(run: Run, activation: Activation, record: Record, edge: int) -> O
 def _done(run: Run, record: Record) -> None:
     activation = _find(run, record)
     take_out(run, activation, record)
-    if record.status:
+    if run.ending:
+        _tell_attempt(run, run.prefix + record.node, record)  # it was quicker than its cancellation
+    elif record.status:
         tell(run, activation, record)
     activation.outcome = outcome_of(run, activation, record, record.edge)
     activation.status = DONE
@@ -274,7 +285,7 @@ def _retrying(run: Run, record: Record) -> None:
     name, due = run.prefix + node.name, record.time + record.delay
     _consume(run, record)
     if record.status:
-        _tell_failed(run, name, record)
+        _tell_attempt(run, name, record)
     tree.retries += 1
     data = {"attempt": record.attempts, "delay": record.delay, "error": described(record.error)}
     tree.history.event("node_retrying", record.time, name, activation.number, data)
@@ -289,7 +300,7 @@ def _retrying(run: Run, record: Record) -> None:
 def _item(run: Run, record: Record) -> None:
     _consume(run, record)
     if record.status:
-        _tell_failed(run, run.prefix + record.node, record)
+        _tell_attempt(run, run.prefix + record.node, record)
     _find(run, record).work.was_finished(record.item, record.update, record.error)
 
 
@@ -298,7 +309,7 @@ def _gone(root: Run, record: Record) -> None:
     name = "".join(f"{node}#{number}/" for node, number, _ in record.path) + record.node
     _consume(root, record)
     if record.status:
-        _tell_failed(root, name, record)
+        _tell_attempt(root, name, record)
     try:
         activation = _find(_run_at(root, record), record)
     except ReplayError:
@@ -402,7 +413,7 @@ def _order_again(run: Run, activation: Activation) -> None:
             tree.out.append(SetTimer(activation, "wait", _left(wait.timeout, activation.state, tree.now)))
         run._defer(run._match_signals)
     elif kind == "subgraph" and child is not None and status == INSIDE:
-        if activation.node.timeout is not None:
+        if activation.node.timeout is not None and not activation.timed_out:
             left = _left(activation.node.timeout, activation.state, tree.now)
             tree.out.append(SetTimer(activation, "timeout", left))
         order_again(child)

@@ -158,6 +158,7 @@ class Run(Quick):
         self.tree.now = now
         if self.tree.journal:
             record = Record("retry", now, update=checked)
+            record.seq = self.tree.history.seq
             record.packed = packed
             self.tree.out.append(record)
         self._go_on(checked)
@@ -311,6 +312,8 @@ class Run(Quick):
         elif purpose == "timeout" and activation.status == INSIDE:
             child = getattr(activation, "child", None)
             if child is not None:
+                if self.journals and activation.index < 0:
+                    self._record("timeout", activation)
                 activation.timed_out = True
                 child._stop("cancelled")
         return self._commands()
@@ -347,12 +350,12 @@ class Run(Quick):
     def _tell_waiting(self) -> None:
         tree, waiting = self.tree, self.root.status == "waiting"
         if waiting and not tree.was_waiting:
-            tree.history.event("run_waiting", tree.now)
             if tree.journal:
                 if not any(isinstance(command, Record) for command in tree.out):
                     self._remember("waiting")
                 newest = next(command for command in reversed(tree.out) if isinstance(command, Record))
                 newest.waits = True
+            tree.history.event("run_waiting", tree.now)
         tree.was_waiting = waiting
 
     def explain(self, name: str) -> str:

@@ -47,13 +47,13 @@ class Stopping(Starting):
         tree, node = self.tree, activation.node
         attempts = 0 if stage == "start" else activation.attempt
         self.failures = appended(self.failures, NodeFailed(node.name, activation.number, attempts, error))
+        activation.stage = stage
+        if self.journals and not tree.replaying:
+            self._record_outcome("failed", activation).error = error
         data = {"attempts": attempts, "error": described(error)}
         tree.history.event("node_failed", tree.now, self.prefix + node.name, activation.number, data)
         if node.kind != "function":
             self._ended_inside(activation, "failed")
-        activation.stage = stage
-        if self.journals and not tree.replaying:
-            self._record_outcome("failed", activation).error = error
         self.failed_ones = appended(self.failed_ones, activation)
         behind = self._leave(activation, FAILED)
         if not self.plan.continue_on_failure or isinstance(error, ActivationLimit):
@@ -113,6 +113,8 @@ class Stopping(Starting):
             self._lingering += 1
             child: Run | None = getattr(activation, "child", None)
             if child is not None:
+                if activation.node.timeout is not None and not activation.timed_out:
+                    tree.out.append(ClearTimer(activation))
                 child._stop("cancelled") if not child.ending else None
             else:
                 activation.work.stop(self.run)
@@ -217,7 +219,9 @@ class Stopping(Starting):
                 values, log = self._merged(END, branches, self._final_settled, alone=True)
             except Exception as error:
                 if self.journals:
-                    self.tree.out.append(Record("failed", self.tree.now, self.path, END, error=error))
+                    record = Record("failed", self.tree.now, self.path, END, error=error)
+                    record.seq = self.tree.history.seq
+                    self.tree.out.append(record)
                 self._fail_end(error)
                 return
             self.ended = [Ended((0, 0, 0), 0, values, log)]
@@ -251,8 +255,11 @@ class Stopping(Starting):
             parent = self.parent
             tree.later.append(lambda: parent.run._inside_over(parent, self.run))
             return
+        self._remember("ended")
+        if tree.journal:
+            record = tree.out[-1]
+            assert isinstance(record, Record)
+            record.update = {"status": ending}
         data = {"error": str(self.error)} if self.error is not None else None
         tree.history.event(f"run_{ending}", tree.now, None, None, data)
-        if tree.journal:
-            tree.out.append(Record("ended", tree.now, update={"status": ending}))
         tree.out.append(RunDone(self.run))

@@ -365,6 +365,7 @@ RecordKind = Literal[
     "done",
     "retrying",
     "attempt",
+    "timeout",
     "item",
     "gone",
     "waiting",
@@ -385,6 +386,7 @@ class Record:
     longer needed by a join); `done`, its outcome, if its turn to be settled has not
     come: the later record does not repeat that; `retrying`, an attempt that failed
     and will be followed by another; `attempt`, a subgraph's next attempt begins;
+    `timeout`, it has taken too long and is being cancelled;
     `item`, an item of a map is finished; `gone`, a cancelled attempt is over.
     About the run: `waiting` (for something outside), `signal`, `pause`, `resume`,
     `cancel`, `deadline`, `retry`, `ended`.
@@ -408,6 +410,7 @@ class Record:
         "node",
         "packed",
         "path",
+        "seq",
         "signal",
         "stage",
         "started",
@@ -432,6 +435,8 @@ class Record:
         self.kind: RecordKind = kind
         self.time = time
         """Of the decision, and so of the end of the attempt that led to it, if there was one."""
+        self.seq = 0
+        """The number of the newest event before those that this record stands for."""
         self.path = path
         """The subgraph activations it happened in: `(("sub", 1, -1),)`; the third is the item's index in a map."""
         self.node = node

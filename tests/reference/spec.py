@@ -31,7 +31,7 @@ ERRORS: Mapping[str, type[Exception]] = {
 def number_in(state: State, key: str) -> int:
     """What conditions and values see of a key: a number, the length of a list, 0 if it is missing."""
     value = state.get(key, 0)
-    return value if isinstance(value, int) else len(value)
+    return value if isinstance(value, int) else len(value or ())
 
 
 @frozen

@@ -48,6 +48,7 @@ class Core:
             self.state_type = attrs.make_class("State", fields, frozen=True)
         schema, problems = read_schema(self.state_type, {k: REDUCERS[r] for k, r in spec.reducers})
         assert not problems
+        self.schema = schema
         decl = GraphDecl(
             name="random",
             state=schema,
