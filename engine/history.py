@@ -133,6 +133,12 @@ class History:
         del kept[:spare]
         return spare
 
+    def go_on_from(self, seq: int, logged: int, visits: int) -> None:
+        """After a snapshot: so much has been, none of which is here."""
+        self.seq = seq
+        self._forgotten = logged
+        self._unseen = visits
+
     # --- reading ------------------------------------------------------------------------------------
 
     @property

@@ -44,7 +44,7 @@ class Inside(Settling):
             activation.signal = signal.serial
             if activation.run.in_map and self.tree.journal:
                 item = _item_around(activation)
-                item.consumed = (*item.consumed, signal.serial)
+                item.consumed = (*item.consumed, signal)
             wait = activation.node.decl.wait
             if wait is not None and wait.timeout is not None:
                 self.tree.out.append(ClearTimer(activation))

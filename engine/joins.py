@@ -12,7 +12,7 @@ tokens. So the search for a witness goes on where it ended and never back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +135,28 @@ class Joins:
                 self.at = {}
             waiting = self.at[node.index] = Waiting(node)
         return waiting
+
+    def put_back(self, node: PlanNode, queues: dict[int, list[Token]], waves: list[Wave]) -> Waiting:
+        """After a snapshot: what waits at this node. The run's activations are live already."""
+        waiting = self.open(node)
+        waiting.queues, waiting.waves = queues, waves
+        count = sum(1 for _ in waiting.tokens())
+        if count:
+            self._hold(waiting, count)
+        return waiting
+
+    @property
+    def questions(self) -> tuple[list[int], list[tuple[int, list[int]]]]:
+        """Joins to look at again, and by place those that wait for it: the order in which joins will go."""
+        if self._check is _NOT_YET:
+            return [], []
+        return list(self._check), [(rank, list(those)) for rank, those in self._watched.items()]
+
+    def ask_again(self, check: Iterable[int], watched: Iterable[tuple[int, Iterable[int]]]) -> None:
+        """After a snapshot: `questions`."""
+        if self._check is not _NOT_YET:
+            self._check = dict.fromkeys(index for index in check if index in self.at)
+            self._watched = {rank: dict.fromkeys(i for i in those if i in self.at) for rank, those in watched}
 
     def _join_wave(self, waiting: Waiting, token: Token) -> bool:
         node, slot = waiting.node, token.edge.slot

@@ -297,7 +297,7 @@ class Live:
         if isinstance(activation, Item):
             record.item = activation.index
             if activation.consumed:
-                record.signal, activation.consumed = activation.consumed, ()
+                record.signal, activation.consumed = tuple(signal.serial for signal in activation.consumed), ()
         tree.out.append(record)
         return record
 

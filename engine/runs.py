@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from . import forking, replay
+from . import forking, replay, restore
 from .errors import RunEnded, RunTimeout, UnknownSignal
 from .explain import explain
 from .history import RawLog
@@ -29,6 +29,8 @@ from .packing import changes
 from .plan import PlanEdge, PlanNode
 from .quick import Quick
 from .routes import choose, travel
+from .snapshot import Snapshot
+from .snapshot import snapshot as take_snapshot
 from .state import Values
 from .tokens import (
     CANCELLING,
@@ -69,6 +71,15 @@ class Run(Quick):
         counts from it. `began`, if it is known, is when the run was started.
         """
         replay.replay(self, state, records, now, now if began is None else began)
+        return self._commands()
+
+    def snapshot(self) -> Snapshot:
+        """All that is live, for `restore`. Take it between events, of a run that has a journal."""
+        return take_snapshot(self)
+
+    def restore(self, snapshot: Snapshot, records: Iterable[Record], now: float) -> list[Command]:
+        """Instead of `start`: go on from a snapshot and the records after it; orders what was in flight."""
+        restore.restore(self, snapshot, records, now)
         return self._commands()
 
     def fork(

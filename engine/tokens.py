@@ -19,6 +19,7 @@ from .writes import Log, Values
 if TYPE_CHECKING:
     from .maps import MapWork
     from .runs import Run
+    from .waits import KeptSignal
 
 Counts = dict[int, int]
 """Loop -> how often its limited edge was taken since the token came in from outside."""
@@ -234,7 +235,7 @@ class Item(Activation):
             owner.came_from,
         )
         self.index = index
-        self.consumed: tuple[int, ...] = ()
+        self.consumed: tuple[KeptSignal, ...] = ()
         """Signals that waits inside it took, until a record says so."""
         self.work = work
         self.state = item

@@ -6,6 +6,7 @@ wait that knows its name gets it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -35,6 +36,22 @@ class Signals:
         self._kept: list[KeptSignal] = []
         self._ids: dict[str, None] = {}
         self._serial = 0
+
+    @property
+    def ids(self) -> list[str]:
+        """Of all signals that came with one."""
+        return list(self._ids)
+
+    @property
+    def serial(self) -> int:
+        """Of the newest signal."""
+        return self._serial
+
+    def go_on_from(self, kept: list[KeptSignal], ids: Iterable[str], serial: int) -> None:
+        """After a snapshot."""
+        self._kept = kept
+        self._ids = dict.fromkeys(ids)
+        self._serial = serial
 
     @property
     def unconsumed(self) -> tuple[KeptSignal, ...]:

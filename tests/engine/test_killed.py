@@ -57,7 +57,7 @@ def check_the_same_life(seed: int, profile: Profile) -> None:
         seen[len(driver.records)] = here, history(run), driver.now
         going_on = driver.step()
     assert driver.run.over, "it hangs"
-    for count, (expected, told, now) in seen.items():
+    for count, (expected, told, _) in seen.items():
         where = f"graph {seed}, killed after record {count}"
         again = killed(driver, count, seed)
         found = history(again.run)

@@ -8,6 +8,7 @@ that was cut short is compared with itself.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from typing import Any
@@ -51,7 +52,7 @@ class MixedCore(Core):
 
     def _inside(self, node: Node) -> Plan:
         names = {what: f"{node.name}.{what}" for what in ("do", "side", "end", "wait")}
-        nodes = [super(MixedCore, self)._node(evolve(node, name=names["do"], join="all"))]
+        nodes = [super()._node(evolve(node, name=names["do"], join="all"))]
         edges: list[tuple[str, str]] = []
         shape = self.dice.randrange(3)
         entry = "side"
@@ -80,7 +81,7 @@ class MixedCore(Core):
         if self.dice.randrange(2):
             names.insert(0, f"{node.name}.wait")
             nodes.append(NodeDecl(name=names[0], kind="wait", wait=WaitDecl(signals=("item",), into="w")))
-        edges = [EdgeDecl(source=a, target=b) for a, b in zip(names, names[1:], strict=False)]
+        edges = [EdgeDecl(source=a, target=b) for a, b in itertools.pairwise(names)]
         return evolve(decl, worker=self._plan(nodes, edges, names[0], DictState()), item="item")
 
     def _plan(self, nodes: list[NodeDecl], edges: list[EdgeDecl], entry: str, state: Any) -> Plan:
