@@ -11,17 +11,17 @@ from engine.runs import Run
 from tests.driver import freeze
 from tests.engine.test_records import history
 from tests.reference.generate import EXACT, RACY, Profile, random_spec
-from tests.semantics.disturbed import MixedCore, MixedDriver, being_cancelled, completed, known_outcomes, shape
+from tests.semantics.disturbed import MixedCore, MixedDriver, Packer, being_cancelled, completed, known_outcomes, shape
 
 
 def killed(driver: MixedDriver, count: int, seed: int) -> MixedDriver:
     """The run of another life, after so many records."""
     assert isinstance(driver.core, MixedCore)
-    run = Run(driver.plan, "run", journal=True)
+    run = Run(driver.plan, "run", journal=Packer())
     again = MixedDriver(driver.core, seed, violence=driver.violence, run=run)
     again.now = driver.now
     again.records = driver.records[:count]
-    again.carry_out(run.replay(driver.core.initial(), driver.records[:count], driver.now, 0.0))
+    again.carry_out(run.replay(driver.core.initial(), driver.stored[:count], driver.now, 0.0))
     return again
 
 

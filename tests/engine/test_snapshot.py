@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+import pickle
 import random
 from typing import Any
 
@@ -19,20 +20,22 @@ from engine.snapshot import Snapshot
 from tests.driver import Driver, edge, freeze, graph, same, sets
 from tests.engine.test_records import history
 from tests.reference.generate import EXACT, RACY, Profile, random_spec
-from tests.semantics.disturbed import MixedCore, MixedDriver, being_cancelled, completed, shape
+from tests.semantics.disturbed import MixedCore, MixedDriver, Packer, being_cancelled, completed, shape
 
 
 def through_json(snapshot: Snapshot) -> Snapshot:
-    """As it comes back from a store."""
-    return evolve(snapshot, data=json.loads(json.dumps(snapshot.data)))
+    """As it comes back from a store, each value by itself."""
+    values = [pickle.loads(pickle.dumps(value)) for value in snapshot.values]
+    errors = [pickle.loads(pickle.dumps(error)) for error in snapshot.errors]
+    return Snapshot(json.loads(json.dumps(snapshot.data)), values, errors)
 
 
 def restored(driver: MixedDriver, snapshot: Snapshot, first: int, last: int | None, seed: int) -> MixedDriver:
-    run = Run(driver.plan, "run", journal=True)
+    run = Run(driver.plan, "run", journal=Packer())
     again = MixedDriver(driver.core, seed, violence=driver.violence, run=run)  # type: ignore[arg-type]
     again.now = driver.now
     again.records = driver.records[:last]
-    again.carry_out(run.restore(through_json(snapshot), driver.records[first:last], driver.now))
+    again.carry_out(run.restore(through_json(snapshot), driver.stored[first:last], driver.now))
     return again
 
 

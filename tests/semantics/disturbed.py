@@ -9,8 +9,10 @@ that was cut short is compared with itself.
 from __future__ import annotations
 
 import itertools
+import pickle
 import random
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import evolve
@@ -102,9 +104,16 @@ class MixedDriver(CoreDriver):
     """Drives a run of a `MixedCore`; `violence` adds what makes a run end otherwise than it would."""
 
     def __init__(self, core: MixedCore, seed: int, *, violence: bool = False, run: Run | None = None) -> None:
-        super().__init__(core, seed, journal=True, run=run)
+        super().__init__(core, seed, run=run if run is not None else Run(core.plan, "run", journal=Packer()))
+        self._stored: list[Record] = []
         self.violence = violence
         self.retries = 0
+
+    @property
+    def stored(self) -> list[Record]:
+        """Its records as they come back from a store."""
+        self._stored += map(from_a_store, self.records[len(self._stored) :])
+        return self._stored
 
     def finish(self, activation: Activation) -> None:
         if activation.index >= 0 or "." not in activation.node.name:
@@ -196,6 +205,27 @@ def _with_replaced(changes: dict[str, Any] | None) -> dict[str, Any] | None:
     if changes is None:
         return None
     return {key: Replace(value.value) if isinstance(value, Replaced) else value for key, value in changes.items()}
+
+
+class Packer:
+    """A journal that packs nothing, and notes what it was asked to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, list[str]]] = []
+
+    def update(self, values: Mapping[str, Any], where: str) -> Any:
+        self.asked.append((where, list(values)))
+        return dict(values)
+
+
+def from_a_store(record: Record) -> Record:
+    """As it comes back: another object, made of what was packed; a wait's result only as its signal."""
+    back: Record = pickle.loads(pickle.dumps(record))
+    if isinstance(record.signal, int) and record.update is not None:
+        back.update = None
+    elif back.packed is not None and record.kind != "signal":
+        back.update = back.packed
+    return back
 
 
 def shape(run: Run) -> Any:
