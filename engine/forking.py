@@ -129,6 +129,8 @@ class _Fork:
         """Outcomes on record before their activations were settled."""
         self.patches: dict[Key, list[tuple[int, Mapping[str, Any], bool]]] = {}
         """What retries of the run set: which retry, its update, and whether after the activation's own update."""
+        self.consumed: dict[Key, list[int]] = {}
+        """Signals that waits inside of an activation took."""
         self._stamps: dict[int, int] = {}
         self._read(records)
 
@@ -141,9 +143,14 @@ class _Fork:
                         of_key = self.patches.setdefault(key, [])
                         of_key.append((position, record.update, failure.stage == "routing"))
                 failed = {}
-            elif record.path:
                 continue
-            elif record.kind == "done":
+            serials = record.signal if record.item >= 0 else (record.signal,)
+            if record.kind != "signal" and record.signal is not None and (record.path or record.item >= 0):
+                owner = record.path[0][:2] if record.path else _key(record)
+                self.consumed.setdefault(owner, []).extend(serials)
+            if record.path:
+                continue
+            if record.kind == "done":
                 self.told[_key(record)] = record
             elif record.kind == "failed":
                 failed[_key(record)] = record
@@ -157,15 +164,16 @@ class _Fork:
             run.tree.signals.accept(name, payload, id)
             return
         activation = self.recreate(record)
-        take_out(run, activation, record)
-        if record.status:
-            tell(run, activation, record)
-        elif (told := self.told.get(_key(record))) is not None:
-            take_out(run, activation, told)
-            activation.attempt = record.attempts or 1
-            tell(run, activation, told)
-            activation.outcome = outcome_of(run, activation, told, told.edge)
+        first = record if record.status else self.told.get(_key(record), record)
+        take_out(run, activation, first)
+        if first.status:
+            tell(run, activation, first)
+        if first is not record:
+            activation.outcome = outcome_of(run, activation, first, first.edge)
             activation.status = DONE
+        activation.attempt = record.attempts or 1
+        for serial in self.consumed.get(_key(record), ()):
+            run.tree.signals.take_out(serial)
         after = [update for _, update, after in self.patches.get(_key(record), ()) if after]
         if after and getattr(activation, "outcome", None) is not None:
             assert activation.outcome is not None

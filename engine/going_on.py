@@ -71,7 +71,10 @@ class GoingOn(Inside):
             if activation.status == CANCELLED:
                 self._again(activation)
         for activation in list(self.active):
-            self._soon(activation)
+            if activation.status == DONE and getattr(activation, "stage", "node") == "start":
+                self._defer(partial(self._fail_start, activation))
+            else:
+                self._soon(activation)
         self._defer(self._join)
 
     def _patch_ended(self, update: Mapping[str, Any] | None) -> None:

@@ -153,10 +153,12 @@ class Joins:
         return list(self._check), [(rank, list(those)) for rank, those in self._watched.items()]
 
     def ask_again(self, check: Iterable[int], watched: Iterable[tuple[int, Iterable[int]]]) -> None:
-        """After a snapshot: `questions`."""
+        """After a snapshot: `questions`. What was asked for a join that holds nothing now keeps its place."""
         if self._check is not _NOT_YET:
-            self._check = dict.fromkeys(index for index in check if index in self.at)
-            self._watched = {rank: dict.fromkeys(i for i in those if i in self.at) for rank, those in watched}
+            self._check = dict.fromkeys(check)
+            self._watched = {rank: dict.fromkeys(those) for rank, those in watched}
+            for index in (*self._check, *(index for those in self._watched.values() for index in those)):
+                self.open(self.plan.nodes[index])
 
     def _join_wave(self, waiting: Waiting, token: Token) -> bool:
         node, slot = waiting.node, token.edge.slot

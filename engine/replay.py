@@ -380,7 +380,7 @@ def _close(child: Run, ending: Ending) -> None:
 def order_again(run: Run) -> None:
     """Order everything that is live and has no outcome: whatever worked on it is gone."""
     run._lingering = 0
-    if run.over:
+    if run.over or run.status == "queued":
         return
     if run.ending:
         _let_go(run)

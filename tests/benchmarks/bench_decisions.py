@@ -16,7 +16,7 @@ from typing import Any
 from engine.plan import EdgeDecl, GraphDecl, NodeDecl, Plan, compile_plan
 from engine.runs import Run
 from engine.schema import read_schema
-from engine.tokens import Activation
+from engine.tokens import Activation, Record
 from tests.driver import edge, graph, same
 
 
@@ -123,12 +123,35 @@ def large(what: str, make: Callable[[], GraphDecl]) -> None:
     )
 
 
+def recovery(runs: int, length: int) -> None:
+    """Runs are rebuilt from all of their records but the last."""
+    plan, state = chain(length)
+    records: list[Record] = []
+    commands = [*Run(plan, "run", journal=True).start(state, 0.0)]
+    while commands:
+        following: list[Any] = []
+        for command in commands:
+            if type(command) is Activation:
+                following += command.run.succeeded(command, 1, {"a": command.node.index}, 1.0, 0.5)
+            elif type(command) is Record:
+                records.append(command)
+        commands = following
+    gc.collect()
+    began = time.perf_counter()
+    for _ in range(runs):
+        Run(plan, "run", journal=True).replay(state, records[:-1], 2.0, 0.0)
+    seconds = time.perf_counter() - began
+    each = seconds / runs / (len(records) - 1) * 1e6
+    print(f"{f'recovery of {runs} chains of {length}':40} {each:8.2f} us per record, {seconds:.3f} s in all")
+
+
 def main() -> None:
     best("chain of 1000, nothing changed", lambda: chain(1000), lambda a: None)
     best("chain of 1000, one key changed", lambda: chain(1000), lambda a: {"a": a.number})
     best("fan-out 1 -> 100 -> join, reducer", lambda: fan(100), lambda a: {"n": [a.node.index]})
     best("fan-out 1 -> 1000 -> join, reducer", lambda: fan(1000), lambda a: {"n": [a.node.index]})
     best("loop of 2 nodes, 10,000 iterations", lambda: loop(10_000), lambda a: {"i": a.state["i"] + 1})
+    recovery(1000, 20)
     for count in (10_000, 100_000):
         large("line", lambda count=count: line(count))  # type: ignore[misc]
     for count in (1000, 10_000):

@@ -61,7 +61,7 @@ def check_the_same_life(seed: int, profile: Profile) -> None:
         where = f"graph {seed}, killed after record {count}"
         again = killed(driver, count, seed)
         found = history(again.run)
-        if any("]/" in name for name in told["visited"]):
+        if any("]/" in (event.node or "") for event in told["events"]):
             told, found = _without_items(told), _without_items(found)
         more = {what: found[what][len(told[what]) :] for what in ("events", "log", "visited")}
         for what in more:

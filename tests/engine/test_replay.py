@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from engine.errors import RunFailed
+from engine.errors import MergeConflict, RunFailed
 from engine.plan import MapDecl, SubgraphDecl, WaitDecl
 from engine.replay import ReplayError
 from engine.retry import Retry
 from engine.runs import Run
 from engine.tokens import CANCELLED, CANCELLING, DONE, RETRYING
+from engine.values import Goto
 from tests.driver import Driver, edge, freeze, graph, same, sets
 from tests.reference.compare import outcome_differences
 from tests.reference.generate import EXACT, RACY, Profile, random_spec
@@ -270,3 +271,173 @@ def test_a_fork_of_an_acyclic_run_comes_to_the_same_end(seed: int) -> None:
         following.to_end()
 
         assert freeze(run.state) == freeze(driver.run.state)
+
+
+def test_a_fork_keeps_what_a_retry_of_the_run_had_set() -> None:
+    errors = [ValueError("once")]
+
+    def flaky(state: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return {"y": state["x"]}
+
+    driver = journaled(graph({"a": sets(x=1), "b": flaky, "c": same}, "a -> b -> c"), {}).to_end()
+    driver.done = False
+    driver.carry_out(driver.run.retry(1.0, {"x": 5}))
+    driver.to_end()
+    assert driver.state == {"x": 5, "y": 5}
+
+    assert forked(driver, {}, "c#1").to_end().state == {"x": 5, "y": 5}
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_fork_keeps_an_outcome_that_waited_for_its_turn(late: bool) -> None:
+    plan = graph(
+        {"s": same, "a": same, "b": same, "w": {"function": lambda s: {"n": [1]}, "join": "any"}, "z": same},
+        "s -> a -> w",
+        "s -> b -> w -> z",
+        reducers={"n": operator.add},
+    )
+    driver = journaled(plan, {}).finish_named("s", "a", "b")
+    driver.finish_named("w#2", "w#1") if late else driver.finish_named("w#1", "w#2")
+    driver.to_end()
+    assert any(record.kind == "done" and record.node == "w" for record in driver.records) is late
+
+    assert forked(driver, {}, "z#1").to_end().state["n"] == [1, 1]
+
+
+def test_a_fork_does_not_bring_back_signals_that_were_consumed_inside() -> None:
+    wait = {"kind": "wait", "wait": WaitDecl(signals=("ok",), into="ok")}
+    inner = graph({"w": wait})
+    items = {"kind": "map", "map": MapDecl(worker=graph({"v": wait}), over="rows", into="out", item="row")}
+    plan = graph(
+        {"sub": {"kind": "subgraph", "subgraph": SubgraphDecl(plan=inner)}, "m": items, "z": same}, "sub -> m -> z"
+    )
+    driver = journaled(plan, {"rows": [0]})
+    driver.carry_out(driver.run.signal("ok", 1, 1.0))
+    driver.carry_out(driver.run.signal("ok", 2, 2.0))
+    driver.to_end()
+    following = forked(driver, {"rows": [0]}, "z#1")
+
+    assert following.ids == ["z#1"]
+    assert following.run.unconsumed == ()
+    assert following.to_end().state == driver.state == {"rows": [0], "ok": 1, "out": [{"row": 0, "ok": 2}]}
+
+
+def test_a_fork_goes_on_from_a_snapshot_taken_at_once() -> None:
+    plan = graph({"a": sets(x=1), "b": lambda s: {"y": s["x"]}, "c": same}, "a -> b -> c")
+    driver = journaled(plan, {}).to_end()
+    fork = forked(driver, {}, "b#1", {"x": 9})
+    run = Run(plan, "fork", journal=True)
+    following = Driver(plan, run=run)
+    following.carry_out(run.restore(fork.run.snapshot(), [], 1.0))
+
+    assert following.ids == ["b#1"]
+    assert following.to_end().state == {"x": 9, "y": 9}
+
+
+# --- what replays had wrong -----------------------------------------------------------------------------
+
+
+def test_what_a_pause_held_is_started_by_a_replayed_resume() -> None:
+    driver = journaled(graph({"a": same, "b": same}, "a -> b"), {})
+    driver.carry_out(driver.run.pause(0.0))
+    driver.step()
+    driver.carry_out(driver.run.resume(1.0))
+
+    assert again(driver, {}).ids == ["b#1"]
+
+
+def test_what_was_running_when_a_paused_run_died_counts_as_one_activation() -> None:
+    driver = journaled(graph({"a": same}), {})
+    driver.carry_out(driver.run.pause(0.0))
+    following = again(driver, {})
+    assert following.ids == []
+    following.carry_out(following.run.resume(1.0))
+
+    assert following.ids == ["a#1"]
+    assert following.run.counters["activations"] == 1
+    assert following.run.history.visited() == ["a"]
+
+
+def test_an_update_of_a_retry_is_not_lost_where_only_the_routing_had_failed() -> None:
+    plan = graph({"a": sets(y=1), "b": same}, edge("a -> b", when=lambda s: s["x"] > 1))
+    driver = journaled(plan, {"x": 0}).to_end()
+    assert driver.run.status == "failed"
+    driver.done = False
+    driver.carry_out(driver.run.retry(1.0, {"x": 5}))
+    driver.to_end()
+
+    assert again(driver, {"x": 0}).state == driver.state == {"x": 5, "y": 1}
+
+
+def test_a_goto_at_its_limit_is_still_a_goto_after_recovery() -> None:
+    def jump(state: Any) -> Any:
+        return Goto("a", {"n": state["n"] + 1}) if state["n"] < 9 else None
+
+    plan = graph(
+        {"a": {"function": jump, "goto": ("a",)}, "b": same},
+        "a -> b",
+        edge("b -> a", on_error=KeyError),
+        max_iterations=2,
+    )
+    driver = journaled(plan, {"n": 0}).to_end()
+    assert driver.run.status == "failed"
+    (failed,) = again(driver, {"n": 0}).run.failed_ones
+
+    assert failed.outcome is not None
+    assert failed.outcome.goto == ("a",)
+
+
+def test_a_subgraph_goes_on_inside_when_a_retry_is_replayed() -> None:
+    calls: Counter[str] = Counter()
+
+    def flaky(state: Any) -> Any:
+        calls["flaky"] += 1
+        if calls["flaky"] == 1:
+            raise ValueError
+        return {"y": 1}
+
+    def first(state: Any) -> Any:
+        calls["first"] += 1
+        return {"x": 1}
+
+    inner = graph({"i": first, "k": flaky, "l": same}, "i -> k -> l")
+    plan = graph({"sub": {"kind": "subgraph", "subgraph": SubgraphDecl(plan=inner)}, "b": same}, "sub -> b")
+    driver = journaled(plan, {}).to_end()
+    driver.done = False
+    driver.carry_out(driver.run.retry(1.0))
+    driver.finish_named("sub#1/k#1")
+    following = again(driver, {})
+
+    assert following.ids == ["sub#1/l#1"]
+    assert following.to_end().state == {"x": 1, "y": 1}
+    assert calls == {"first": 1, "flaky": 2}
+
+
+def test_nothing_waits_for_workers_that_a_join_had_cancelled() -> None:
+    plan = graph(
+        {"s": same, "a": same, "b": same, "j": {"function": sets(j=1), "join": "first", "rest": "cancel"}},
+        "s -> a -> j",
+        "s -> b -> j",
+    )
+    driver = journaled(plan, {}).finish_named("s", "a")
+    following = again(driver, {})
+    assert following.ids == ["j#1"]
+
+    assert following.to_end().state == {"j": 1}
+
+
+def test_a_retry_that_does_not_settle_a_conflict_fails_again() -> None:
+    plan = graph({"s": same, "a": sets(x=1), "b": sets(x=2), "j": same}, "s -> a,b -> j")
+    driver = journaled(plan, {}).to_end()
+    driver.done = False
+    driver.carry_out(driver.run.retry(1.0, {"y": 1}))
+    assert driver.run.status == "failed"
+    assert [type(failure.cause) for failure in driver.run.failures] == [MergeConflict]
+    driver.done = False
+    driver.carry_out(driver.run.retry(2.0, {"x": 3}))
+    driver.to_end()
+
+    assert driver.state["x"] == 3
+    assert again(driver, {}).state == driver.state

@@ -55,7 +55,7 @@ def watched(seed: int, profile: Profile, *, violence: bool) -> tuple[MixedDriver
 def check_any_snapshot(seed: int, profile: Profile) -> None:
     driver, seen = watched(seed, profile, violence=True)
     dice = random.Random(seed)
-    in_items = any("]/" in name for name in driver.run.history.visited())
+    in_items = any("]/" in (event.node or "") for event in driver.run.history.events())
     for first, (snapshot, _, before) in seen.items():
         later = [last for last in seen if last >= first]
         for last in {first, dice.choice(later), dice.choice(later)}:

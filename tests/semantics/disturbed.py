@@ -261,8 +261,10 @@ def _activation_shape(activation: Activation) -> Any:
 def being_cancelled(run: Run) -> bool:
     """Whether something is told to stop in it: after a replay that has stopped."""
     for activation in run.active:
-        child = getattr(activation, "child", None)
+        child, work = getattr(activation, "child", None), getattr(activation, "work", None)
         if activation.status == CANCELLING or (child is not None and not child.over and being_cancelled(child)):
+            return True
+        if work is not None and work.stopping:
             return True
     return bool(run.ending) and not run.over
 

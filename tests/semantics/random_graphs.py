@@ -21,7 +21,7 @@ from engine.tokens import Activation
 from engine.values import Goto, ItemError, Replace
 from tests.driver import Driver
 from tests.reference.compare import check
-from tests.reference.generate import random_spec
+from tests.reference.generate import EXACT, RACY, random_spec
 from tests.reference.outcome import Outcome, freeze
 from tests.reference.spec import ERRORS, REDUCERS, Choice, Edge, GraphSpec, Node, Replaced, start_state
 from tests.semantics.engine_graphs import all_disagreements as engine_disagreements
@@ -209,18 +209,37 @@ def disagreements(seeds: Sequence[int]) -> list[str]:
     return found
 
 
+def killed_disagreements(seeds: Sequence[int]) -> list[str]:
+    """Where a run that was killed, or went on from a snapshot, is not what it was."""
+    from tests.engine import test_killed, test_snapshot
+
+    found = []
+    for seed in seeds:
+        try:
+            test_killed.check_the_same_end(seed)
+            test_snapshot.check_the_same_end(seed)
+            for profile in (EXACT, RACY):
+                test_killed.check_the_same_life(seed, profile)
+                test_snapshot.check_any_snapshot(seed, profile)
+        except Exception as error:
+            found.append(f"graph {seed}: {type(error).__name__}: {error}")
+    return found
+
+
 def main() -> int:
     """Run random graphs at length, through the pure core or the engine, and show where they disagree."""
     parser = argparse.ArgumentParser(prog="python -m tests.semantics.random_graphs", description=main.__doc__)
     parser.add_argument("--graphs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0, help="the first of the seeds, one per graph")
+    parser.add_argument("--killed", action="store_true", help="graphs of all kinds of nodes, killed after each record")
     parser.add_argument("--engine", action="store_true", help="through the engine, on all backends, in virtual time")
     options = parser.parse_args()
     began, found = time.monotonic(), 0
     last = options.seed + options.graphs
     packs = [range(first, min(first + 100, last)) for first in range(options.seed, last, 100)]
+    look = engine_disagreements if options.engine else killed_disagreements if options.killed else disagreements
     with ProcessPoolExecutor() as pool:
-        for lines in pool.map(engine_disagreements if options.engine else disagreements, packs):
+        for lines in pool.map(look, packs):
             found += len(lines)
             for line in lines:
                 print(line, end="\n\n", flush=True)
