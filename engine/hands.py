@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 import anyio
 from anyio.lowlevel import checkpoint
 
-from actors import Actor, StopReason, new_waker
+from actors import Actor, StopReason, Waker, new_waker
 from actors.waker import cancel_requests, disown_cancellation
 
 from .counts import Waits
@@ -48,7 +48,7 @@ class Worker:
         self.stopping: Stopping | None = None
         self.spent = False
         self.timer: Timer | None = None
-        self.waker = new_waker()
+        self.waker: Waker | None = None  # made when it is first idle: most that wait do so with a job
 
     if TYPE_CHECKING:
         handle: anyio.TaskHandle[None]
@@ -151,7 +151,9 @@ class Hands:
         self._attended = True
         self._called_at = perf_counter()
         if self._idle:
-            self._idle.pop().waker.wake()
+            worker = self._idle.pop()
+            assert worker.waker is not None
+            worker.waker.wake()
         else:
             assert self._group is not None
             self.workers += 1
@@ -173,6 +175,8 @@ class Hands:
                 worker.job = None  # an idle worker keeps no state alive
                 in_a_row = 0
                 try:
+                    if worker.waker is None:
+                        worker.waker = new_waker()
                     await worker.waker.park()
                 except BaseException as error:
                     self._go_on_after(error, worker)

@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 _NONE: Final[Mapping[Any, Any]] = MappingProxyType({})
 _NO_LIMIT: Final = 1 << 62
+_NO_VALUES: Final[Values] = {}
 _NO_KEYS: Final = frozenset[str]()  # an empty one takes 216 bytes, of which each run had two
 MANY: Final = 64
 """How much may pile up before it is worth looking for what can be forgotten; then twice what was left."""
@@ -132,8 +133,9 @@ class Live:
         self._lingering = 0
         self.ending: Ending = ""
         self._state: Status = "queued"
-        self._initial: Values = {}
-        self.state: Values = {}
+        self._initial: Values = _NO_VALUES
+        """The values at its start, if they may turn out to be those at its end."""
+        self.state: Values = _NO_VALUES
         """The values at the end of the run; at a failure, those at that point."""
         self.error: RunFailed | RunCancelled | None = None
         self.cancel_reason: str | None = None

@@ -52,8 +52,7 @@ def replay(run: Run, state: Any, records: Iterable[Record], now: float) -> None:
     tree = run.tree
     tree.replaying = tree.careful = True
     tree.now = now
-    tree.history.event("run_submitted", now)
-    tree.history.event("run_started", now)
+    tree.history.began(now)
     run._enter(run.plan.state.admit(state))
     for record in records:
         _apply(run, record)
@@ -237,8 +236,7 @@ def fork(
     tree = run.tree
     tree.replaying = tree.careful = True
     tree.now = now
-    tree.history.event("run_submitted", now)
-    tree.history.event("run_started", now)
+    tree.history.began(now)
     run.pool = {}
     run._enter(run.plan.state.admit(state))
     for record in kept:

@@ -56,8 +56,7 @@ class Run(Quick):
         values = self.plan.state.admit(state)
         tree = self.tree
         tree.now = now
-        tree.history.event("run_submitted", now)
-        tree.history.event("run_started", now)
+        tree.history.began(now)
         self._enter(values)
         return self._commands()
 

@@ -22,7 +22,8 @@ class Starting(Branches):
 
     def _enter(self, values: Values) -> None:
         self._state = "running"
-        self._initial = values
+        if self.plan.absorbs:
+            self._initial = values
         entries = self.plan.entries
         log: Log | None = PARTING if len(entries) > 1 or self.tracked else None
         for edge in entries:
