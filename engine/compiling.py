@@ -15,6 +15,7 @@ from .call import PLAIN, Signature
 from .checks import structure
 from .edges import Edges
 from .errors import GraphProblem
+from .faults import positive_fault
 from .nodespec import NodeSpec
 from .options import (
     NODE_OPTIONS,
@@ -24,7 +25,6 @@ from .options import (
     node_option_faults,
     one_of_fault,
     parse_rate,
-    positive_fault,
 )
 from .plan import (
     GraphDecl,

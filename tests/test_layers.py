@@ -51,6 +51,7 @@ ORDER = {
         "fingerprint",
         "typecheck",
         "reducers",
+        "faults",
         "retry",
         "theory",
         "state",
