@@ -132,7 +132,10 @@ class Engine:
         self._max_runs = max_runs
         self._max_queued = (max_runs or 0) * QUEUE_FACTOR if max_queued is None else max_queued
         self._timers = Timers()
-        self._registry = Registry(self._timers, tools, Random(), ("thread", "process", *self._executors))
+        # Threads of their own: a source that blocks must not take a place that its own items wait for.
+        self._sources = ThreadExecutor(self._settings.threads)
+        names = ("thread", "process", *self._executors)
+        self._registry = Registry(self._timers, tools, Random(), self._sources, names)
         self._active: dict[str, Run] = {}
         self._ended: OrderedDict[str, Run] = OrderedDict()
         # Those that wait for a place, with what begins them.
@@ -177,6 +180,7 @@ class Engine:
                 entered = await stack.enter_async_context(executor)
                 self._entered.append(entered)
                 places[name] = (entered, entered.limit)
+            self._entered.append(await stack.enter_async_context(self._sources))
             self._registry.open(places)
             self._root = await stack.enter_async_context(
                 supervise([ChildSpec("timers", _Clockwork, (self._timers,))], name="engine", tree=self._actors)

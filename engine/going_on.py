@@ -111,5 +111,7 @@ class GoingOn(Inside):
             child._go_on(None)
             return
         if activation.node.kind == "map":
-            activation.work = MapWork(activation, activation.node.decl.map)  # type: ignore[arg-type]
+            work = getattr(activation, "work", None)
+            before = 0 if work is None else len(work.results)
+            activation.work = MapWork(activation, activation.node.decl.map, before)  # type: ignore[arg-type]
         self._order_attempt(activation)
