@@ -437,6 +437,21 @@ class Engine:
             heapify(self._queue)
         self.notice(run)
 
+    def waited_for(self, run: Run) -> None:
+        """Let a queued run begin, whatever the places, if it is a node that waits for it.
+
+        Or it might wait for the very place that the run of that node holds, or one that it is inside of: for ever.
+        """
+        if not _depth.get():
+            return
+        for index, (_, _, queued, begin) in enumerate(self._queue):
+            if queued is run:
+                del self._queue[index]
+                heapify(self._queue)
+                self._begin(run)
+                begin()
+                return
+
     def check_retry(self, run: Run) -> None:
         """Raise what forbids that a failed run goes on, before anything has changed."""
         self._check_open()

@@ -313,6 +313,17 @@ async def test_the_submitters_context_variables_are_visible_in_threads_and_do_no
     assert seen == ["one", "one", "two", "two"]
 
 
+async def test_a_node_in_a_thread_may_wait_for_a_run_though_all_places_are_taken() -> None:
+    async with Engine(max_runs=1) as engine:
+        inner = graph({"a": same}, name="inner")
+
+        def node(state: Any) -> dict[str, Any]:
+            with engine.blocking() as blocking:
+                return {"inner": blocking.run(inner, {"x": 1}).status}
+
+        assert (await engine.run(graph({"node": node}))).state == {"inner": "succeeded"}
+
+
 async def test_a_node_in_a_thread_tells_its_progress() -> None:
     def node(state: Any, ctx: Context) -> None:
         ctx.progress(0.5, "half")
