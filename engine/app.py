@@ -34,6 +34,7 @@ from .history import Event
 from .logs import about
 from .ports import Executor
 from .registry import Registered, Registry
+from .remembered import equal, remembered
 from .result import RunResult
 from .runs import Run as Machine
 from .runs import Status
@@ -248,14 +249,16 @@ class Engine:
             # Nothing waits from here on: what is checked still holds when the run is in the books.
             self._check_open()
             state = {} if state is None else state
-            values: Values = {}
+            kept: Values = {}
             if idempotency_key is not None:
                 values = registered.plan.state.admit(state)
                 known = self._by_key.get(idempotency_key)
                 if known is not None:
-                    if known[0].registered is not registered or not _equal(known[1], values):
+                    if known[0].registered is not registered or not equal(known[1], values):
                         raise IdempotencyConflict(idempotency_key, known[0].id)
                     return known[0]
+                # Before the run begins, whose nodes may change what they must not.
+                kept = remembered(values)
             run = self._admit(registered, run_id, tags or {}, priority)
             seconds = deadline if deadline is not None else registered.plan.decl.deadline
             if seconds is not None:
@@ -268,7 +271,7 @@ class Engine:
                 raise
             if idempotency_key is not None:
                 run.key = idempotency_key
-                self._by_key[idempotency_key] = (run, values)
+                self._by_key[idempotency_key] = (run, kept)
             registered.counts.submitted += 1
             return run
         except EngineError as error:
@@ -638,10 +641,3 @@ def _only_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
         leaf = leaf.exceptions[0]
     return leaf
-
-
-def _equal(one: Any, other: Any) -> bool:
-    try:
-        return bool(one == other)
-    except Exception:
-        return False

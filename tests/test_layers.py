@@ -49,6 +49,7 @@ ORDER = {
         "values",
         "errors",
         "fingerprint",
+        "remembered",
         "typecheck",
         "reducers",
         "faults",
