@@ -108,6 +108,7 @@ class GoingOn(Inside):
         if child is not None and child._state in ("failed", "cancelled"):
             activation.status = INSIDE
             activation.timed_out = False
+            activation.begun = self.tree.now
             child._go_on(None)
             return
         if activation.node.kind == "map":
