@@ -154,14 +154,21 @@ class UnknownKey(StateInvalid):
 
 
 class StateMutated(EngineError):
-    """A node changed a shared value in place (found with `isolation="check"`)."""
+    """A node, or the reducer of a key, changed a shared value in place (found with `isolation="check"`)."""
 
-    def __init__(self, node: str, key: str) -> None:
-        super().__init__(
-            f"node {node!r} changed the value of {key!r} in place; values are shared between branches: "
-            f"return a new value, or use isolation='deep'"
-        )
+    def __init__(self, node: str | None, key: str) -> None:
+        if node is None:
+            super().__init__(
+                f"the reducer of {key!r} changed what it was given in place; values are shared between branches, "
+                f"and with the submitter: return a new value, e.g. `a + b` for lists"
+            )
+        else:
+            super().__init__(
+                f"node {node!r} changed the value of {key!r} in place; values are shared between branches: "
+                f"return a new value, or use isolation='deep'"
+            )
         self.node = node
+        """The node whose function did it; None if it was the reducer of the key."""
         self.key = key
 
 

@@ -367,6 +367,8 @@ class Run:
             raise refused[0]
 
     async def _until_woken(self, among: dict[Waker, None]) -> None:
+        if not self.counted:
+            self._engine.waited_for(self)
         waker = new_waker()
         among[waker] = None
         try:

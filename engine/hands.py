@@ -99,7 +99,7 @@ class Hands:
         self._group: TaskGroup | None = None
         # Whether somebody is on the way to the queue; also while there is nobody to send.
         self._attended = True
-        self._beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._beside: dict[Callable[[], Coroutine[Any, Any, None]], None] = {}
 
     def lend_to(self, borrower: Borrower) -> None:
         """Know whom to tell when the workers are gone."""
@@ -112,11 +112,18 @@ class Hands:
             self._call()
 
     def run_beside(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run something else in the actor's group, now or when it is up."""
-        if self._group is None:
-            self._beside.append(work)
-        else:
-            self._group.start_soon(work)
+        """Run something else in the actor's group, now or when it is up; once more if that goes down meanwhile."""
+        self._beside[work] = None
+        if self._group is not None:
+            self._group.start_soon(self._do_beside, work)
+
+    async def _do_beside(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        except Exception:
+            del self._beside[work]
+            raise
+        del self._beside[work]
 
     # -- the actor's side
 
@@ -124,8 +131,7 @@ class Hands:
         """The actor is up: take what is queued."""
         self._group = group
         for work in self._beside:
-            group.start_soon(work)
-        self._beside.clear()
+            group.start_soon(self._do_beside, work)
         for borrower in self._borrowers:
             borrower.take_queued()
         self._attended = False

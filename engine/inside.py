@@ -141,7 +141,6 @@ class Inside(Settling):
                 }
             )
 
-        activation.state = self.tree.now
         self._open_child(activation, plan, passed_in, tracked)
 
     def _open_child(
@@ -149,6 +148,7 @@ class Inside(Settling):
     ) -> None:
         activation.status = INSIDE
         activation.timed_out = False
+        activation.begun = self.tree.now
         try:
             values = initial()
         except Exception as error:
@@ -169,7 +169,7 @@ class Inside(Settling):
         if activation.node.timeout is not None and not activation.timed_out:
             self.tree.out.append(ClearTimer(activation))
         if activation.status == CANCELLING:
-            self._log(activation, "cancelled", None, None)
+            self._log(activation, "cancelled", None, activation.begun)
             self._gone(activation)
         elif child._state == "succeeded":
             self._inside_succeeded(activation, child)
@@ -182,7 +182,7 @@ class Inside(Settling):
                 assert child.error is not None
                 error = child.error
             status: LogStatus = "timed_out" if activation.timed_out else "failed"
-            self._log(activation, status, error, None)
+            self._log(activation, status, error, activation.begun)
             self._attempt_failed(activation, error, 0.5)
 
     def _inside_succeeded(self, activation: Activation, child: Run) -> None:
@@ -208,7 +208,7 @@ class Inside(Settling):
         self._complete_raw(activation, update)
 
     def _complete_raw(self, activation: Activation, update: dict[str, Any]) -> None:
-        started = activation.state
+        started = activation.begun
         try:
             changed = new_values(activation.values, update, self.plan.state.reducers)
         except Exception as error:

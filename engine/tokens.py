@@ -99,6 +99,7 @@ class Activation:
         "arrived",
         "attempt",
         "base",
+        "begun",
         "behind",
         "came_from",
         "child",
@@ -162,6 +163,8 @@ class Activation:
         """The tokens that a join consumed."""
         base: int
         """Attempts made before the run was retried."""
+        begun: float
+        """When the run inside it began, or went on for a further attempt."""
         child: Run | None
         entered_with: Values
         failed_ways: frozenset[int]

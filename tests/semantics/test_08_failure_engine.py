@@ -38,6 +38,7 @@ from tests.semantics.engine_cases import (
     same,
     sets,
     sleeps,
+    stray,
     types,
 )
 
@@ -387,20 +388,6 @@ async def test_the_record_keeps_the_state_at_the_point_of_failure() -> None:
 
 
 # --- cancellation that nobody asked for -----------------------------------------------------------------
-
-
-async def stray() -> BaseException:
-    """A genuine cancellation, kept from a scope that is long gone."""
-    kept: BaseException | None = None
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        try:
-            await anyio.sleep(1)
-        except anyio.get_cancelled_exc_class() as error:
-            kept = error
-            raise
-    assert kept is not None
-    return kept
 
 
 @pytest.mark.parametrize("retries", [1, 3])
