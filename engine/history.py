@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import attrs
 
-from .errors import HistoryGone
+from .errors import HistoryGone, said_by
 
 LogStatus = Literal["succeeded", "failed", "cancelled", "timed_out"]
 
@@ -198,7 +198,7 @@ def _entry(raw: RawLog) -> LogEntry:
 
 def described(error: BaseException) -> str:
     """An error in a line: its type, and what it says."""
-    said = str(error)
+    said = said_by(error)
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .errors import NodeTimeout
@@ -82,11 +81,15 @@ class Inside(Settling):
     def _begin_map(self, activation: Activation) -> None:
         decl = activation.node.decl.map
         assert decl is not None
+        try:
+            activation.state = (self.tree.now, activation.node.input.give(activation.values))
+        except Exception as error:
+            self._cannot_begin(activation, error)
+            return
         activation.status = INSIDE
         work = getattr(activation, "work", None)
         if work is None:
             work = activation.work = MapWork(activation, decl)
-        activation.state = (self.tree.now, activation.node.input.give(activation.values))
         work.begin(self.run)
 
     def start_item(self, item: Item) -> None:
@@ -146,14 +149,14 @@ class Inside(Settling):
     def _open_child(
         self, activation: Activation, plan: Plan, initial: Callable[[], Values], tracked: frozenset[str]
     ) -> None:
-        activation.status = INSIDE
-        activation.timed_out = False
         activation.begun = self.tree.now
         try:
             values = initial()
         except Exception as error:
-            self._defer(partial(self._attempt_failed, activation, error, 0.5))
+            self._cannot_begin(activation, error)
             return
+        activation.status = INSIDE
+        activation.timed_out = False
         child = activation.child = type(self.run)(plan, self.root.id, parent=activation)
         child.tracked = tracked
         child._final_settled = frozenset()

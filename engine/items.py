@@ -111,6 +111,9 @@ class ItemSource:
                 items = decl.over(activation.state[1])
                 if isawaitable(items):
                     items = await items
+            except StopIteration as error:
+                # No coroutine can raise it: as it is, it would say nothing of where it came from.
+                raise RuntimeError(f"{self._name} raised StopIteration") from error
             except Exception as error:
                 noted(error, f"raised by {self._name}")
                 raise

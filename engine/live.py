@@ -9,6 +9,7 @@ short way), and on top, in runs.py, the events. What a layer needs of one above 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -17,7 +18,7 @@ from .history import History, LogStatus, described
 from .joins import Joins
 from .plan import Plan, PlanNode
 from .state import Values
-from .tokens import CANCELLING, INSIDE, RETRYING, Activation, Descent, Ended, Record, RecordKind, Token
+from .tokens import CANCELLING, INSIDE, NOT_BEGUN, RETRYING, Activation, Descent, Ended, Record, RecordKind, Token
 from .tree import Tree
 from .waits import KeptSignal
 
@@ -322,6 +323,17 @@ class Live:
 
     def _defer(self, action: Callable[[], None]) -> None:
         self.tree.later.append(action)
+
+    def _cannot_begin(self, activation: Activation, error: Exception) -> None:
+        """No attempt could be made, since its input could not: it has failed once the decision at hand is complete."""
+        activation.status = NOT_BEGUN
+        self._defer(partial(self._has_not_begun, activation, error))
+
+    def _has_not_begun(self, activation: Activation, error: Exception) -> None:
+        # What failed before it may have ended the run, and this with it: nobody answers for what has not begun.
+        if activation.status == NOT_BEGUN:
+            self._log(activation, "failed", error, None)
+            self._attempt_failed(activation, error, 0.5)
 
     # --- what the layers above do -------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, MappingView, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from .errors import StateInvalid
+from .errors import StateInvalid, said_by
 from .plan import MapDecl, Plan
 from .tokens import CANCELLED, DONE, FAILED, Activation, CloseItems, Item, PullItems
 from .typecheck import shown
@@ -138,7 +138,7 @@ class MapWork:
             self.errors[item.index] = error
             self.stop(run)
         elif self.decl.on_item_error == "keep":
-            self.results[item.index] = ItemError(item.index, type(error).__name__, str(error))
+            self.results[item.index] = ItemError(item.index, type(error).__name__, said_by(error))
         self.fill(run)
 
     def dropped(self, run: Run, item: Item) -> None:

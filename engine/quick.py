@@ -8,7 +8,6 @@ here in three, with the same results in the same order: a branch costs half as m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from .going_on import GoingOn
@@ -111,7 +110,7 @@ class Quick(GoingOn):
         try:
             following.state = target.input.give(values)
         except Exception as error:
-            self._defer(partial(self._attempt_failed, following, error, 0.5))
+            self._cannot_begin(following, error)
         else:
             tree.executing += 1
             tree.out.append(following)

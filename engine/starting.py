@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from .branches import Branches
@@ -177,7 +176,7 @@ class Starting(Branches):
         try:
             activation.state = node.input.give(activation.values)
         except Exception as error:
-            self._defer(partial(self._attempt_failed, activation, error, 0.5))
+            self._cannot_begin(activation, error)
             return
         tree.executing += 1
         tree.out.append(activation)
@@ -206,8 +205,7 @@ class Starting(Branches):
             try:
                 activation.state = node.input.give(activation.values)
             except Exception as error:
-                activation.status = RUNNING
-                self._defer(partial(self._attempt_failed, activation, error, 0.5))
+                self._cannot_begin(activation, error)
                 return
             activation.status = RUNNING
             self.tree.executing += 1

@@ -78,9 +78,11 @@ DONE: Final = 5
 """It has its outcome and waits for its turn to be settled."""
 CANCELLING: Final = 6
 """Told to stop; its worker has not answered yet."""
-SETTLED: Final = 7
-FAILED: Final = 8
-CANCELLED: Final = 9
+NOT_BEGUN: Final = 7
+"""Its input could not be made: there is no attempt, and the failure is about to be handled."""
+SETTLED: Final = 8
+FAILED: Final = 9
+CANCELLED: Final = 10
 
 Stage = Literal["node", "routing", "start"]
 """Where an activation failed: in its node, after it had succeeded, or before it could run."""

@@ -320,7 +320,7 @@ async def test_a_deadline_holds_for_a_retry_too() -> None:
 async def test_a_deadline_holds_while_a_retry_waits_for_a_place() -> None:
     with anyio.fail_after(5):
         async with Engine(max_runs=1) as engine:
-            run = await failed(engine, deadline=0.05)
+            run = await failed(engine, deadline=0.5)
             await engine.submit(waiting(), {})
             await run.retry()
             with pytest.raises(RunFailed) as caught:

@@ -250,6 +250,20 @@ async def test_a_source_sees_the_context_variables_of_the_submitter() -> None:
             assert (await run.result()).state["scores"] == [name]
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("x"), "KeyError: 'x', raised by over= of map 'map'"),
+        (StopIteration(), "RuntimeError: over= of map 'map' raised StopIteration"),
+    ],
+)
+async def test_an_error_of_a_source_says_where_it_came_from(error: Exception, said: str) -> None:
+    def over(state: Any) -> Any:
+        raise error
+
+    assert said in str(await failure_of(mapped(double, over)))
+
+
 async def test_a_source_that_raises_a_cancellation_by_itself_fails_the_map(anyio_backend_name: str) -> None:
     async def rows(state: Any) -> AsyncIterator[int]:
         yield 1
