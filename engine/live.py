@@ -318,10 +318,10 @@ class Live:
 
     def _soon(self, activation: Activation) -> None:
         """Settle it once the decision at hand is complete, if its turn has come."""
-        self.tree.later.append(lambda: self._turns(activation))
+        self.tree.defer(lambda: self._turns(activation))
 
     def _defer(self, action: Callable[[], None]) -> None:
-        self.tree.later.append(action)
+        self.tree.defer(action)
 
     # --- what the layers above do -------------------------------------------------------------------
 
