@@ -34,7 +34,7 @@ class Inside(Settling):
         self.tree.signals.parked[activation] = None
         if wait.timeout is not None:
             self.tree.out.append(SetTimer(activation, "wait", wait.timeout))
-        self.tree.later.append(self._match_signals)
+        self.tree.defer(self._match_signals)
 
     def _match_signals(self) -> None:
         while (found := self.tree.signals.match()) is not None:
@@ -113,7 +113,7 @@ class Inside(Settling):
         activation.work.succeeded(self.run, activation, returned)
 
     def map_over(self, activation: Activation, work: MapWork) -> None:
-        self.tree.later.append(lambda: self._map_over(activation, work))
+        self.tree.defer(lambda: self._map_over(activation, work))
 
     def _map_over(self, activation: Activation, work: MapWork) -> None:
         if activation.status == CANCELLING:

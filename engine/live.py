@@ -319,10 +319,10 @@ class Live:
 
     def _soon(self, activation: Activation) -> None:
         """Settle it once the decision at hand is complete, if its turn has come."""
-        self.tree.later.append(lambda: self._turns(activation))
+        self.tree.defer(lambda: self._turns(activation))
 
     def _defer(self, action: Callable[[], None]) -> None:
-        self.tree.later.append(action)
+        self.tree.defer(action)
 
     def _cannot_begin(self, activation: Activation, error: Exception) -> None:
         """No attempt could be made, since its input could not: it has failed once the decision at hand is complete."""

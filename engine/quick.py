@@ -64,7 +64,8 @@ class Quick(GoingOn):
             else:
                 following = self._follow(edge, target, activation, log, counts)
                 tree.history.step(raw, target.name, self.prefix + target.name, following.number)
-        self._join()
+        if not self.active or joins.to_check or joins.knots:
+            self._join()
         return True
 
     def _fork(self, activation: Activation, edges: tuple[PlanEdge, ...], log: Log, raw: RawLog) -> None:

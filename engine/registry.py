@@ -148,7 +148,7 @@ class CrewMaker:
             rate=spec.rate,
             places=places,
             gates_in=self._gates(node.ins if node.kind == "function" else ()),
-            gates_out=list(self._gates(node.outs).values()),
+            gates_out=tuple(self._gates(node.outs).values()),
             **options,
         )
 

@@ -57,7 +57,7 @@ def replay(run: Run, state: Any, records: Iterable[Record], now: float) -> None:
     for record in records:
         _apply(run, record)
     tree.out.clear()
-    tree.later.clear()
+    tree.later = ()
     tree.executing = 0
     tree.replaying = False
     tree.careful = tree.journal or tree.paused
@@ -350,7 +350,7 @@ def _release(run: Run) -> None:
     tree = run.tree
     left, run.pool = sorted(run.pool.values(), key=lambda token: token.id), None
     tree.out.clear()
-    tree.later.clear()
+    tree.later = ()
     tree.executing = 0
     tree.replaying = False
     tree.careful = tree.journal

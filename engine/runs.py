@@ -129,7 +129,7 @@ class Run(Quick):
         kept = tree.signals.accept(name, payload, id)
         if kept is not None:
             self._remember("signal", (kept.serial, name, payload, id))
-            tree.later.append(self._match_signals)
+            tree.defer(self._match_signals)
         return self._commands()
 
     def requeue(self, now: float, update: Mapping[str, Any] | None = None) -> list[Command]:
@@ -320,7 +320,7 @@ class Run(Quick):
         tree = self.tree
         if not tree.replaying:
             while tree.later:
-                actions, tree.later = tree.later, []
+                actions, tree.later = tree.later, ()
                 for action in actions:
                     action()
             if not tree.executing or tree.was_waiting:

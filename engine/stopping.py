@@ -240,7 +240,7 @@ class Stopping(Starting):
         self._state = ending
         if self.parent is not None:
             parent = self.parent
-            tree.later.append(lambda: parent.run._inside_over(parent, self.run))
+            tree.defer(lambda: parent.run._inside_over(parent, self.run))
             return
         data = {"error": str(self.error)} if self.error is not None else None
         tree.history.event(f"run_{ending}", tree.now, None, None, data)
