@@ -229,6 +229,8 @@ class Stopping(Starting):
         if ending == "succeeded":
             # Tokens that a join absorbed end without effect; if all were, nothing has changed.
             self.state = self.ended[-1].values if self.ended else self._initial
+            if self.parent is None:
+                self.ended = ()  # its state is all that anybody asks for; a parent asks for what was contributed
         else:
             self.state = self.present_values()
         if ending == "failed":
