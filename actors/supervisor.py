@@ -38,7 +38,7 @@ from .ref import ActorRef, cell_of
 from .reply import Reply
 from .restarts import Budget
 from .shown import shown
-from .spec import ChildSpec, Restart, Strategy, checked_specs, checked_strategy
+from .spec import MAX_RESTARTS, PERIOD_SECONDS, ChildSpec, Restart, Strategy, checked_specs, checked_strategy
 from .supervision import (
     Answer,
     Command,
@@ -61,7 +61,10 @@ logger = logging.getLogger("actors")
 
 @attrs.frozen
 class ChildStatus:
-    """One child as its supervisor sees it."""
+    """One child as its supervisor sees it.
+
+    `crashes` are those that its budget counted when it crashed last: what has left the period since is still there.
+    """
 
     name: str
     phase: Phase
@@ -161,9 +164,16 @@ class Supervisor(Actor[Any]):
         strategy: Strategy = "one_for_one",
         max_restarts: float = inf,
         period: float = 5.0,
+        own_max_restarts: float = MAX_RESTARTS,
+        own_period: float = PERIOD_SECONDS,
         **options: Any,
     ) -> ChildSpec:
-        """Describe a supervisor as a child of another; it gets all the time that its own children need to stop."""
+        """Describe a supervisor as a child of another; it gets all the time that its own children need to stop.
+
+        `max_restarts` and `period` are the budget that its children share, as in `Supervisor()`; `own_max_restarts`
+        and `own_period` are its own in the supervisor above, as a `ChildSpec` has them.
+        """
+        options |= {"max_restarts": own_max_restarts, "period": own_period}
         make = partial(cls, checked_specs(children), strategy=strategy, max_restarts=max_restarts, period=period)
         make()  # what is wrong with it shows here, not at its first start
         return ChildSpec(name, make, **{"shutdown": inf, **options})

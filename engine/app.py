@@ -34,6 +34,7 @@ from .history import Event
 from .logs import about
 from .ports import Executor
 from .registry import Registered, Registry
+from .remembered import equal, remembered
 from .result import RunResult
 from .runs import Run as Machine
 from .runs import Status
@@ -132,7 +133,10 @@ class Engine:
         self._max_runs = max_runs
         self._max_queued = (max_runs or 0) * QUEUE_FACTOR if max_queued is None else max_queued
         self._timers = Timers()
-        self._registry = Registry(self._timers, tools, Random(), ("thread", "process", *self._executors))
+        # Threads of their own: a source that blocks must not take a place that its own items wait for.
+        self._sources = ThreadExecutor(self._settings.threads)
+        names = ("thread", "process", *self._executors)
+        self._registry = Registry(self._timers, tools, Random(), self._sources, names)
         self._active: dict[str, Run] = {}
         self._ended: OrderedDict[str, Run] = OrderedDict()
         # Those that wait for a place, with what begins them.
@@ -177,6 +181,7 @@ class Engine:
                 entered = await stack.enter_async_context(executor)
                 self._entered.append(entered)
                 places[name] = (entered, entered.limit)
+            self._entered.append(await stack.enter_async_context(self._sources))
             self._registry.open(places)
             self._root = await stack.enter_async_context(
                 supervise([ChildSpec("timers", _Clockwork, (self._timers,))], name="engine", tree=self._actors)
@@ -244,14 +249,16 @@ class Engine:
             # Nothing waits from here on: what is checked still holds when the run is in the books.
             self._check_open()
             state = {} if state is None else state
-            values: Values = {}
+            kept: Values = {}
             if idempotency_key is not None:
                 values = registered.plan.state.admit(state)
                 known = self._by_key.get(idempotency_key)
                 if known is not None:
-                    if known[0].registered is not registered or not _equal(known[1], values):
+                    if known[0].registered is not registered or not equal(known[1], values):
                         raise IdempotencyConflict(idempotency_key, known[0].id)
                     return known[0]
+                # Before the run begins, whose nodes may change what they must not.
+                kept = remembered(values)
             run = self._admit(registered, run_id, tags or {}, priority)
             seconds = deadline if deadline is not None else registered.plan.decl.deadline
             if seconds is not None:
@@ -264,7 +271,7 @@ class Engine:
                 raise
             if idempotency_key is not None:
                 run.key = idempotency_key
-                self._by_key[idempotency_key] = (run, values)
+                self._by_key[idempotency_key] = (run, kept)
             registered.counts.submitted += 1
             return run
         except EngineError as error:
@@ -432,6 +439,21 @@ class Engine:
             self._queue = [entry for entry in self._queue if entry[2] is not run]
             heapify(self._queue)
         self.notice(run)
+
+    def waited_for(self, run: Run) -> None:
+        """Let a queued run begin, whatever the places, if it is a node that waits for it.
+
+        Or it might wait for the very place that the run of that node holds, or one that it is inside of: for ever.
+        """
+        if not _depth.get():
+            return
+        for index, (_, _, queued, begin) in enumerate(self._queue):
+            if queued is run:
+                del self._queue[index]
+                heapify(self._queue)
+                self._begin(run)
+                begin()
+                return
 
     def check_retry(self, run: Run) -> None:
         """Raise what forbids that a failed run goes on, before anything has changed."""
@@ -619,10 +641,3 @@ def _only_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
         leaf = leaf.exceptions[0]
     return leaf
-
-
-def _equal(one: Any, other: Any) -> bool:
-    try:
-        return bool(one == other)
-    except Exception:
-        return False

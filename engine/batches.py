@@ -28,6 +28,8 @@ class BatchFault(EngineError, TypeError):
 class BatchCrew(Crew):
     """A crew whose workers take several attempts at a time."""
 
+    __slots__ = ("_dropped", "batch")
+
     def __init__(self, *args: Any, batch: Batch, **options: Any) -> None:
         super().__init__(*args, **options)
         self.batch: Final = batch

@@ -12,7 +12,7 @@ from .plan import PlanEdge
 from .state import Values
 from .tokens import Activation, Ended
 from .values import END
-from .writes import PARTING, Contributions, Log, Trace, effective
+from .writes import PARTING, Log, Trace, effective, writes_in
 
 
 class Branches(Live):
@@ -77,10 +77,10 @@ class Branches(Live):
             if written:
                 if log is not PARTING:
                     log = self._worked_in(log, written)
-                tree = self.tree
-                activation.log = Log(log, written, values, activation.node.name, tree.writes + 1)
-                for item in written.values():
-                    tree.writes += len(item.items) if type(item) is Contributions else 1
+                tree, node = self.tree, activation.node
+                activation.log = Log(log, written, values, node.name, tree.writes + 1)
+                # Only what a subgraph gives can be several writes to one key.
+                tree.writes += len(written) if node.kind == "function" else writes_in(written)
         if changed:
             activation.values = {**values, **changed}
 

@@ -15,6 +15,7 @@ from .call import PLAIN, Signature
 from .checks import structure
 from .edges import Edges
 from .errors import GraphProblem
+from .faults import positive_fault
 from .nodespec import NodeSpec
 from .options import (
     NODE_OPTIONS,
@@ -24,7 +25,6 @@ from .options import (
     node_option_faults,
     one_of_fault,
     parse_rate,
-    positive_fault,
 )
 from .plan import (
     GraphDecl,
@@ -112,7 +112,7 @@ class Compiler:
             key = keys.get(name, Key(name))
             if key.reducer is None:
                 keys[name] = attrs.evolve(key, reducer=reducer, required=key.required and bool(key.argument))
-        return schema.evolve(keys=keys) if self.inherited else schema
+        return schema.evolve(keys=keys, graph=str(self.written.name))
 
     def _settings(self) -> None:
         name: Any = self.written.name
@@ -201,11 +201,11 @@ class Compiler:
         return function, what
 
     def _own_view(self, view: View | None, name: str) -> Any:
-        """What the node reads, if not the whole state; with `isolation="check"` errors must name the node."""
-        if self.schema.isolation != "check":
+        """What the node reads, if not the whole state; where values are copied, what is said must name the node."""
+        if self.schema.isolation == "shallow":
             return view
         whole = self.schema.evolve(node=name)
-        return whole if view is None else View(whole, view.narrow.evolve(node=name))
+        return whole if view is None else View(whole, view.narrow.evolve(node=name, graph=whole.graph))
 
     # --- options --------------------------------------------------------------------------------------
 
@@ -365,7 +365,8 @@ class Compiler:
         own = own if isinstance(own, Mapping) else None
         inner, _ = read_schema(what.state, own, names=dict(what.names or {}))
         inherited: dict[str, Reducer] = {}
-        for key, reducer in self.schema.reducers.items():
+        reducers = {key.name: key.reducer for key in self.schema.keys.values() if key.reducer is not None}
+        for key, reducer in reducers.items():
             for name in {enter.get(key, key), *(child for child, parent in leave.items() if parent == key)}:
                 mine = inner.reducers.get(name)
                 if mine is not None and mine != reducer:
@@ -458,4 +459,5 @@ class Compiler:
         timeout = shared.pop("timeout", None)
         decl = WaitDecl(signals=tuple(dict.fromkeys(signals)), into=str(written.own["into"]), timeout=timeout)
         spec = self._spec(Reading(PLAIN, None, NodeSpec()), written)
-        return NodeDecl(name=name, kind="wait", wait=decl, options=spec, **shared)
+        view = self._own_view(None, name)
+        return NodeDecl(name=name, kind="wait", wait=decl, view=view, options=spec, **shared)

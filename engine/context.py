@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from .errors import NotReachable
+from .typecheck import shown
 from .values import Arrival
 
 Report = Callable[[str, Mapping[str, Any]], None]
@@ -78,8 +79,35 @@ class Context:
         """Tell how far this node is, from 0 to 1; seen in the run's events as `node_progress`."""
         if isinstance(fraction, bool) or not isinstance(fraction, Real) or not 0 <= fraction <= 1:
             raise ValueError(f"ctx.progress({fraction!r}): the fraction must be a number from 0 to 1")
-        self._report("node_progress", {"fraction": fraction, "message": message})
+        if not isinstance(message, str):
+            raise TypeError(f"ctx.progress: the message must be text, found {shown(message)}")
+        self._report("node_progress", {"fraction": float(fraction), "message": message})
 
     def emit(self, event: Any) -> None:
-        """Put something of your own into the run's events, as the data of a `node_progress` event."""
-        self._report("node_progress", {"event": event})
+        """Put something of your own into the run's events, as the data of a `node_progress` event.
+
+        It must be data, as it is sent and stored: None, booleans, numbers, text, and lists, tuples and dicts (whose
+        keys are text) of them. Anything else is a `TypeError`. The event keeps a copy.
+        """
+        try:
+            data = _data_of(event, "the event")
+        except RecursionError:
+            raise TypeError("ctx.emit: the event contains itself, or is nested too deep to be data") from None
+        self._report("node_progress", {"event": data})
+
+
+def _data_of(value: Any, place: str) -> Any:
+    """A copy that nobody changes later."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, list | tuple):
+        return [_data_of(item, f"{place}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"ctx.emit: the keys of a dict are text, found {shown(key)} in {place}")
+        return {key: _data_of(item, f"{place}[{key!r}]") for key, item in value.items()}
+    raise TypeError(
+        f"ctx.emit: {place} is {shown(value)}, but events are data: None, booleans, numbers, text, "
+        f"and lists and dicts of them; give what it says as such"
+    )

@@ -26,6 +26,11 @@ class Histogram:
         self.seconds += seconds
         self.buckets[bisect_left(self.bounds, seconds)] += 1
 
+    def include(self, more: Histogram) -> None:
+        """Count what another has counted, with the same bounds."""
+        self.seconds += more.seconds
+        self.buckets = [one + other for one, other in zip(self.buckets, more.buckets, strict=True)]
+
 
 class Waits:
     """How often something waited, and for how long in all."""

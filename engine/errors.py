@@ -39,6 +39,14 @@ def noted(error: BaseException, place: str) -> None:
         error.add_note(place)
 
 
+def said_by(error: BaseException) -> str:
+    """An error's text, also of a class whose `__str__` has a fault of its own."""
+    try:
+        return str(error)
+    except Exception as fault:
+        return f"(its text cannot be had: {type(fault).__name__})"
+
+
 def _list(names: Iterable[object]) -> str:
     return ", ".join(repr(name) for name in names) or "none"
 
@@ -154,14 +162,21 @@ class UnknownKey(StateInvalid):
 
 
 class StateMutated(EngineError):
-    """A node changed a shared value in place (found with `isolation="check"`)."""
+    """A node, or the reducer of a key, changed a shared value in place (found with `isolation="check"`)."""
 
-    def __init__(self, node: str, key: str) -> None:
-        super().__init__(
-            f"node {node!r} changed the value of {key!r} in place; values are shared between branches: "
-            f"return a new value, or use isolation='deep'"
-        )
+    def __init__(self, node: str | None, key: str) -> None:
+        if node is None:
+            super().__init__(
+                f"the reducer of {key!r} changed what it was given in place; values are shared between branches, "
+                f"and with the submitter: return a new value, e.g. `a + b` for lists"
+            )
+        else:
+            super().__init__(
+                f"node {node!r} changed the value of {key!r} in place; values are shared between branches: "
+                f"return a new value, or use isolation='deep'"
+            )
         self.node = node
+        """The node whose function did it; None if it was the reducer of the key."""
         self.key = key
 
 
@@ -280,7 +295,9 @@ class NodeFailed(EngineError):
     """An activation failed for good; `cause` is what the node raised, or the engine's own error."""
 
     def __init__(self, node: str, activation: int, attempts: int, cause: BaseException) -> None:
-        said = ", ".join([part for part in (str(cause), *getattr(cause, "__notes__", ())) if part and "\n" not in part])
+        said = ", ".join(
+            [part for part in (said_by(cause), *getattr(cause, "__notes__", ())) if part and "\n" not in part]
+        )
         super().__init__(
             f"node {node!r} failed (activation {activation}, {attempts} attempt{'s' * (attempts != 1)}): "
             f"{type(cause).__name__}" + (f": {said}" if said else "")
@@ -302,7 +319,7 @@ SHOWN = 200
 
 
 def _in_a_line(error: BaseException) -> str:
-    said = str(error).partition("\n")[0]
+    said = said_by(error).partition("\n")[0]
     said = said if len(said) <= SHOWN else f"{said[:SHOWN]}…"
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import types
+from collections.abc import Iterator
 from typing import Any
 
 _FIXED = (
@@ -60,6 +61,11 @@ def fingerprint(value: Any) -> list[Any]:
         trace.append(len(inside))
         pending.extend(reversed(inside))
     return trace
+
+
+def reachable(value: Any) -> Iterator[Any]:
+    """Every object that a fingerprint follows."""
+    return (mark.item for mark in fingerprint(value) if isinstance(mark, _Same))
 
 
 def _raw(item: Any) -> bytes | None:

@@ -236,7 +236,7 @@ def _release(run: Run) -> None:
     tree = run.tree
     left, run.pool = sorted(run.pool.values(), key=lambda token: token.id), None
     tree.out.clear()
-    tree.later.clear()
+    tree.later = ()
     tree.executing = 0
     tree.replaying = False
     tree.careful = bool(tree.journal)

@@ -137,11 +137,13 @@ class GoingOn(Inside):
         if child is not None and child._state in ("failed", "cancelled"):
             activation.status = INSIDE
             activation.timed_out = False
-            activation.state = self.tree.now
+            activation.begun = self.tree.now
             if activation.node.timeout is not None:
                 self.tree.out.append(SetTimer(activation, "timeout", activation.node.timeout))
             child._go_on(None)
             return
         if activation.node.kind == "map":
-            activation.work = MapWork(activation, activation.node.decl.map)  # type: ignore[arg-type]
+            work = getattr(activation, "work", None)
+            before = 0 if work is None else len(work.results)
+            activation.work = MapWork(activation, activation.node.decl.map, before)  # type: ignore[arg-type]
         self._order_attempt(activation)

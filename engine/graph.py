@@ -124,7 +124,12 @@ class Graph:
         on_item_error: Literal["fail", "skip", "keep"] = "fail",
         **options: Unpack[MapOptions],
     ) -> Self:
-        """Add a node that runs `worker` once per item and collects the results in the order of the items."""
+        """Add a node that runs `worker` once per item and collects the results in the order of the items.
+
+        A function given as `over` is called in the loop, so it must be quick; it may be async. What it gives, or what
+        is under the key, is read in the loop if it is a collection (list, tuple, range, set, deque, view of a dict) or
+        async. Any other iterator may block, and is read in threads: not always the same one.
+        """
         own = {
             "over": over,
             "into": into,

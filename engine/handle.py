@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .registry import Registered
 
 _NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
+_NO_VARIABLES: Final = Variables()
 
 logger = logging.getLogger("engine")
 # Failures that the log line of a run's end tells; the rest it counts.
@@ -91,7 +92,7 @@ class Run:
         self.key: str | None = None
         self.registered: Final = registered
         self.machine: Final = machine
-        self.variables: Final = variables
+        self.variables = variables
         self.deadline_at: float | None = None
         self.deadline_seconds: float | None = None
         self.told = 0
@@ -275,6 +276,9 @@ class Run:
     def run_over(self) -> None:
         """It has ended and nothing of it is left running."""
         self.forget_deadline()
+        if self.machine.status != "failed":
+            # It cannot go on: what its submitter had set need not stay alive as long as the run is kept.
+            self.variables = _NO_VARIABLES
         if self._broken is None:
             self._log_end()
         for waker in (*(self._readers or ()), *(self._waiters or ())):
@@ -367,6 +371,8 @@ class Run:
             raise refused[0]
 
     async def _until_woken(self, among: dict[Waker, None]) -> None:
+        if not self.counted:
+            self._engine.waited_for(self)
         waker = new_waker()
         among[waker] = None
         try:

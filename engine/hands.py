@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 import anyio
 from anyio.lowlevel import checkpoint
 
-from actors import Actor, StopReason, new_waker
+from actors import Actor, StopReason, Waker, new_waker
 from actors.waker import cancel_requests, disown_cancellation
 
 from .counts import Waits
@@ -48,7 +48,7 @@ class Worker:
         self.stopping: Stopping | None = None
         self.spent = False
         self.timer: Timer | None = None
-        self.waker = new_waker()
+        self.waker: Waker | None = None  # made when it is first idle: most that wait do so with a job
 
     if TYPE_CHECKING:
         handle: anyio.TaskHandle[None]
@@ -99,7 +99,7 @@ class Hands:
         self._group: TaskGroup | None = None
         # Whether somebody is on the way to the queue; also while there is nobody to send.
         self._attended = True
-        self._beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._beside: dict[Callable[[], Coroutine[Any, Any, None]], None] = {}
 
     def lend_to(self, borrower: Borrower) -> None:
         """Know whom to tell when the workers are gone."""
@@ -112,11 +112,18 @@ class Hands:
             self._call()
 
     def run_beside(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run something else in the actor's group, now or when it is up."""
-        if self._group is None:
-            self._beside.append(work)
-        else:
-            self._group.start_soon(work)
+        """Run something else in the actor's group, now or when it is up; once more if that goes down meanwhile."""
+        self._beside[work] = None
+        if self._group is not None:
+            self._group.start_soon(self._do_beside, work)
+
+    async def _do_beside(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        except Exception:
+            del self._beside[work]
+            raise
+        del self._beside[work]
 
     # -- the actor's side
 
@@ -124,8 +131,7 @@ class Hands:
         """The actor is up: take what is queued."""
         self._group = group
         for work in self._beside:
-            group.start_soon(work)
-        self._beside.clear()
+            group.start_soon(self._do_beside, work)
         for borrower in self._borrowers:
             borrower.take_queued()
         self._attended = False
@@ -151,7 +157,9 @@ class Hands:
         self._attended = True
         self._called_at = perf_counter()
         if self._idle:
-            self._idle.pop().waker.wake()
+            worker = self._idle.pop()
+            assert worker.waker is not None
+            worker.waker.wake()
         else:
             assert self._group is not None
             self.workers += 1
@@ -173,6 +181,8 @@ class Hands:
                 worker.job = None  # an idle worker keeps no state alive
                 in_a_row = 0
                 try:
+                    if worker.waker is None:
+                        worker.waker = new_waker()
                     await worker.waker.park()
                 except BaseException as error:
                     self._go_on_after(error, worker)

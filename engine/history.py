@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import attrs
 
-from .errors import HistoryGone
+from .errors import HistoryGone, said_by
 
 LogStatus = Literal["succeeded", "failed", "cancelled", "timed_out"]
 
@@ -90,6 +90,11 @@ class History:
         self._events.append((seq, type, time, node, activation, data))
         if len(self._events) > self._full:
             self._cut_back()
+
+    def began(self, time: float) -> None:
+        """The run was submitted, and it started."""
+        self.seq = seq = self.seq + 2
+        self._events.append((seq, time))
 
     def entry(self, raw: RawLog) -> None:
         self._log.append(raw)
@@ -199,13 +204,13 @@ def _entry(raw: RawLog) -> LogEntry:
 
 def described(error: BaseException) -> str:
     """An error in a line: its type, and what it says."""
-    said = str(error)
+    said = said_by(error)
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 # How many events stand before the one whose number a raw one has, by its length.
-_EVENT, _STEP, _ARRIVED, _FORKED = 6, 5, 3, 7
-_MORE = {_EVENT: 0, _STEP: 2, _ARRIVED: 1, _FORKED: 1}
+_EVENT, _BEGAN, _STEP, _ARRIVED, _FORKED = 6, 2, 5, 3, 7
+_MORE = {_EVENT: 0, _BEGAN: 1, _STEP: 2, _ARRIVED: 1, _FORKED: 1}
 
 
 def _events(raw: tuple[Any, ...]) -> Iterator[Event]:
@@ -213,6 +218,10 @@ def _events(raw: tuple[Any, ...]) -> Iterator[Event]:
     if kind == _EVENT:
         _, type_, time, node, number, data = raw
         yield Event(seq, type_, time, node, number, _data(data))
+        return
+    if kind == _BEGAN:
+        yield Event(seq - 1, "run_submitted", raw[1])
+        yield Event(seq, "run_started", raw[1])
         return
     if kind == _FORKED:
         _, time, node, number, target, *started = raw

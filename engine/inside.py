@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .errors import NodeTimeout
@@ -36,7 +35,7 @@ class Inside(Settling):
         self.tree.signals.parked[activation] = None
         if wait.timeout is not None:
             self.tree.out.append(SetTimer(activation, "wait", wait.timeout))
-        self.tree.later.append(self._match_signals)
+        self.tree.defer(self._match_signals)
 
     def _match_signals(self) -> None:
         while (found := self.tree.signals.match()) is not None:
@@ -91,14 +90,17 @@ class Inside(Settling):
     def _begin_map(self, activation: Activation) -> None:
         decl = activation.node.decl.map
         assert decl is not None
+        try:
+            activation.state = (self.tree.now, activation.node.input.give(activation.values))
+        except Exception as error:
+            self._cannot_begin(activation, error)
+            return
         activation.status = INSIDE
         work = getattr(activation, "work", None)
         if work is None:
             work = activation.work = MapWork(activation, decl)
         if self.tree.replaying:
-            activation.state = (self.tree.now, None)
             return  # nothing is read from the source before it is known which items are finished
-        activation.state = (self.tree.now, activation.node.input.give(activation.values))
         work.begin(self.run)
 
     def _go_on_with_map(self, activation: Activation) -> None:
@@ -155,7 +157,7 @@ class Inside(Settling):
         item.work.succeeded(self.run, item, result)
 
     def map_over(self, activation: Activation, work: MapWork) -> None:
-        self.tree.later.append(lambda: self._map_over(activation, work))
+        self.tree.defer(lambda: self._map_over(activation, work))
 
     def _map_over(self, activation: Activation, work: MapWork) -> None:
         if activation.status == CANCELLING:
@@ -186,19 +188,19 @@ class Inside(Settling):
                 }
             )
 
-        activation.state = self.tree.now
         self._open_child(activation, plan, passed_in, tracked)
 
     def _open_child(
         self, activation: Activation, plan: Plan, initial: Callable[[], Values], tracked: frozenset[str]
     ) -> None:
-        activation.status = INSIDE
-        activation.timed_out = False
+        activation.begun = self.tree.now
         try:
             values = initial()
         except Exception as error:
-            self._defer(partial(self._attempt_failed, activation, error, 0.5))
+            self._cannot_begin(activation, error)
             return
+        activation.status = INSIDE
+        activation.timed_out = False
         child = activation.child = type(self.run)(plan, self.root.id, parent=activation)
         child.tracked = tracked
         child._final_settled = frozenset()
@@ -212,7 +214,7 @@ class Inside(Settling):
         if getattr(activation, "child", None) is not child or activation.status not in (INSIDE, CANCELLING):
             return
         if activation.status == CANCELLING:
-            self._log(activation, "cancelled", None, None)
+            self._log(activation, "cancelled", None, activation.begun)
             self._gone(activation)
             return
         if activation.node.timeout is not None and not activation.timed_out:
@@ -228,7 +230,7 @@ class Inside(Settling):
                 assert child.error is not None
                 error = child.error
             status: LogStatus = "timed_out" if activation.timed_out else "failed"
-            self._log(activation, status, error, None)
+            self._log(activation, status, error, activation.begun)
             self._attempt_failed(activation, error, 0.5)
 
     def _inside_succeeded(self, activation: Activation, child: Run) -> None:
@@ -254,7 +256,7 @@ class Inside(Settling):
         self._complete_raw(activation, update)
 
     def _complete_raw(self, activation: Activation, update: dict[str, Any]) -> None:
-        started, packed = activation.state, None
+        started, packed = activation.begun, None
         try:
             if update:
                 packed = self._packed(activation, update)

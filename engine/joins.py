@@ -52,7 +52,7 @@ class Waiting:
         """Tokens that wait here."""
         self.since = 0.0
         """When the first of them came, or the last activation started if that was later."""
-        self.queues: dict[int, list[Token]] = {}  # each short: mostly one token
+        self.queues: dict[int, list[Token]] = {}  # each short: mostly one token, and never none
         self.waves: list[Wave] = []
         self.pointer = 0
         self.witness = -1
@@ -72,7 +72,7 @@ class Waiting:
     def missing(self) -> list[PlanEdge]:
         """The edges that an activation would still lack."""
         if self.node.join == JOIN_ALL:
-            return [edge for edge in self.node.ins if not self.queues.get(edge.slot)]
+            return [edge for edge in self.node.ins if edge.slot not in self.queues]
         wave = self.open_wave()
         return [e for e in self.node.ins if wave is not None and e.slot not in wave.delivered]
 
@@ -84,7 +84,7 @@ class Waiting:
 class Joins:
     """All joins of one run. The run tells it of arrivals and of places that become empty."""
 
-    __slots__ = ("_check", "_knots", "_places", "_run", "_watched", "at", "count", "live", "plan")
+    __slots__ = ("_run", "_watched", "at", "count", "knots", "live", "plan", "to_check")
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -94,9 +94,10 @@ class Joins:
         """Tokens that wait at joins."""
         self.live = 0
         """The ranks where a token is live, waiting ones among them. Kept only while `count` is not 0."""
-        self._check: dict[int, None] = _NOT_YET
+        self.to_check: dict[int, None] = _NOT_YET
+        """Joins that may have nothing left to wait for."""
         self._watched: dict[int, dict[int, None]] = _NOT_YET
-        self._knots: dict[int, set[int]] = _NOT_YET
+        self.knots: dict[int, set[int]] = _NOT_YET
         """Components on a cycle -> the joins in them that wait."""
 
     # --- what happens -------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ class Joins:
                 return True  # It still waits for what it waited for.
         elif not self._join_wave(waiting, token):
             return False
-        self._check[node.index] = None
+        self.to_check[node.index] = None
         return True
 
     def open(self, node: PlanNode) -> Waiting:
@@ -148,16 +149,16 @@ class Joins:
     @property
     def questions(self) -> tuple[list[int], list[tuple[int, list[int]]]]:
         """Joins to look at again, and by place those that wait for it: the order in which joins will go."""
-        if self._check is _NOT_YET:
+        if self.to_check is _NOT_YET:
             return [], []
-        return list(self._check), [(rank, list(those)) for rank, those in self._watched.items()]
+        return list(self.to_check), [(rank, list(those)) for rank, those in self._watched.items()]
 
     def ask_again(self, check: Iterable[int], watched: Iterable[tuple[int, Iterable[int]]]) -> None:
         """After a snapshot: `questions`. What was asked for a join that holds nothing now keeps its place."""
-        if self._check is not _NOT_YET:
-            self._check = dict.fromkeys(check)
+        if self.to_check is not _NOT_YET:
+            self.to_check = dict.fromkeys(check)
             self._watched = {rank: dict.fromkeys(those) for rank, those in watched}
-            for index in (*self._check, *(index for those in self._watched.values() for index in those)):
+            for index in (*self.to_check, *(index for those in self._watched.values() for index in those)):
                 self.open(self.plan.nodes[index])
 
     def _join_wave(self, waiting: Waiting, token: Token) -> bool:
@@ -215,21 +216,21 @@ class Joins:
             waiting.since = self._run.tree.now
             self.live |= 1 << node.rank
             if node.cyclic:
-                self._knots.setdefault(node.component, set()).add(node.index)
+                self.knots.setdefault(node.component, set()).add(node.index)
         elif not waiting.count:
             if node.cyclic:
-                self._knots[node.component].discard(node.index)
+                self.knots[node.component].discard(node.index)
             waiting.witness = -1
             if node.join == JOIN_ALL:
                 waiting.pointer = 0
         if self.count == 0:
             self._watched.clear()
-            self._knots.clear()
+            self.knots.clear()
 
     def _look_around(self) -> None:
         """Begin to keep `live`: nothing did while no token waited."""
-        if self._check is _NOT_YET:
-            self._check, self._watched, self._knots = {}, {}, {}
+        if self.to_check is _NOT_YET:
+            self.to_check, self._watched, self.knots = {}, {}, {}
         self.live = 0
         for activation in self._run.active:
             self.live |= 1 << activation.node.rank
@@ -243,7 +244,7 @@ class Joins:
         waiting = self.at.get(node.index)
         if waiting is not None and waiting.count:
             # It stays a place where tokens are; but it no longer counts as being at its own successors.
-            self._check[node.index] = None
+            self.to_check[node.index] = None
             self._recheck(node.rank)
             return
         self.live &= ~(1 << node.rank)
@@ -255,25 +256,25 @@ class Joins:
             waiting = self.at[index]
             if waiting.witness == rank:
                 waiting.witness = -1
-                self._check[index] = None
+                self.to_check[index] = None
 
     # --- what follows -------------------------------------------------------------------------------
 
     def go(self) -> None:
         """Start every join that has nothing left to wait for; of those that wait for each other, the first."""
-        if not self._check and not self._knots:
+        if not self.to_check and not self.knots:
             return
         run = self._run
         while self.count and not run.ending:
-            while self._check:
-                index = next(iter(self._check))
-                del self._check[index]
+            while self.to_check:
+                index = next(iter(self.to_check))
+                del self.to_check[index]
                 waiting = self.at[index]
                 if waiting.count:
                     self._try(waiting)
                     if run.ending:
                         return
-            if not self._knots or not self._untie_knot():
+            if not self.knots or not self._untie_knot():
                 return
 
     def _start(self, waiting: Waiting, tokens: list[Token], fault: Exception | None = None) -> int:
@@ -286,7 +287,7 @@ class Joins:
     def _try(self, waiting: Waiting) -> None:
         node = waiting.node
         if node.join == JOIN_ALL:
-            if not self._waits(waiting):
+            if len(waiting.queues) == node.needed or not self._waits(waiting):
                 self._take(waiting)
             return
         wave = waiting.open_wave()
@@ -336,7 +337,7 @@ class Joins:
 
     def _lacks(self, waiting: Waiting, slot: int) -> bool:
         if waiting.node.join == JOIN_ALL:
-            return not waiting.queues.get(slot)
+            return slot not in waiting.queues
         wave = waiting.open_wave()
         return wave is not None and slot not in wave.delivered
 
@@ -346,15 +347,17 @@ class Joins:
     def _take(self, waiting: Waiting) -> None:
         """An `all` join runs with the first token of each edge that has one."""
         tokens = []
-        for edge in waiting.node.ins:
-            queue = waiting.queues.get(edge.slot)
-            if queue:
-                tokens.append(queue.pop(0))
+        queues = waiting.queues
+        for slot in sorted(queues):
+            queue = queues[slot]
+            tokens.append(queue.pop(0))
+            if not queue:
+                del queues[slot]
         self._hold(waiting, -len(tokens))
         waiting.pointer = 0
         waiting.witness = -1
         if waiting.count:
-            self._check[waiting.node.index] = None
+            self.to_check[waiting.node.index] = None
         self._start(waiting, tokens)
 
     def _fire(self, waiting: Waiting, wave: Wave) -> None:
@@ -367,7 +370,7 @@ class Joins:
         if len(wave.delivered) == len(node.ins):
             waiting.waves.remove(wave)
         if waiting.count:
-            self._check[node.index] = None
+            self.to_check[node.index] = None
         wave.activation = self._start(waiting, tokens)
         if node.rest_cancel and len(wave.delivered) < len(node.ins):
             self._cancel_rest(waiting, wave)
@@ -379,7 +382,7 @@ class Joins:
         waiting.pointer = 0
         waiting.waves.remove(wave)
         if waiting.count:
-            self._check[node.index] = None
+            self.to_check[node.index] = None
         missing = [edge.source_name for edge in node.ins if edge.slot not in wave.delivered]
         arrived = [token.edge.source_name for token in tokens]
         self._start(waiting, tokens, JoinStarved(node.name, node.needed, arrived, missing))
@@ -388,8 +391,8 @@ class Joins:
 
     def _untie_knot(self) -> bool:
         """Where joins wait only for one another, let the first go. False if there is no such place."""
-        for component in sorted(self._knots):
-            waiting = self._knots[component]
+        for component in sorted(self.knots):
+            waiting = self.knots[component]
             if not waiting:
                 continue
             inside = 0

@@ -9,6 +9,7 @@ short way), and on top, in runs.py, the events. What a layer needs of one above 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -18,7 +19,19 @@ from .joins import Joins
 from .packing import Packer
 from .plan import Plan, PlanNode
 from .state import Values
-from .tokens import CANCELLING, INSIDE, RETRYING, Activation, Descent, Ended, Item, Record, RecordKind, Token
+from .tokens import (
+    CANCELLING,
+    INSIDE,
+    NOT_BEGUN,
+    RETRYING,
+    Activation,
+    Descent,
+    Ended,
+    Item,
+    Record,
+    RecordKind,
+    Token,
+)
 from .tree import Tree
 from .waits import KeptSignal
 
@@ -33,6 +46,7 @@ T = TypeVar("T")
 
 _NONE: Final[Mapping[Any, Any]] = MappingProxyType({})
 _NO_LIMIT: Final = 1 << 62
+_NO_VALUES: Final[Values] = {}
 _NO_KEYS: Final = frozenset[str]()  # an empty one takes 216 bytes, of which each run had two
 MANY: Final = 64
 """How much may pile up before it is worth looking for what can be forgotten; then twice what was left."""
@@ -133,8 +147,9 @@ class Live:
         self._lingering = 0
         self.ending: Ending = ""
         self._state: Status = "queued"
-        self._initial: Values = {}
-        self.state: Values = {}
+        self._initial: Values = _NO_VALUES
+        """The values at its start, if they may turn out to be those at its end."""
+        self.state: Values = _NO_VALUES
         """The values at the end of the run; at a failure, those at that point."""
         self.error: RunFailed | RunCancelled | None = None
         self.cancel_reason: str | None = None
@@ -348,10 +363,21 @@ class Live:
 
     def _soon(self, activation: Activation) -> None:
         """Settle it once the decision at hand is complete, if its turn has come."""
-        self.tree.later.append(lambda: self._turns(activation))
+        self.tree.defer(lambda: self._turns(activation))
 
     def _defer(self, action: Callable[[], None]) -> None:
-        self.tree.later.append(action)
+        self.tree.defer(action)
+
+    def _cannot_begin(self, activation: Activation, error: Exception) -> None:
+        """No attempt could be made, since its input could not: it has failed once the decision at hand is complete."""
+        activation.status = NOT_BEGUN
+        self._defer(partial(self._has_not_begun, activation, error))
+
+    def _has_not_begun(self, activation: Activation, error: Exception) -> None:
+        # What failed before it may have ended the run, and this with it: nobody answers for what has not begun.
+        if activation.status == NOT_BEGUN:
+            self._log(activation, "failed", error, None)
+            self._attempt_failed(activation, error, 0.5)
 
     # --- what the layers above do -------------------------------------------------------------------
 

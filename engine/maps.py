@@ -1,24 +1,29 @@
 """One activation of a map: items in, results out in the order of the items.
 
-The items of a key are read here; those of a function, which may be async, are
-pulled through commands. At most `concurrency` items are at work, and no more
+The items of a collection under a key are read here; all others, whose source may
+block or be async, are pulled through commands. At most `concurrency` items are at work, and no more
 are taken from the source than there is room for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, MappingView, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-from .errors import StateInvalid
+from .errors import StateInvalid, said_by
 from .plan import MapDecl, Plan
 from .tokens import CANCELLED, DONE, FAILED, RETRYING, Activation, CloseItems, Item, PullItems
+from .typecheck import shown
 from .values import ItemError
 
 if TYPE_CHECKING:
     from .runs import Run
 
 _SKIPPED: Any = object()
+
+IN_MEMORY: Final[tuple[type[Any], ...]] = (list, tuple, range, set, frozenset, deque, MappingView)
+"""What can be read without waiting: of anything else nobody knows what its `next` does."""
 
 
 class MapWork:
@@ -34,6 +39,7 @@ class MapWork:
         "_source",
         "at_work",
         "attempts",
+        "before",
         "decl",
         "errors",
         "known",
@@ -42,9 +48,11 @@ class MapWork:
         "stopping",
     )
 
-    def __init__(self, owner: Activation, decl: MapDecl) -> None:
+    def __init__(self, owner: Activation, decl: MapDecl, before: int = 0) -> None:
         self.owner = owner
         self.decl = decl
+        self.before = before
+        """How many items the attempt before this one has taken."""
         self.results: list[Any] = []
         self.at_work: dict[int, Item] = {}
         self.errors: dict[int, BaseException] = {}
@@ -62,15 +70,25 @@ class MapWork:
         owner, over = self.owner, self.decl.over
         if isinstance(over, str) and not self.stopping:
             items = owner.values.get(over, _SKIPPED)
-            if items is _SKIPPED:
-                self.errors[-1] = StateInvalid(f"map {owner.node.name!r} finds no key {over!r} in the state")
+            if fault := self._fault_of(over, items):
+                self.errors[-1] = StateInvalid(f"map {owner.node.name!r}{fault}")
                 self._more = False
-            elif fault := _items_fault(items):
-                self.errors[-1] = StateInvalid(f"map {owner.node.name!r}: key {over!r} holds {fault}")
-                self._more = False
-            else:
+            elif isinstance(items, IN_MEMORY):
                 self._source = iter(items)
         self.fill(run)
+
+    def _fault_of(self, key: str, items: Any) -> str:
+        if items is _SKIPPED:
+            return f" finds no key {key!r} in the state"
+        if fault := items_fault(items):
+            return f": key {key!r} holds {fault}, or over= a function of the state"
+        if self.before and isinstance(items, Iterator | AsyncIterator):
+            taken = f"{self.before} item{'s' * (self.before != 1)}"
+            return (
+                f": key {key!r} holds {shown(items)}, from which an attempt before this one took {taken}; "
+                f"give a list, or over= a function of the state"
+            )
+        return ""
 
     def fill(self, run: Run) -> None:
         """Take items while there is room; settle the map if it has come to its end."""
@@ -145,7 +163,9 @@ class MapWork:
         """An item failed for good."""
         item.status = FAILED
         del self.at_work[item.index]
-        kept = ItemError(item.index, type(error).__name__, str(error)) if self.decl.on_item_error == "keep" else None
+        kept = None
+        if self.decl.on_item_error == "keep":
+            kept = ItemError(item.index, type(error).__name__, said_by(error))
         run.record_failed_item(item, error, kept)
         if self.decl.on_item_error == "fail":
             self.errors[item.index] = error
@@ -217,14 +237,13 @@ class MapWork:
         return [result for result in self.results if result is not _SKIPPED]
 
 
-def _items_fault(items: Any) -> str:
-    """Why nobody can have meant to take a value for a map's items, as the end of a sentence."""
-    if isinstance(items, str | bytes | Mapping):
+def items_fault(items: Any) -> str:
+    """Why nobody can have meant to take a value for a map's items, and the cure, as the end of a sentence."""
+    if isinstance(items, str | bytes | bytearray | Mapping):
         kind, parts = type(items).__name__, "keys" if isinstance(items, Mapping) else "characters"
-        return f"a {kind}, whose {parts} are hardly meant as items; give a list, or over= a function of the state"
-    if not hasattr(items, "__iter__"):
-        found = "None" if items is None else f"{type(items).__name__} ({items!r:.60})"
-        return f"{found}, which has no items"
+        return f"a {kind}, whose {parts} are hardly meant as items; give a list"
+    if not isinstance(items, AsyncIterable) and not hasattr(items, "__iter__"):
+        return f"{shown(items)}, which has no items; give a list"
     return ""
 
 

@@ -36,23 +36,23 @@ def new_values(values: Values, update: Mapping[str, Any], reducers: Mapping[str,
     """The new value of each key of an update: set, or reduced. Raises what a reducer raises."""
     changed: Values = {}
     for key, item in update.items():
-        reducer = reducers.get(key)
-        if type(item) is Contributions:
-            value = values.get(key, MISSING)
+        kind, reducer, value = type(item), reducers.get(key), values.get(key, MISSING)
+        if kind is Replace:
+            changed[key] = item.value
+        elif kind is Contributions:
             for part in item.items:
-                value = _combined(key, value, part, reducer)
+                if type(part) is Replace:
+                    value = part.value
+                elif reducer is None or value is MISSING:
+                    value = part
+                else:
+                    value = reduced(key, reducer, value, part)
             changed[key] = value
+        elif reducer is None or value is MISSING:
+            changed[key] = item
         else:
-            changed[key] = _combined(key, values.get(key, MISSING), item, reducer)
+            changed[key] = reduced(key, reducer, value, item)
     return changed
-
-
-def _combined(key: str, value: Any, item: Any, reducer: Reducer | None) -> Any:
-    if type(item) is Replace:
-        return item.value
-    if reducer is None or value is MISSING:
-        return item
-    return reduced(key, reducer, value, item)
 
 
 def folded(key: str, reducer: Reducer, value: Any, items: Sequence[Any]) -> Any:

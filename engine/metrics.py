@@ -282,8 +282,7 @@ def _add_up(sums: dict[K, Histogram], key: K, more: Histogram) -> None:
     known = sums.get(key)
     if known is None:
         known = sums[key] = Histogram(more.bounds)
-    known.seconds += more.seconds
-    known.buckets = [one + other for one, other in zip(known.buckets, more.buckets, strict=True)]
+    known.include(more)
 
 
 def _sum_waits(sums: dict[K, Waits], key: K, more: Waits) -> None:

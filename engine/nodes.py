@@ -7,7 +7,6 @@ result straight to the scheduler, so an attempt that does not wait costs no task
 from __future__ import annotations
 
 import sys
-from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from math import inf
@@ -30,7 +29,9 @@ from .plan import PlanEdge, PlanNode
 from .timers import Timer, Timers
 from .tokens import Activation
 
-# Most attempts fall into the first bucket: no need to look for it.
+# Where nothing was ever queued: shared by all such crews, and never changed.
+_NOBODY: Final[OrderedDict[Any, float]] = OrderedDict()
+# Most attempts fall into the first bucket: a number does for those, and most nodes never have others.
 QUICK: Final = NODE_SECONDS[0]
 
 
@@ -53,7 +54,41 @@ class Answers(Protocol):
 
 
 class Crew:
-    """What is known of one node across runs: its limits, its queue, its attempts in hand, its counts."""
+    """What is known of one node across runs: its limits, its queue, its attempts in hand, its counts.
+
+    Graphs have many nodes, and the collector looks at all that these hold whenever it looks at everything: so a crew
+    has slots, and holds nothing that few of them need.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_back",
+        "_body",
+        "_free_for_all",
+        "_gates_in",
+        "_gates_out",
+        "_hands",
+        "_is_async",
+        "_orphans",
+        "_pace",
+        "_places",
+        "_quick",
+        "_quick_seconds",
+        "_slow",
+        "_timeout",
+        "_timers",
+        "_waits",
+        "at_work",
+        "busy",
+        "cancelled",
+        "done",
+        "failed",
+        "limit",
+        "name",
+        "node",
+        "ready",
+        "retries",
+    )
 
     def __init__(
         self,
@@ -73,16 +108,18 @@ class Crew:
         self.node: Final = node
         self.name: Final = name
         self.limit: Final = inf if concurrency is None else concurrency
-        self.ready: OrderedDict[Activation, float] = OrderedDict()  # with the time since when each has waited
+        self.ready: OrderedDict[Activation, float] = _NOBODY  # with the time since when each has waited
         self.busy: dict[Activation, Worker | None] = {}  # None until a worker has begun
-        self._orphans: list[Activation] = []
+        self._orphans: Sequence[Activation] = ()
         self.at_work = 0  # jobs with the workers, which `limit` bounds; a batch is one job
-        self.mailbox_waits = Waits()
+        self._waits: Waits | None = None
         self.done = 0
         self.failed = 0
         self.cancelled = 0
         self.retries = 0
-        self.durations = Histogram(NODE_SECONDS)
+        self._quick = 0
+        self._quick_seconds = 0.0
+        self._slow: Histogram | None = None
         self._body = body
         self._answers = answers
         self._timers = timers
@@ -125,6 +162,21 @@ class Crew:
         return bool(self.node.retry)
 
     @property
+    def durations(self) -> Histogram:
+        """How many of its attempts took how long."""
+        found = Histogram(NODE_SECONDS)
+        if self._slow is not None:
+            found.include(self._slow)
+        found.seconds += self._quick_seconds
+        found.buckets[0] += self._quick
+        return found
+
+    @property
+    def mailbox_waits(self) -> Waits:
+        """How often its attempts were queued, and how long in all."""
+        return self._waits or Waits()
+
+    @property
     def tokens_waiting(self) -> int | None:
         """Tokens that wait, ready to run, on incoming edges with a capacity; None if there are no such edges."""
         return sum(gate.depth for gate in self._gates_in.values()) if self._gates_in else None
@@ -141,10 +193,15 @@ class Crew:
             self._enqueue(activation)
 
     def _enqueue(self, activation: Activation) -> None:
-        self.ready[activation] = perf_counter()
+        self._line()[activation] = perf_counter()
         if self._gates_in:
             for gate in self._gates_of(activation):
                 gate.enter()
+
+    def _line(self) -> OrderedDict[Activation, float]:
+        if self.ready is _NOBODY:
+            self.ready = OrderedDict()
+        return self.ready
 
     def cancel(self, activation: Activation) -> bool:
         """Stop an attempt; true if it has not begun and so is over already."""
@@ -188,9 +245,11 @@ class Crew:
             return None
         # The way of nearly every attempt: what `end` does for one that succeeded and has no timer, written out.
         seconds = perf_counter() - begun
-        durations = self.durations
-        durations.seconds += seconds
-        durations.buckets[0 if seconds <= QUICK else bisect_left(NODE_SECONDS, seconds)] += 1
+        if seconds <= QUICK:
+            self._quick += 1
+            self._quick_seconds += seconds
+        else:
+            self._took(seconds)
         self.done += 1
         del self.busy[activation]
         self.at_work -= 1
@@ -304,9 +363,9 @@ class Crew:
         """The workers are gone: what they had in hand goes back to the head of the queue, unless it was cancelled."""
         for activation in reversed(list(self.busy)):
             if self._is_cancelled(activation):
-                self._orphans.append(activation)
+                self._orphans = [*self._orphans, activation]
             else:
-                self.ready[activation] = perf_counter()
+                self._line()[activation] = perf_counter()
                 self.ready.move_to_end(activation, last=False)
                 for gate in self._gates_of(activation):
                     gate.enter()
@@ -319,7 +378,7 @@ class Crew:
 
     def answer_orphans(self) -> None:
         """Answer for what was being cancelled when the workers went; what follows may be more work for any node."""
-        orphans, self._orphans = self._orphans, []
+        orphans, self._orphans = self._orphans, ()
         for activation in orphans:
             self.cancelled += 1
             self._answers.attempt_cancelled(activation, activation.attempt, 0.0)
@@ -342,16 +401,25 @@ class Crew:
     # -- counting and pacing
 
     def _count(self, seconds: float, succeeded: bool) -> None:
-        durations = self.durations
-        durations.seconds += seconds
-        durations.buckets[0 if seconds <= QUICK else bisect_left(NODE_SECONDS, seconds)] += 1
+        self._took(seconds)
         if succeeded:
             self.done += 1
         else:
             self.failed += 1
 
+    def _took(self, seconds: float) -> None:
+        if seconds <= QUICK:
+            self._quick += 1
+            self._quick_seconds += seconds
+            return
+        if self._slow is None:
+            self._slow = Histogram(NODE_SECONDS)
+        self._slow.add(seconds)
+
     def _waited(self, activation: Activation, since: float) -> None:
-        self.mailbox_waits.add(perf_counter() - since)
+        if self._waits is None:
+            self._waits = Waits()
+        self._waits.add(perf_counter() - since)
         if self._gates_in:
             for gate in self._gates_of(activation):
                 gate.leave()

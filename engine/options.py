@@ -14,6 +14,7 @@ from typing import Any, Literal, TypedDict
 
 import attrs
 
+from .faults import Fault, errors_fault, positive_fault
 from .retry import Retry
 from .typecheck import shown
 
@@ -119,33 +120,11 @@ NODE_OPTIONS = frozenset((*CommonOptions.__annotations__, "timeout", "concurrenc
 
 # --- what is wrong with a value -------------------------------------------------------------------------
 
-Fault = str
-"""What is wrong, as the end of a sentence that begins with the option; empty if nothing is."""
-
-
-def positive_fault(value: Any, *, whole: bool = False, zero: bool = False) -> Fault:
-    """A number above zero (or from zero on), finite, and whole if asked."""
-    wanted = f"a {'whole ' if whole else ''}number {'of at least 0' if zero else 'above 0'}"
-    kind = numbers.Integral if whole else numbers.Real
-    if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value):
-        return f"must be {wanted}, found {shown(value)}"
-    if value < 0 or (value == 0 and not zero):
-        return f"must be {wanted}, found {value!r}"
-    return ""
-
 
 def one_of_fault(value: Any, choices: Collection[str]) -> Fault:
     if isinstance(value, str) and value in choices:
         return ""
     return f"must be {' or '.join(map(repr, choices))}, found {shown(value)}"
-
-
-def errors_fault(value: Any) -> Fault:
-    """Exception types, as in an `except` clause."""
-    kinds = value if isinstance(value, tuple) else (value,)
-    if kinds and all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-        return ""
-    return f"must be an exception type or a tuple of them, found {shown(value)}"
 
 
 def retry_faults(retry: Any) -> Iterator[Fault]:
@@ -154,16 +133,6 @@ def retry_faults(retry: Any) -> Iterator[Fault]:
         if not isinstance(policy, Retry):
             hint = f"; did you mean Retry(attempts={policy})?" if isinstance(policy, int) else ""
             yield f"must be a Retry or a list of them, found {shown(policy)}{hint}"
-            continue
-        found = {
-            "attempts": positive_fault(policy.attempts, whole=True),
-            "delay": positive_fault(policy.delay, zero=True),
-            "factor": positive_fault(policy.factor),
-            "max_delay": positive_fault(policy.max_delay, zero=True),
-            "jitter": positive_fault(policy.jitter, zero=True),
-            "on": errors_fault(policy.on),
-        }
-        yield from (f"has a wrong {name}: it {fault}" for name, fault in found.items() if fault)
 
 
 def mapping_fault(value: Any, kinds: type | tuple[type, ...] = object) -> Fault:

@@ -258,6 +258,7 @@ class Plan:
         "_bound",
         "_component_reach",
         "_edge_reach",
+        "absorbs",
         "by_name",
         "conflicts_last",
         "continue_on_failure",
@@ -287,6 +288,8 @@ class Plan:
         self.conflicts_last = decl.conflicts == "last"
         self.continue_on_failure = decl.on_failure == "continue"
         self.signals = frozenset(_signals(decl))
+        self.absorbs = any(node.join == JOIN_COUNT for node in nodes)
+        """Has joins at which tokens may end without effect."""
         self._bound: dict[int, dict[int, frozenset[int]]] = {}
         self._edge_reach: dict[int, Reach] = {}
         self._component_reach: dict[int, Reach] = {}

@@ -8,7 +8,6 @@ here in three, with the same results in the same order: a branch costs half as m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from .going_on import GoingOn
@@ -65,7 +64,8 @@ class Quick(GoingOn):
             else:
                 following = self._follow(edge, target, activation, log, counts)
                 tree.history.step(raw, target.name, self.prefix + target.name, following.number)
-        self._join()
+        if not self.active or joins.to_check or joins.knots:
+            self._join()
         return True
 
     def _fork(self, activation: Activation, edges: tuple[PlanEdge, ...], log: Log, raw: RawLog) -> None:
@@ -111,7 +111,7 @@ class Quick(GoingOn):
         try:
             following.state = target.input.give(values)
         except Exception as error:
-            self._defer(partial(self._attempt_failed, following, error, 0.5))
+            self._cannot_begin(following, error)
         else:
             tree.executing += 1
             tree.out.append(following)

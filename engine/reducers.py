@@ -1,4 +1,4 @@
-"""Finding the reducer of a key in its annotation, and telling what is wrong with one."""
+"""Finding the reducer of a key in its annotation, and what is wrong with one, before and while it is used."""
 
 from __future__ import annotations
 
@@ -6,8 +6,27 @@ import inspect
 import typing
 from typing import Any
 
+import attrs
+
+from .errors import StateMutated
+from .fingerprint import fingerprint
 from .typecheck import shown
-from .values import Reduce
+from .values import Reduce, Reducer
+
+
+@attrs.frozen
+class CheckedReducer:
+    """A reducer that is found out when it changes what it is given, for `isolation="check"`."""
+
+    key: str
+    function: Reducer
+
+    def __call__(self, value: Any, contribution: Any) -> Any:
+        before = fingerprint(value), fingerprint(contribution)
+        result = self.function(value, contribution)
+        if before != (fingerprint(value), fingerprint(contribution)):
+            raise StateMutated(None, self.key)
+        return result
 
 
 def annotated_reducer(tp: Any) -> Any:

@@ -54,12 +54,15 @@ class Registered:
 class Registry:
     """What is registered, and what making a node's crew needs."""
 
-    def __init__(self, timers: Timers, tools: Any, random: Random, executors: Iterable[str] = ()) -> None:
+    def __init__(
+        self, timers: Timers, tools: Any, random: Random, sources: Executor, executors: Iterable[str] = ()
+    ) -> None:
         self._graphs: dict[tuple[str, str], Registered] = {}
         self._newest: dict[str, Registered] = {}
         self._timers = timers
         self._tools = tools
         self._random = random
+        self._sources = sources
         self._names = {"loop", *executors}
         """What `run_in` may say, also before the executors are there."""
         self._executors: dict[str, tuple[Executor, Places]] = {}
@@ -81,7 +84,8 @@ class Registry:
         self._check_executors(plan)
         hands = Hands(f"nodes of {plan.name}")
         make = CrewMaker(self._timers, self._executors, hands)
-        registered = Registered(plan, Scheduler(plan, self._timers, hands, make, random=self._random.random))
+        scheduler = Scheduler(plan, self._timers, hands, make, random=self._random.random, sources=self._sources)
+        registered = Registered(plan, scheduler)
         self._graphs[key] = self._newest[plan.name] = registered
         return registered
 
@@ -144,7 +148,7 @@ class CrewMaker:
             rate=spec.rate,
             places=places,
             gates_in=self._gates(node.ins if node.kind == "function" else ()),
-            gates_out=list(self._gates(node.outs).values()),
+            gates_out=tuple(self._gates(node.outs).values()),
             **options,
         )
 

@@ -16,7 +16,7 @@ under the same number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .errors import RunTimeout
@@ -25,9 +25,7 @@ from .live import Ending
 from .merge import new_values
 from .tokens import (
     CANCELLED,
-    CANCELLING,
     DONE,
-    FAILED,
     HELD,
     INSIDE,
     PARKED,
@@ -61,8 +59,7 @@ def begin(run: Run, began: float) -> None:
     tree = run.tree
     tree.replaying = tree.careful = True
     tree.now = began
-    tree.history.event("run_submitted", began)
-    tree.history.event("run_started", began)
+    tree.history.began(began)
 
 
 def go_live(run: Run, now: float) -> None:
@@ -70,7 +67,7 @@ def go_live(run: Run, now: float) -> None:
     tree = run.tree
     tree.now = now
     tree.out.clear()
-    tree.later.clear()
+    tree.later = ()
     tree.executing = 0
     tree.replaying = False
     tree.careful = bool(tree.journal) or tree.paused
@@ -96,7 +93,7 @@ def apply_all(root: Run, records: Iterable[Record]) -> None:
             rejoin = True
         _apply(root, record)
         tree.out.clear()
-        tree.later.clear()
+        tree.later = ()
         tree.was_waiting = record.waits
         if record.waits:
             tree.history.event("run_waiting", record.time)
@@ -414,7 +411,7 @@ def _order_again(run: Run, activation: Activation) -> None:
         run._defer(run._match_signals)
     elif kind == "subgraph" and child is not None and status == INSIDE:
         if activation.node.timeout is not None and not activation.timed_out:
-            left = _left(activation.node.timeout, activation.state, tree.now)
+            left = _left(activation.node.timeout, activation.begun, tree.now)
             tree.out.append(SetTimer(activation, "timeout", left))
         order_again(child)
     elif kind == "map" and status == INSIDE:
@@ -425,13 +422,3 @@ def _order_again(run: Run, activation: Activation) -> None:
 
 def _left(seconds: float, since: float, now: float) -> float:
     return max(0.0, seconds - max(0.0, now - since))
-
-
-def inside(run: Run) -> Iterator[Run]:
-    """A run and all that are live inside of it."""
-    yield run
-    for activation in (*run.active, *run.failed_ones):
-        if activation.status in (INSIDE, CANCELLED, CANCELLING, FAILED):
-            child = getattr(activation, "child", None)
-            if child is not None:
-                yield from inside(child)

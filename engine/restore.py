@@ -11,7 +11,7 @@ from .maps import MapWork
 from .merge import new_values
 from .plan import PlanEdge, PlanNode
 from .replay import ReplayError, apply_all, go_live
-from .snapshot import FORMAT, Data, Snapshot
+from .snapshot import FORMAT, STATUSES, Data, Snapshot
 from .tokens import Activation, Ended, ErrorInfo, Outcome, Record, Token
 from .waits import KeptSignal
 from .writes import MISSING, PARTING, Adds, Log, Trace, Write
@@ -122,7 +122,7 @@ class _Reader:
             data["came_from"],
         )
         self._activations.append(one)
-        one.status, one.attempt = data["status"], data["attempt"]
+        one.status, one.attempt = STATUSES.index(data["status"]), data["attempt"]
         if "error" in data:
             one.error = self._error_info(*data["error"])
         if "arrived" in data:
@@ -145,7 +145,7 @@ class _Reader:
 
     def _inside(self, run: Run, one: Activation, data: Data) -> None:
         assert one.node.decl.subgraph is not None
-        one.state = data["began"]
+        one.begun = data["began"]
         one.entered_with = self._states[data["entered_with"]]
         one.child = type(run)(one.node.decl.subgraph.plan, run.root.id, parent=one)
         self.run(one.child, data["child"])

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import attrs
 
+from .faults import Fault, errors_fault, positive_fault
+
 ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
+
+
+Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+
+def _sound(fault_of: Callable[[Any], Fault]) -> Validator:
+    """Refuses a value where it is given: at the first failure, when it would be used, nobody looks."""
+
+    def check(policy: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if fault := fault_of(value):
+            raise ValueError(f"{type(policy).__name__}({attribute.name}={value!r}): {fault}")
+
+    return check
+
+
+_not_negative = _sound(partial(positive_fault, zero=True))
 
 
 @attrs.frozen
@@ -17,12 +37,12 @@ class Retry:
     at random by up to the share `jitter` of it, either way.
     """
 
-    attempts: int = 3
-    delay: float = 0.1
-    factor: float = 2.0
-    max_delay: float = 30.0
-    jitter: float = 0.1
-    on: ErrorTypes = Exception
+    attempts: int = attrs.field(default=3, validator=_sound(partial(positive_fault, whole=True)))
+    delay: float = attrs.field(default=0.1, validator=_not_negative)
+    factor: float = attrs.field(default=2.0, validator=_sound(positive_fault))
+    max_delay: float = attrs.field(default=30.0, validator=_not_negative)
+    jitter: float = attrs.field(default=0.1, validator=_not_negative)
+    on: ErrorTypes = attrs.field(default=Exception, validator=_sound(errors_fault))
 
     def wait_seconds(self, attempts_so_far: int, random: float) -> float:
         """How long to wait after this many attempts; `random` is drawn from [0, 1)."""

@@ -59,8 +59,7 @@ class Run(Quick):
         values = self.plan.state.admit(state)
         tree = self.tree
         tree.now = now
-        tree.history.event("run_submitted", now)
-        tree.history.event("run_started", now)
+        tree.history.began(now)
         self._enter(values)
         return self._commands()
 
@@ -143,7 +142,7 @@ class Run(Quick):
         kept = tree.signals.accept(name, payload, id)
         if kept is not None:
             self._remember("signal", (kept.serial, name, payload, id), packed)
-            tree.later.append(self._match_signals)
+            tree.defer(self._match_signals)
         return self._commands()
 
     def requeue(self, now: float, update: Mapping[str, Any] | None = None) -> list[Command]:
@@ -350,7 +349,7 @@ class Run(Quick):
         tree = self.tree
         if not tree.replaying:
             while tree.later:
-                actions, tree.later = tree.later, []
+                actions, tree.later = tree.later, ()
                 for action in actions:
                     action()
             if not tree.executing or tree.was_waiting:

@@ -21,6 +21,7 @@ from .items import ItemSource
 from .logs import about
 from .nodes import Crew
 from .plan import Plan, PlanNode
+from .ports import Executor
 from .runs import Run
 from .timers import Timer, Timers
 from .tokens import Activation, CancelNode, ClearTimer, CloseItems, Command, PullItems, Record, RunDone, SetTimer
@@ -56,6 +57,7 @@ class Scheduler:
         *,
         clock: Callable[[], float] = time,
         random: Callable[[], float],
+        sources: Executor,
     ) -> None:
         self.plan: Final = plan
         self.hands: Final = hands
@@ -65,6 +67,7 @@ class Scheduler:
         self._make_crew = make_crew
         self._clock = clock
         self._random = random
+        self._threads = sources
         self._set: dict[Activation, Timer] = {}
         self._sources: dict[Activation, ItemSource] = {}
         self._inbox: deque[tuple[Run, Callable[[], list[Command]]]] = deque()
@@ -241,6 +244,7 @@ class Scheduler:
         activation = command.activation
         source = self._sources.get(activation)
         if source is None:
-            source = self._sources[activation] = ItemSource(activation, self)
-            self.hands.run_beside(source.serve)
+            source = self._sources[activation] = ItemSource(activation, self, self._threads, self._timers)
+            # As a node does, it sees the context variables of whoever submitted the run.
+            activation.run.tree.owner.variables.copy().run(self.hands.run_beside, source.serve)
         source.want(command.count)

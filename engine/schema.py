@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import logging
 import typing
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -21,9 +22,12 @@ import attrs
 
 from .errors import GraphProblem, StateFault, StateInvalid, StateMutated, UnknownKey
 from .fingerprint import fingerprint
-from .reducers import annotated_reducer, reducer_fault
+from .logs import about
+from .reducers import CheckedReducer, annotated_reducer, reducer_fault
 from .typecheck import Check, Checks, required_keys, safe_hints, shown, type_name, unwrap
 from .values import Reduce, Reducer, Replace
+
+logger = logging.getLogger("engine")
 
 Isolation = Literal["shallow", "deep", "check"]
 Values = dict[str, Any]
@@ -91,6 +95,7 @@ class Schema:
         isolation: Isolation = "shallow",
         always: bool = False,
         node: str = "",
+        graph: str = "",
     ) -> None:
         self.type = declared
         self.keys = keys
@@ -98,7 +103,13 @@ class Schema:
         self.isolation = isolation
         self.always = always
         self.node = node
-        self.reducers: Mapping[str, Reducer] = {k.name: k.reducer for k in keys.values() if k.reducer is not None}
+        self.graph = graph
+        self.reducers: Mapping[str, Reducer] = {
+            k.name: CheckedReducer(k.name, k.reducer) if isolation == "check" else k.reducer
+            for k in keys.values()
+            if k.reducer is not None
+        }
+        self._stay_shared: set[str] = set()
         self._loans: dict[int, tuple[Any, Loan]] = {}
         self._short = isolation == "shallow" and not always
 
@@ -128,8 +139,11 @@ class Schema:
             "isolation": self.isolation,
             "always": self.always,
             "node": self.node,
+            "graph": self.graph,
         }
-        return type(self)(self.type, **{**now, **changes})
+        made = type(self)(self.type, **{**now, **changes})
+        made._stay_shared = self._stay_shared
+        return made
 
     def knows(self, key: str) -> bool:
         """May a state of this type have this key?"""
@@ -191,10 +205,27 @@ class Schema:
         """What one attempt gets: a top level of its own, the values shared or copied as `isolation` says."""
         if self.isolation == "shallow":
             return self.build(values)
-        copied = deep_copied(self.visible(values))
+        copied = deep_copied(self.visible(values), self._not_copied)
         given = self._lent(copied)
         self._remember(given)
         return given
+
+    def _not_copied(self, name: str, value: Any, error: Exception) -> None:
+        # Once for each key of a graph: every activation would say it again.
+        if name not in self._stay_shared:
+            self._stay_shared.add(name)
+            logger.warning(
+                "isolation=%r of graph %r: what key %r holds (%s) cannot be copied and stays shared, first at node %r: "
+                "%s: %s",
+                self.isolation,
+                self.graph,
+                name,
+                type(value).__name__,
+                self.node,
+                type(error).__name__,
+                error,
+                extra=about(graph=self.graph, node=self.node, key=name),
+            )
 
     def visible(self, values: Values) -> Values:
         """The part of the values that a state of this type shows."""
@@ -303,14 +334,15 @@ class Schema:
         return update
 
 
-def deep_copied(values: Values) -> Values:
-    """A deep copy; what cannot be copied (a lock, a client) stays shared. What was one object stays one."""
+def deep_copied(values: Values, not_copied: Callable[[str, Any, Exception], None]) -> Values:
+    """A deep copy; what cannot be copied (a lock, a client) is told and stays shared. What was one object stays one."""
     memo: dict[int, Any] = {}
     copied = {}
     for name, value in values.items():
         try:
             copied[name] = copy.deepcopy(value, memo)
-        except Exception:
+        except Exception as error:
+            not_copied(name, value, error)
             copied[name] = value
     return copied
 

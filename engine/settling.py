@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .errors import said_by
 from .history import described
 from .merge import new_values
 from .plan import PlanEdge
@@ -194,7 +195,7 @@ def _error_info(activation: Activation, error: BaseException) -> ErrorInfo:
         activation.node.name,
         activation.number,
         type(error).__name__,
-        str(error),
+        said_by(error),
         activation.attempt,
         error,
     )

@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 
 Data = dict[str, Any]
 
+STATUSES = (
+    *("held", "running", "retrying", "parked", "inside", "done"),
+    *("cancelling", "not_begun", "settled", "failed", "cancelled"),
+)
+"""The names of what an activation's status can be: those numbers may change from version to version."""
+
 FORMAT = 1
 """Of `Snapshot.data`."""
 
@@ -224,7 +230,7 @@ class _Writer:
             "tokens": list(one.tokens),
             "entered": one.entered.index,
             "came_from": one.came_from,
-            "status": one.status,
+            "status": STATUSES[one.status],
             "attempt": one.attempt,
         }
         if one.error is not None:
@@ -249,7 +255,7 @@ class _Writer:
     def _inside(self, one: Activation, data: Data) -> None:
         child, work = getattr(one, "child", None), getattr(one, "work", None)
         if child is not None:
-            data["began"] = one.state
+            data["began"] = one.begun
             data["child"] = self.run(child)
             data["entered_with"] = self.state(one.entered_with)
         elif work is not None and one.status == INSIDE:

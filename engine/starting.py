@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from .branches import Branches
@@ -22,7 +21,8 @@ class Starting(Branches):
 
     def _enter(self, values: Values) -> None:
         self._state = "running"
-        self._initial = values
+        if self.plan.absorbs:
+            self._initial = values
         entries = self.plan.entries
         log: Log | None = PARTING if len(entries) > 1 or self.tracked else None
         for edge in entries:
@@ -97,13 +97,14 @@ class Starting(Branches):
             number,
             values,
             log,
-            largest(token.counts for token in tokens),
+            largest([token.counts for token in tokens if token.counts]),
             self._descent(node, tokens, number),
-            tuple(token.id for token in tokens),
+            tuple([token.id for token in tokens]),
             tokens[0].edge,
             tokens[0].number,
         )
-        activation.error = next((token.error for token in tokens if token.error is not None), None)
+        errors = [token.error for token in tokens if token.error is not None]
+        activation.error = errors[0] if errors else None
         activation.arrived = tuple(tokens)
         return activation, conflict
 
@@ -111,8 +112,9 @@ class Starting(Branches):
         """The `first` and k joins that the activation's tokens descend from and can come back to."""
         merged: Descent = {}
         for token in tokens:
-            for join, numbers in (token.descent or {}).items():
-                merged[join] = merged.get(join, frozenset()) | numbers
+            if token.descent is not None:
+                for join, numbers in token.descent.items():
+                    merged[join] = merged.get(join, frozenset()) | numbers
         if node.cyclic and node.join == 2:
             waiting = self.joins.at.get(node.index)
             open_waves = {wave.activation for wave in waiting.waves} if waiting is not None else set()
@@ -176,7 +178,7 @@ class Starting(Branches):
         try:
             activation.state = node.input.give(activation.values)
         except Exception as error:
-            self._defer(partial(self._attempt_failed, activation, error, 0.5))
+            self._cannot_begin(activation, error)
             return
         tree.executing += 1
         tree.out.append(activation)
@@ -205,8 +207,7 @@ class Starting(Branches):
             try:
                 activation.state = node.input.give(activation.values)
             except Exception as error:
-                activation.status = RUNNING
-                self._defer(partial(self._attempt_failed, activation, error, 0.5))
+                self._cannot_begin(activation, error)
                 return
             activation.status = RUNNING
             self.tree.executing += 1

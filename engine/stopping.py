@@ -242,6 +242,8 @@ class Stopping(Starting):
         if ending == "succeeded":
             # Tokens that a join absorbed end without effect; if all were, nothing has changed.
             self.state = self.ended[-1].values if self.ended else self._initial
+            if self.parent is None:
+                self.ended = ()  # its state is all that anybody asks for; a parent asks for what was contributed
         else:
             self.state = self.present_values()
         if ending == "failed":
@@ -253,7 +255,7 @@ class Stopping(Starting):
         self._state = ending
         if self.parent is not None:
             parent = self.parent
-            tree.later.append(lambda: parent.run._inside_over(parent, self.run))
+            tree.defer(lambda: parent.run._inside_over(parent, self.run))
             return
         self._remember("ended")
         if tree.journal:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .options import Fault, mapping_fault, positive_fault
+from .faults import Fault, positive_fault
+from .options import mapping_fault
 from .typecheck import shown
 
 

@@ -18,7 +18,7 @@ Adjacency = Sequence[Sequence[int]]
 _FIRST_WINDOW = 32  # Ranks looked at first: what a join waits for is nearly always close by.
 
 
-def components(successors: Adjacency) -> tuple[list[int], list[list[int]]]:
+def components(successors: Adjacency) -> tuple[list[int], list[tuple[int, ...]]]:
     """The strongly connected component of each node, and their members, in topological order.
 
     Tarjan's algorithm without recursion: linear, and as deep as the graph is.
@@ -27,7 +27,7 @@ def components(successors: Adjacency) -> tuple[list[int], list[list[int]]]:
     order = [-1] * count
     low = [0] * count
     of_node = [-1] * count
-    members: list[list[int]] = []
+    members: list[tuple[int, ...]] = []
     open_nodes: list[int] = []
     clock = 0
     for root in range(count):
@@ -57,11 +57,9 @@ def components(successors: Adjacency) -> tuple[list[int], list[list[int]]]:
                     while not group or group[-1] != node:
                         group.append(open_nodes.pop())
                         of_node[group[-1]] = len(members)
-                    members.append(group)
+                    members.append(tuple(sorted(group)))
     members.reverse()  # Tarjan finds the last component first.
     last = len(members) - 1
-    for group in members:
-        group.sort()
     return [last - found for found in of_node], members
 
 
@@ -145,13 +143,15 @@ class Order:
 
     def __init__(self, successors: Adjacency) -> None:
         self.component, self.members = components(successors)
-        self.predecessors: list[list[int]] = [[] for _ in successors]
+        predecessors: list[list[int]] = [[] for _ in successors]
         self.cyclic = [len(group) > 1 for group in self.members]
         for node, targets in enumerate(successors):
             for target in targets:
-                self.predecessors[target].append(node)
+                predecessors[target].append(node)
                 if target == node:
                     self.cyclic[self.component[node]] = True
+        # Tuples of numbers are nothing to the collector; as many lists as there are nodes would be.
+        self.predecessors = [tuple(found) for found in predecessors]
         self.node_of_rank = [node for group in self.members for node in group]
         self.rank = [0] * len(successors)
         for rank, node in enumerate(self.node_of_rank):

@@ -80,9 +80,11 @@ DONE: Final = 5
 """It has its outcome and waits for its turn to be settled."""
 CANCELLING: Final = 6
 """Told to stop; its worker has not answered yet."""
-SETTLED: Final = 7
-FAILED: Final = 8
-CANCELLED: Final = 9
+NOT_BEGUN: Final = 7
+"""Its input could not be made: there is no attempt, and the failure is about to be handled."""
+SETTLED: Final = 8
+FAILED: Final = 9
+CANCELLED: Final = 10
 
 Stage = Literal["node", "routing", "start"]
 """Where an activation failed: in its node, after it had succeeded, or before it could run."""
@@ -101,6 +103,7 @@ class Activation:
         "arrived",
         "attempt",
         "base",
+        "begun",
         "behind",
         "came_from",
         "child",
@@ -166,6 +169,8 @@ class Activation:
         """The tokens that a join consumed."""
         base: int
         """Attempts made before the run was retried."""
+        begun: float
+        """When the run inside it began, or went on for a further attempt."""
         child: Run | None
         due: float
         """When the timer of its next attempt fires."""

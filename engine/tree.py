@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .counts import RunCounts
@@ -57,7 +57,7 @@ class Tree:
         self.held: dict[Activation, bool] = _NONE_HELD
         """Activations that wait for `resume`, and whether they had begun already, in the life of another engine."""
         self._signals: Signals | None = None
-        self.later: list[Callable[[], None]] = []
+        self.later: Sequence[Callable[[], None]] = ()
         """What must wait until the decision at hand is complete."""
         self.executing = 0
         """Attempts that were ordered and have not ended."""
@@ -86,6 +86,13 @@ class Tree:
     def let_go(self, activation: Activation) -> None:
         """It is gone."""
         self.held.pop(activation, None)
+
+    def defer(self, action: Callable[[], None]) -> None:
+        """Do it once the decision at hand is complete."""
+        if isinstance(self.later, list):
+            self.later.append(action)
+        else:
+            self.later = [action]
 
     def next_write(self) -> int:
         self.writes += 1

@@ -178,15 +178,22 @@ def effective(update: Mapping[str, Any], values: Values, reducers: Mapping[str, 
     """An update without the keys that it sets to what they were: those would make conflicts out of nothing."""
     idle: set[str] | None = None
     for key, item in update.items():
-        if type(item) is Contributions and len(item.items) == 1:
+        kind = type(item)
+        if kind is Contributions and len(item.items) == 1:
             item = item.items[0]
-        if type(item) is Replace:
+            kind = type(item)
+        if kind is Replace:
             item = item.value
         elif key in reducers:
             continue
         if same(item, values.get(key, MISSING)):
             idle = {*(idle or ()), key}
     return update if idle is None else {key: item for key, item in update.items() if key not in idle}
+
+
+def writes_in(update: Mapping[str, Any]) -> int:
+    """How many numbers an update's writes need."""
+    return sum(len(item.items) if type(item) is Contributions else 1 for item in update.values())
 
 
 def tracked_items(trace: Trace) -> list[Any]:

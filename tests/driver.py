@@ -114,8 +114,9 @@ class Driver:
         assert decl is not None
         try:
             if activation not in self.sources:
-                assert callable(decl.over)
-                self.sources[activation] = iter(decl.over(activation.state[1]))
+                over = decl.over
+                items = over(activation.state[1]) if callable(over) else activation.values[over]
+                self.sources[activation] = iter(items)
             items = []
             more = True
             for _ in range(pull.count):

@@ -174,3 +174,17 @@ def test_a_hook_that_is_no_function_at_all_is_refused() -> None:
 def test_a_type_of_messages_that_nothing_can_be_checked_against_is_refused(accepts: Any) -> None:
     with pytest.raises(TypeError, match=r"Wrong.accepts: messages cannot be checked against .*; it takes a class, a"):
         type("Wrong", (Actor,), {"accepts": accepts})
+
+
+def test_a_supervisor_below_another_has_a_budget_of_its_own_beside_the_one_its_children_share() -> None:
+    sub = Supervisor.spec("sub", max_restarts=7, period=70, own_max_restarts=2, own_period=20)
+
+    assert (sub.max_restarts, sub.period) == (2, 20)
+    with pytest.raises(ValueError, match=r"max_restarts is at least 0, got -1"):
+        Supervisor.spec("sub", own_max_restarts=-1)
+
+
+def test_a_supervisor_below_another_has_the_budget_of_any_child_unless_told() -> None:
+    sub, child = Supervisor.spec("sub", max_restarts=7, period=70), ChildSpec("child", Actor)
+
+    assert (sub.max_restarts, sub.period) == (child.max_restarts, child.period)

@@ -137,8 +137,10 @@ async def test_a_cancellation_from_outside_cancels_the_runs_and_is_passed_on(whe
 
 async def test_a_failing_sibling_of_the_task_that_leaves_the_engine_cancels_its_runs() -> None:
     runs = []
+    hanging = anyio.Event()
 
     async def hang(state: dict[str, Any]) -> None:
+        hanging.set()
         await anyio.sleep_forever()
 
     async def leave() -> None:
@@ -146,6 +148,7 @@ async def test_a_failing_sibling_of_the_task_that_leaves_the_engine_cancels_its_
             runs.append(await engine.submit(one(hang), {}))
 
     async def fail() -> None:
+        await hanging.wait()
         await anyio.sleep(0.02)
         raise ValueError("sibling")
 

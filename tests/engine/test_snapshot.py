@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from engine import tokens
 from engine.errors import HistoryGone, RecordsGone, RunFailed
 from engine.plan import SubgraphDecl, WaitDecl
 from engine.replay import ReplayError
 from engine.retry import Retry
 from engine.runs import Run
-from engine.snapshot import Snapshot
+from engine.snapshot import STATUSES, Snapshot
 from tests.driver import Driver, edge, freeze, graph, same, sets
 from tests.engine.test_records import history
 from tests.reference.generate import EXACT, RACY, Profile, random_spec
@@ -226,3 +227,9 @@ def test_a_fork_without_the_records_before_a_snapshot_is_refused() -> None:
 
     with pytest.raises(RecordsGone):
         Run(driver.plan, "fork", journal=True).fork({}, driver.records[1:], "c#1", 0.0)
+
+
+def test_every_status_has_its_name() -> None:
+    names = {getattr(tokens, name.upper()): name for name in STATUSES}
+
+    assert [names[number] for number in range(len(STATUSES))] == list(STATUSES)

@@ -2,9 +2,11 @@
 
 import logging
 import math
+import threading
 from typing import Any, TypedDict
 
 import anyio
+import attrs
 import pytest
 
 from engine import Engine, EngineBusy, EngineClosed, EngineError, Graph, IdempotencyConflict, Run, RunFailed, RunTimeout
@@ -167,6 +169,42 @@ async def test_an_idempotency_key_stands_for_the_state_as_it_was_submitted() -> 
         assert await engine.submit(one(nothing), {"x": 1}, idempotency_key="key") is run
 
 
+class Client:
+    """Equal to itself alone."""
+
+
+@attrs.define
+class Order:
+    rows: list[Any]
+
+
+async def test_what_is_changed_inside_a_state_later_changes_no_idempotency_key() -> None:
+    state = {"rows": [[1]], "order": Order([1])}
+    async with Engine() as engine:
+        run = await engine.submit(one(nothing), state, idempotency_key="key")
+        again = {"rows": [[1]], "order": Order([1])}
+        for part in (state["rows"][0], state["order"].rows):  # type: ignore[index, union-attr]
+            part.append(2)
+
+            with pytest.raises(IdempotencyConflict):
+                await engine.submit(one(nothing), state, idempotency_key="key")
+            assert await engine.submit(one(nothing), again, idempotency_key="key") is run
+
+
+async def test_what_is_equal_to_itself_alone_makes_no_conflict_of_an_idempotency_key() -> None:
+    client, lock = Client(), threading.Lock()
+
+    def state() -> dict[str, Any]:
+        return {"parts": [client, {"lock": lock}], "order": Order([client, 1])}
+
+    async with Engine() as engine:
+        run = await engine.submit(one(nothing), state(), idempotency_key="key")
+
+        assert await engine.submit(one(nothing), state(), idempotency_key="key") is run
+        with pytest.raises(IdempotencyConflict):
+            await engine.submit(one(nothing), {**state(), "parts": [Client()]}, idempotency_key="key")
+
+
 async def test_an_idempotency_key_stands_for_one_version_of_a_graph() -> None:
     async with Engine() as engine:
         await engine.submit(one(nothing), {}, idempotency_key="key")
@@ -282,7 +320,7 @@ async def test_a_deadline_holds_for_a_retry_too() -> None:
 async def test_a_deadline_holds_while_a_retry_waits_for_a_place() -> None:
     with anyio.fail_after(5):
         async with Engine(max_runs=1) as engine:
-            run = await failed(engine, deadline=0.05)
+            run = await failed(engine, deadline=0.5)
             await engine.submit(waiting(), {})
             await run.retry()
             with pytest.raises(RunFailed) as caught:

@@ -163,6 +163,20 @@ def types(run: Run) -> list[str]:
     return [event.type for event in run.machine.history.events()]
 
 
+async def stray() -> BaseException:
+    """A genuine cancellation, kept from a scope that is long gone."""
+    kept: BaseException | None = None
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await anyio.sleep(1)
+        except anyio.get_cancelled_exc_class() as error:
+            kept = error
+            raise
+    assert kept is not None
+    return kept
+
+
 def crash(engine: Engine, graph: str = "test") -> None:
     """Crash the actor that works for a graph's nodes, as a fault of the engine's own would."""
 

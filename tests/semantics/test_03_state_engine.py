@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import anyio
@@ -221,6 +222,54 @@ async def test_a_shared_value_changed_in_place_is_caught_with_isolation_check() 
 
     assert isinstance(failure.cause, StateMutated)
     assert (failure.cause.node, failure.cause.key) == ("odd", "rows")
+
+
+@pytest.mark.parametrize(
+    "reducer",
+    [lambda value, new: value.extend(new) or value, lambda value, new: new.insert(0, value[0]) or new],
+    ids=["the value", "the contribution"],
+)
+@pytest.mark.parametrize("edges", ["a -> b", "a -> b, c -> d"])
+async def test_a_reducer_that_changes_what_it_is_given_is_caught_with_isolation_check(reducer: Any, edges: str) -> None:
+    nodes = {name: sets(notes=[name]) for name in "abcd" if name in edges}
+
+    failure = await failure_of(graph(nodes, edges, reducers={"notes": reducer}, isolation="check"), {"notes": ["0"]})
+
+    assert isinstance(failure.cause, StateMutated)
+    assert (failure.cause.node, failure.cause.key) == (None, "notes")
+    assert "the reducer of 'notes'" in str(failure)
+
+
+async def test_a_reducer_that_changes_nothing_is_not_caught() -> None:
+    nodes = {name: sets(notes=[name]) for name in "abcd"}
+    made = graph(nodes, "a -> b, c -> d", reducers={"notes": operator.add}, isolation="check")
+
+    assert (await result_of(made, {"notes": []})).state == {"notes": ["a", "b", "c", "d"]}
+
+
+@pytest.mark.parametrize("reducers", [None, {"notes": operator.add}])
+async def test_a_subgraph_has_the_same_reducer_under_isolation_check_inherited_or_named(reducers: Any) -> None:
+    inner = Graph("inner", isolation="check", reducers=reducers or {})
+    inner.add_node("x", sets(notes=["x"])).set_entry_point("x")
+    made = graph({"a": sets(notes=["a"])}, reducers={"notes": operator.add}, isolation="check")
+    made.add_node("sub", inner).add_edge("a", "sub")
+
+    assert (await result_of(made, {"notes": ["0"]})).state == {"notes": ["0", "a", "x"]}
+
+
+@pytest.mark.parametrize("isolation", ["deep", "check"])
+async def test_a_value_that_cannot_be_copied_is_said_to_stay_shared_once(
+    isolation: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = graph({name: sets(**{name: 1}) for name in "abc"}, "a -> b, c", isolation=isolation)
+    async with Engine() as engine:
+        for _ in range(2):
+            await engine.run(made, {"lock": threading.Lock(), "rows": [1]})
+
+    (line,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert (line.graph, line.node, line.key) == ("test", "a", "lock")  # type: ignore[attr-defined]
+    said = f"isolation='{isolation}' of graph 'test': what key 'lock' holds (lock) cannot be copied and stays shared"
+    assert line.getMessage().startswith(said)
 
 
 async def test_isolation_deep_copies_values_for_each_activation() -> None:

@@ -316,3 +316,39 @@ def test_ten_thousand_items_cost_linear_time() -> None:
         return best
 
     assert seconds(10_000) < 25 * seconds(1_000)
+
+
+# --- what the log says of them --------------------------------------------------------------------------
+
+
+def fail(state: Any) -> None:
+    raise ValueError("as asked")
+
+
+@pytest.mark.parametrize("how", ["succeeded", "failed", "cancelled", "timed_out"])
+def test_the_log_has_the_duration_of_a_subgraph_however_it_ends(how: str) -> None:
+    last = fail if how == "failed" else same
+    inner = graph({"i": same, "k": last}, "i -> k")
+    options = {"timeout": 50} if how == "timed_out" else {}
+    driver = Driver(graph({"sub": sub(inner, **options)})).start({})
+    (started,) = [event.time for event in driver.run.history.events() if event.node == "sub"]
+    driver.finish(driver.running[0])
+    driver.now += 10
+    if how == "cancelled":
+        driver.carry_out(driver.run.cancel(driver.now))
+    elif how == "timed_out":
+        driver.fire(next(iter(driver.timers)))
+    driver.to_end()
+
+    (entry,) = [entry for entry in driver.run.history.log() if entry.node == "sub"]
+    assert (entry.status, entry.start) == (how, started)
+    assert entry.duration >= 10
+
+
+def test_the_log_has_the_duration_of_an_item_that_a_subgraph_fails_on() -> None:
+    driver = Driver(graph({"map": mapped(graph({"i": same, "k": fail}, "i -> k"))})).start({"rows": [{}]})
+    driver.now += 10
+    driver.to_end()
+
+    (entry,) = [entry for entry in driver.run.history.log() if entry.node == "map[0]"]
+    assert (entry.status, entry.duration >= 10) == ("failed", True)

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
-from collections.abc import AsyncIterator, Iterator
+from collections import deque
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Annotated, Any, TypedDict
 
 import anyio
 import pytest
 
+from actors import StrayCancellation
 from engine import Context, Engine, GraphInvalid, ItemError, NodeTimeout, Retry, RunFailed, StateInvalid
-from tests.semantics.engine_cases import Times, ended, failing, fails, failure_of, graph, result_of, same, sets, sleeps
+from tests.semantics.engine_cases import (
+    Times,
+    crash,
+    ended,
+    failing,
+    fails,
+    failure_of,
+    graph,
+    result_of,
+    same,
+    sets,
+    sleeps,
+    stray,
+)
 
 # --- subgraphs ------------------------------------------------------------------------------------------
 
@@ -150,8 +167,8 @@ async def double(item: int) -> int:
     return 2 * item
 
 
-def mapped(worker: Any, over: Any = "rows", **options: Any) -> Any:
-    made = graph({"s": same})
+def mapped(worker: Any, over: Any = "rows", name: str = "test", **options: Any) -> Any:
+    made = graph({"s": same}, name=name)
     return made.add_map("map", worker, over=over, into="scores", **options).add_edge("s", "map")
 
 
@@ -165,14 +182,119 @@ async def test_over_is_a_key_or_a_function_giving_an_iterable_or_an_async_iterab
             await anyio.sleep(0.1)
             yield number
 
-    def plain(state: Any) -> Iterator[int]:
-        yield from range(5)
-
     async def later(state: Any) -> list[int]:
         return [*range(5)]
 
-    for over in (rows, plain, later, lambda state: range(5)):
+    for over in (rows, later, lambda state: range(5)):
         assert (await result_of(mapped(double, over))).state == {"scores": [0, 2, 4, 6, 8]}
+    for kept in (rows(None), range(5), deque(range(5)), dict.fromkeys(range(5)).keys()):
+        assert (await result_of(mapped(double), {"rows": kept})).state["scores"] == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("items", "fault"),
+    [
+        ("abc", "a str, whose characters are hardly meant as items; give a list"),
+        (b"abc", "a bytes, whose characters are hardly meant as items; give a list"),
+        ({"a": 1}, "a dict, whose keys are hardly meant as items; give a list"),
+        (None, "None, which has no items; give a list"),
+        (5, "5 (int), which has no items; give a list"),
+    ],
+)
+async def test_what_nobody_means_as_items_is_refused_under_a_key_and_from_a_function(items: Any, fault: str) -> None:
+    async def later(state: Any) -> Any:
+        return items
+
+    kept = await failure_of(mapped(double), {"rows": items})
+    given = [await failure_of(mapped(double, over)) for over in (lambda state: items, later)]
+
+    assert str(kept.cause) == f"map 'map': key 'rows' holds {fault}, or over= a function of the state"
+    assert {str(failure.cause) for failure in given} == {f"over= of map 'map' gave {fault}"}
+    assert {type(failure.cause) for failure in (kept, *given)} == {StateInvalid}
+
+
+async def test_a_generator_under_a_key_that_was_read_from_is_not_taken_for_all_items_by_a_retry() -> None:
+    async def rows() -> AsyncIterator[int]:
+        for number in (1, 2, 3):
+            yield number
+
+    async with Engine() as engine:
+        run = await engine.submit(mapped(bad, concurrency=1), {"rows": rows()})
+        with failing():
+            await run.result()
+        await run.retry()
+        with failing() as failed:
+            await run.result()
+
+    assert isinstance(failed[0].cause, StateInvalid)
+    assert "from which an attempt before this one took 1 item; give a list" in str(failed[0].cause)
+
+
+async def test_a_source_sees_the_context_variables_of_the_submitter() -> None:
+    variable: ContextVar[str] = ContextVar("variable")
+
+    def plain(state: Any) -> list[str]:
+        return [variable.get()]
+
+    async def generator(state: Any) -> AsyncIterator[str]:
+        yield variable.get()
+
+    async def work(item: str) -> str:
+        return item
+
+    async with Engine() as engine:
+        for name, over in {"plain": plain, "generator": generator}.items():
+            variable.set(name)
+            run = await engine.submit(mapped(work, over, name=name))
+            variable.set("another")
+            assert (await run.result()).state["scores"] == [name]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("x"), "KeyError: 'x', raised by over= of map 'map'"),
+        (StopIteration(), "RuntimeError: over= of map 'map' raised StopIteration"),
+    ],
+)
+async def test_an_error_of_a_source_says_where_it_came_from(error: Exception, said: str) -> None:
+    def over(state: Any) -> Any:
+        raise error
+
+    assert said in str(await failure_of(mapped(double, over)))
+
+
+async def test_a_source_that_raises_a_cancellation_by_itself_fails_the_map(anyio_backend_name: str) -> None:
+    async def rows(state: Any) -> AsyncIterator[int]:
+        yield 1
+        raise asyncio.CancelledError if anyio_backend_name == "asyncio" else await stray()
+
+    assert isinstance((await failure_of(mapped(double, rows))).cause, StrayCancellation)
+
+
+@pytest.mark.parametrize("given", [False, True])
+async def test_a_source_is_not_lost_with_the_tasks_of_its_graph(given: bool) -> None:
+    begun = 0
+
+    async def rows(state: Any) -> AsyncIterator[int]:
+        nonlocal begun
+        begun += 1
+        if given:
+            yield 1
+        await anyio.sleep(1)
+        yield 2
+
+    async with Engine() as engine:
+        run = await engine.submit(mapped(double, rows))
+        await anyio.sleep(0.9)
+        crash(engine)
+        await run.wait()
+
+    if given:
+        (failure,) = run.machine.failures
+        assert "cut over= of map 'map' short after 1 item" in str(failure.cause)
+    else:
+        assert (run.state["scores"], begun) == ([4], 2)
 
 
 async def test_items_are_consumed_as_capacity_allows() -> None:

@@ -14,6 +14,7 @@ from engine import (
     Context,
     Engine,
     EngineClosed,
+    Graph,
     JoinStarved,
     MergeConflict,
     NodeTimeout,
@@ -23,6 +24,7 @@ from engine import (
     RunEnded,
     RunFailed,
     RunTimeout,
+    StateInvalid,
     UnknownKey,
 )
 from tests.semantics.engine_cases import (
@@ -38,6 +40,7 @@ from tests.semantics.engine_cases import (
     same,
     sets,
     sleeps,
+    stray,
     types,
 )
 
@@ -389,20 +392,6 @@ async def test_the_record_keeps_the_state_at_the_point_of_failure() -> None:
 # --- cancellation that nobody asked for -----------------------------------------------------------------
 
 
-async def stray() -> BaseException:
-    """A genuine cancellation, kept from a scope that is long gone."""
-    kept: BaseException | None = None
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        try:
-            await anyio.sleep(1)
-        except anyio.get_cancelled_exc_class() as error:
-            kept = error
-            raise
-    assert kept is not None
-    return kept
-
-
 @pytest.mark.parametrize("retries", [1, 3])
 async def test_a_stray_cancellation_fails_the_node_and_nothing_else(retries: int) -> None:
     async def odd(state: Any) -> None:
@@ -637,3 +626,67 @@ async def test_what_was_being_cancelled_when_its_actor_crashed_is_not_run_again(
 
         assert await run.wait() == "cancelled"
         assert len(times.starts["slow"]) == 1
+
+
+# --- what cannot begin ----------------------------------------------------------------------------------
+
+
+class Narrow(TypedDict):
+    missing: int
+
+
+async def wants_more(state: Narrow) -> None:
+    """Never called: its input lacks a key."""
+
+
+def inside() -> Graph:
+    return graph({"x": wants_more}, name="inside", state=Narrow)
+
+
+@pytest.mark.parametrize("on_failure", ["cancel", "continue"])
+@pytest.mark.parametrize("kinds", ["nodes", "subgraphs", "maps"])
+async def test_what_cannot_begin_fails_and_what_fails_beside_it_at_the_same_moment_hangs_nothing(
+    kinds: str, on_failure: Any
+) -> None:
+    made = Graph("test", on_failure=on_failure)
+    for name in "abc":
+        if kinds == "maps":
+            made.add_map(name, inside(), over="rows", into=name)
+        else:
+            made.add_node(name, wants_more if kinds == "nodes" else inside())
+    run = await ended(made.set_entry_point(*"abc"), {"rows": [1, 2, 3]})
+
+    failed = [failure.node for failure in run.machine.failures]
+    assert failed == (["a"] if on_failure == "cancel" else ["a", "b", "c"])
+    assert all(isinstance(failure.cause, StateInvalid) for failure in run.machine.failures)
+    assert {entry.node for entry in run.log if entry.status == "failed"} >= set(failed)
+
+
+async def test_what_cannot_begin_is_tried_again_and_caught_like_any_failure() -> None:
+    made = graph({"a": (wants_more, {"retry": Retry(attempts=3, delay=1)}), "repair": same})
+    made.add_edge("a", "repair", on_error=StateInvalid)
+
+    run = await ended(made)
+
+    assert [(entry.node, entry.attempt, entry.status) for entry in run.log] == [
+        *[("a", attempt, "failed") for attempt in (1, 2, 3)],
+        ("repair", 1, "succeeded"),
+    ]
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+async def test_an_error_without_a_text_is_the_nodes_and_not_the_engines() -> None:
+    async def look(state: Any, ctx: Context) -> dict[str, Any]:
+        return {"error": (ctx.error.type, ctx.error.message)}
+
+    made = graph({"a": fails(Unspeakable()), "repair": look}).add_edge("a", "repair", on_error=Unspeakable)
+
+    failure = await failure_of(graph({"a": fails(Unspeakable())}))
+
+    assert (failure.node, type(failure.cause)) == ("a", Unspeakable)
+    assert "Unspeakable: (its text cannot be had: RuntimeError)" in str(failure)
+    assert (await result_of(made)).state["error"] == ("Unspeakable", "(its text cannot be had: RuntimeError)")

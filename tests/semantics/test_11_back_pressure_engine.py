@@ -31,6 +31,63 @@ async def test_max_runs_bounds_the_runs_that_run_and_more_wait_in_the_queue() ->
     assert (times.most, sorted(times.starts["a"])) == (2, [0, 0, 1, 1, 2])
 
 
+def nesting(engine: Engine, inner: Any, how: str) -> Any:
+    """A graph whose node runs another and waits for it, in one way or another."""
+
+    async def node(state: dict[str, Any]) -> dict[str, Any]:
+        run = await engine.submit(inner, {"n": state["n"] + 1})
+        if how == "result":
+            await run.result()
+        elif how == "events":
+            assert [event async for event in run.events()][-1].type == "run_succeeded"
+        else:
+            async with anyio.create_task_group() as group:
+                group.start_soon(run.wait)
+        return {"n": run.state["n"]}
+
+    return graph({"node": node}, name=f"over {inner.name}")
+
+
+@pytest.mark.parametrize("how", ["result", "events", "a task of the node's"])
+async def test_a_run_that_a_node_waits_for_begins_beyond_the_places_however_deep(how: str) -> None:
+    async with Engine(max_runs=1) as engine:
+        made = graph({"a": sleeps(1)}, name="a")
+        for _ in range(3):
+            made = nesting(engine, made, how)
+        runs = [await engine.submit(made, {"n": 0}) for _ in range(3)]
+        await anyio.sleep(0.5)
+        assert (engine.statistics().running, engine.statistics().queued) == (4, 2)
+        assert [(await run.result()).state for run in runs] == [{"n": 3}] * 3
+        assert (engine.statistics().running, engine.statistics().queued) == (0, 0)
+
+
+async def test_a_run_that_a_node_submits_and_does_not_wait_for_is_queued() -> None:
+    async with Engine(max_runs=1) as engine:
+        child = graph({"a": same}, name="child")
+
+        async def node(state: Any) -> None:
+            for _ in range(5):
+                await engine.submit(child)
+            await anyio.sleep(1)
+            assert (engine.statistics().running, engine.statistics().queued) == (1, 5)
+
+        await engine.run(graph({"node": node}))
+
+        assert await engine.drain(5) == []
+
+
+async def test_a_node_may_wait_for_a_run_of_somebody_else_that_is_queued_behind_its_own() -> None:
+    async with Engine(max_runs=1) as engine:
+
+        async def node(state: Any) -> None:
+            await anyio.sleep(1)
+            await (await engine.get("queued")).result()
+
+        run = await engine.submit(graph({"node": node}))
+        await engine.submit(graph({"a": same}, name="other"), run_id="queued")
+        await run.result()
+
+
 async def test_a_full_queue_refuses_with_engine_busy_before_anything_is_accepted() -> None:
     async with Engine(max_runs=1, max_queued=1) as engine:
         made = graph({"a": sleeps(1)})
