@@ -246,7 +246,7 @@ class _Writer:
             data["outcome"] = self._outcome(outcome)
         if one.status == RETRYING:
             data["due"] = one.due
-        elif one.status == PARKED:
+        if one.status == PARKED:
             data["began"] = one.state
         elif one.status != DONE or (outcome is not None and outcome.error is not None):
             self._inside(one, data)  # what failed inside goes on if the run is retried

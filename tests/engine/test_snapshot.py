@@ -233,3 +233,27 @@ def test_every_status_has_its_name() -> None:
     names = {getattr(tokens, name.upper()): name for name in STATUSES}
 
     assert [names[number] for number in range(len(STATUSES))] == list(STATUSES)
+
+
+def test_a_subgraph_that_waited_for_its_next_attempt_goes_on_inside_if_the_run_is_retried() -> None:
+    calls: list[str] = []
+
+    def flaky(state: Any) -> Any:
+        calls.append("k")
+        if len(calls) == 2:
+            raise ValueError
+        return {"y": 1}
+
+    inner = graph({"i": lambda s: calls.append("i"), "k": flaky}, "i -> k")
+    sub = {"kind": "subgraph", "subgraph": SubgraphDecl(plan=inner), "retry": (Retry(attempts=2),)}
+    plan = graph({"sub": sub})
+    driver = Driver(plan, journal=True).start({}).finish_named("sub#1/i#1", "sub#1/k#1")
+    snapshot, count = driver.run.snapshot(), len(driver.records)
+    driver.carry_out(driver.run.deadline_hit(1.0, 1.0))
+    run = Run(plan, "run", journal=True)
+    following = Driver(plan, run=run)
+    following.carry_out(run.restore(through_json(snapshot), driver.records[count:], 2.0))
+    following.carry_out(run.retry(3.0))
+
+    assert following.ids == ["sub#1/k#1"]
+    assert following.to_end().state == {"y": 1}
