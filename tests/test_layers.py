@@ -65,6 +65,7 @@ ORDER = {
         "nodespec",
         "stored",
         "ports",
+        "stores",
         "executors",
         "gates",
         "counts",
