@@ -1,1 +1,5 @@
 """Where runs are kept."""
+
+from .memory import MemoryStore
+
+__all__ = ["MemoryStore"]

@@ -133,12 +133,12 @@ def test_a_call_that_has_begun_is_waited_for_by_a_task_cancelled_natively_howeve
 
 
 async def test_no_thread_is_left_once_it_is_closed() -> None:
-    before = set(threading.enumerate())
-    thread = DriverThread("driver")
+    thread = DriverThread("to be closed")
     await thread.run(int)
+    assert "to be closed" in {other.name for other in threading.enumerate()}
     thread.close()
 
-    assert set(threading.enumerate()) - before == set()
+    assert "to be closed" not in {other.name for other in threading.enumerate()}
 
 
 async def test_an_idle_thread_keeps_nothing_alive(thread: DriverThread) -> None:
