@@ -13,6 +13,8 @@ from typing import Any
 from engine.ports import Store
 from engine.stored import Admit, Append, RunRow, Write, blob_digest
 from engine.stores.memory import MemoryStore
+from engine.stores.postgres import PostgresStore
+from tests.servers import fresh_postgres
 
 Make = Callable[[], Store]
 
@@ -23,7 +25,13 @@ def memory(_folder: Path) -> Make:
     return lambda: store
 
 
-FACTORIES: dict[str, Callable[[Path], Make]] = {"memory": memory}
+def postgres(_folder: Path) -> Make:
+    """A schema of its own on a real server."""
+    url = fresh_postgres()
+    return lambda: PostgresStore(url)
+
+
+FACTORIES: dict[str, Callable[[Path], Make]] = {"memory": memory, "postgres": postgres}
 
 
 def row(run_id: str = "r1", **changes: Any) -> RunRow:
