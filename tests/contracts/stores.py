@@ -13,6 +13,7 @@ from typing import Any
 from engine.ports import Store
 from engine.stored import Admit, Append, RunRow, Write, blob_digest
 from engine.stores.memory import MemoryStore
+from engine.stores.sqlite import SqliteStore
 
 Make = Callable[[], Store]
 
@@ -23,7 +24,12 @@ def memory(_folder: Path) -> Make:
     return lambda: store
 
 
-FACTORIES: dict[str, Callable[[Path], Make]] = {"memory": memory}
+def sqlite(folder: Path) -> Make:
+    """A file."""
+    return lambda: SqliteStore(folder / "runs.db")
+
+
+FACTORIES: dict[str, Callable[[Path], Make]] = {"memory": memory, "sqlite": sqlite}
 
 
 def row(run_id: str = "r1", **changes: Any) -> RunRow:
