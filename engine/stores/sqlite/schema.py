@@ -115,7 +115,7 @@ def prepare(connection: sqlite3.Connection, file: str) -> None:
         )
     for number, step in enumerate(STEPS[version:], version + 1):
         connection.executescript(
-            f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {number}; PRAGMA application_id = {APPLICATION}; COMMIT;"
+            f"BEGIN IMMEDIATE; {step}; PRAGMA user_version = {number}; PRAGMA application_id = {APPLICATION}; COMMIT;"
         )
 
 

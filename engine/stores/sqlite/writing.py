@@ -66,12 +66,17 @@ class Writer(sqlite3.Connection):
         self.execute("PRAGMA checkpoint_fullfsync = ON")
         self.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
         self.execute("PRAGMA synchronous = NORMAL")
+        # A file that is locked, or may only be read, is to be heard of now. To begin is not enough for the latter.
+        self.execute("BEGIN IMMEDIATE")
+        self.execute("UPDATE synced SET times = times")
+        self.execute("ROLLBACK")
         self._file = file
         self._synced = False
         self._waiting: dict[str, list[tuple[Any, ...]]] = {kind: [] for kind in _INSERT}
         self._numbers: dict[str, int] = {}
         self._next = 0  # not known
         self._log_too_long = _WAL_TOO_LONG_BYTES
+        self._warned = False
 
     def commit_writes(self, writes: Sequence[Write], sync: bool) -> None:
         """Apply all of these, or none."""
@@ -250,5 +255,6 @@ class Writer(sqlite3.Connection):
         (busy, _, _) = self.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         self.execute(f"PRAGMA busy_timeout = {busy_milliseconds}")
         self._log_too_long = size + _WAL_LIMIT_BYTES if busy else _WAL_TOO_LONG_BYTES
-        if busy:
+        if busy and not self._warned:
             logger.warning(_TOO_LONG, self._file, size >> 20, extra=about())
+        self._warned = bool(busy)
