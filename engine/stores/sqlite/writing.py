@@ -74,7 +74,8 @@ class Writer(sqlite3.Connection):
         self._synced = False
         self._waiting: dict[str, list[tuple[Any, ...]]] = {kind: [] for kind in _INSERT}
         self._numbers: dict[str, int] = {}
-        self._next = 0  # not known
+        # Numbers may be left out, but never come back.
+        self._next = 1 + self._last_number()
         self._log_too_long = _WAL_TOO_LONG_BYTES
         self._warned = False
 
@@ -89,8 +90,6 @@ class Writer(sqlite3.Connection):
             self._synced = sync
         try:
             self.execute("BEGIN IMMEDIATE")
-            if not self._next:
-                self._next = self._first_free_number()
             for write in writes:
                 self._apply(write)
             self._write_waiting()
@@ -100,9 +99,7 @@ class Writer(sqlite3.Connection):
         except BaseException:
             for rows in self._waiting.values():
                 rows.clear()
-            # What this commit has added is not there.
-            self._numbers.clear()
-            self._next = 0
+            self._numbers.clear()  # the runs that this commit has admitted are not there
             raise
         self._bound_log()
 
@@ -130,11 +127,11 @@ class Writer(sqlite3.Connection):
             self.execute(statement, (number,))
         self._numbers.pop(run_id, None)
 
-    def _first_free_number(self) -> int:
+    def _last_number(self) -> int:
         (last,) = self.execute(
             "SELECT max(number) FROM (SELECT number FROM runs UNION ALL SELECT run FROM gone)"
         ).fetchone()
-        return 1 + (last or 0)
+        return last or 0
 
     def _learn(self, run_id: str, number: int) -> None:
         if len(self._numbers) >= _CACHED_RUNS:
