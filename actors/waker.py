@@ -137,6 +137,9 @@ def new_waker() -> Waker:
         return EventWaker()
 
 
+outside: set[object] = set()
+"""What tasks wait for that no loop sees, such as a call in a thread of our own; a virtual clock stands still for it."""
+
 Poster = Callable[[Callable[[], object]], object]
 """Has a function called soon in a loop's thread. Raises `RuntimeError` once that loop is gone."""
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 
-from actors.waker import Poster, Waker, new_poster, new_waker
+from actors.waker import Poster, Waker, new_poster, new_waker, outside
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -72,6 +72,7 @@ class DriverThread:
     async def run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Call the function in the thread and return what it returns, or raise what it raises."""
         call = _Call(function, args, new_waker())
+        outside.add(call)
         self._calls.put(call)
         try:
             while not call.done:
@@ -81,6 +82,8 @@ class DriverThread:
             if not call.claim() and not isinstance(error, GeneratorExit):
                 await _over(call)
             raise
+        finally:
+            outside.discard(call)
         result: T = call.outcome()
         return result
 

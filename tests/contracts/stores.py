@@ -14,6 +14,7 @@ from engine.ports import Store
 from engine.stored import Admit, Append, RunRow, Write, blob_digest
 from engine.stores.memory import MemoryStore
 from engine.stores.postgres import PostgresStore
+from engine.stores.sqlite import SqliteStore
 from tests.servers import fresh_postgres
 
 Make = Callable[[], Store]
@@ -25,13 +26,18 @@ def memory(_folder: Path) -> Make:
     return lambda: store
 
 
+def sqlite(folder: Path) -> Make:
+    """A file."""
+    return lambda: SqliteStore(folder / "runs.db")
+
+
 def postgres(_folder: Path) -> Make:
     """A schema of its own on a real server."""
     url = fresh_postgres()
     return lambda: PostgresStore(url)
 
 
-FACTORIES: dict[str, Callable[[Path], Make]] = {"memory": memory, "postgres": postgres}
+FACTORIES: dict[str, Callable[[Path], Make]] = {"memory": memory, "sqlite": sqlite, "postgres": postgres}
 
 
 def row(run_id: str = "r1", **changes: Any) -> RunRow:

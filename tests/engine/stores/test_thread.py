@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 
@@ -168,3 +169,15 @@ def test_a_loop_that_ends_during_a_call_does_not_trouble_the_thread(backend: Bac
     calls[0].close()
     go.set()
     threads[0].close()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_virtual_clock_stands_still_during_a_call(backend: Backend) -> None:
+    async def main() -> float:
+        thread = DriverThread("driver")
+        with anyio.fail_after(3600):
+            await thread.run(time.sleep, 0.05)
+        thread.close()
+        return anyio.current_time()
+
+    assert run(main, backend=backend, virtual_time=True) == 0.0
