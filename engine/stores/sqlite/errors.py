@@ -50,10 +50,7 @@ def unavailable(file: str, error: sqlite3.Error) -> StoreUnavailable:
     """The error for the operator."""
     code = code_of(error)
     what, cure = _WHAT.get(code, ("it does not work", "see the cause"))
-    folder = os.path.dirname(file)
-    if code == sqlite3.SQLITE_CANTOPEN and not os.path.isdir(folder):
-        what, cure = f"there is no folder {folder}", "make it"
-    elif code == sqlite3.SQLITE_IOERR and _free_bytes(folder) < _LITTLE_BYTES:
+    if code == sqlite3.SQLITE_IOERR and _free_bytes(os.path.dirname(file)) < _LITTLE_BYTES:
         what, cure = _WHAT[sqlite3.SQLITE_FULL]
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     return StoreUnavailable(

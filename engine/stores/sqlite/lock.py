@@ -50,19 +50,19 @@ class FileLock:
         try:
             descriptor = os.open(f"{self._file}.lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StoreUnavailable(
-                f"the store {self._file} is not available: {self._file}.lock cannot be written ({error.strerror}); "
-                f"the folder must be there, and this user have the right to write to it",
-                facts={"file": self._file, "code": error.errno},
-            ) from error
+            raise self._unwritable(error) from error
         try:
             _lock(descriptor)
         except OSError:
             holder = os.read(descriptor, 20).decode(errors="replace").strip()
             os.close(descriptor)
             raise self._refused(f"process {holder or 'of unknown id'}", holder) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, b"%d\n" % os.getpid())
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, b"%d\n" % os.getpid())
+        except OSError as error:
+            os.close(descriptor)
+            raise self._unwritable(error) from error
         self._descriptor = descriptor
         self._held[self._file] = os.getpid()
 
@@ -72,6 +72,13 @@ class FileLock:
         if descriptor is not None:
             del self._held[self._file]
             os.close(descriptor)
+
+    def _unwritable(self, error: OSError) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"the store {self._file} is not available: {self._file}.lock cannot be written ({error.strerror}); "
+            f"the folder must be there with room on its disk, and this user have the right to write to it",
+            facts={"file": self._file, "code": error.errno},
+        )
 
     def _refused(self, who: str, pid: object) -> StoreUnavailable:
         return StoreUnavailable(

@@ -1,5 +1,6 @@
 """A store by its address."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,17 @@ DRIVERS = ["sqlite3", "psycopg", "coredis", "redis", "asyncpg"]
 
 def test_memory_is_an_address() -> None:
     assert isinstance(open_store("memory://"), MemoryStore)
+
+
+@pytest.mark.parametrize("form", ["sqlite:///runs.db", "sqlite:////{folder}/runs.db"])
+async def test_a_file_is_an_address_relative_or_absolute(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with open_store(form.format(folder=str(tmp_path).lstrip("/"))) as store:
+        assert store.facts.url == f"sqlite:///{tmp_path}/runs.db"
+
+    assert set(os.listdir(tmp_path)) == {"runs.db", "runs.db.lock"}
 
 
 @pytest.mark.parametrize("url", ["mysql://host/db", "", "runs.db", "sqlite", "sqlite:/runs.db", "://", "memory:"])

@@ -23,11 +23,14 @@ sys.stdin.read()
 """
 
 LEAVE_A_CHILD_BEHIND = """
-import os, sys
+import os, sys, time
 from engine.stores.sqlite.lock import FileLock
 FileLock(sys.argv[1]).acquire()
+parent = os.getpid()
 if os.fork():
     os._exit(0)
+while os.getppid() == parent:
+    time.sleep(0.001)
 print("held", flush=True)
 sys.stdin.read()
 """

@@ -44,6 +44,12 @@ def spoil(file: Path, place: int, data: bytes) -> None:
         raw.write(data)
 
 
+def fill(ballast: Path, free: int) -> None:
+    """Leave so many bytes free."""
+    disk = os.statvfs(ballast.parent)
+    ballast.write_bytes(b"x" * (disk.f_bavail * disk.f_frsize - free))
+
+
 def log_of(file: Path) -> Path:
     return Path(f"{file}-wal")
 
@@ -109,6 +115,27 @@ async def test_a_full_disk_refuses_commits_loses_none_and_heals(small_disk: Path
         assert await store.verify() == []
     async with SqliteStore(small_disk / "runs.db") as store:
         assert len(await store.records("r1")) == committed + 1
+
+
+@pytest.mark.parametrize("free", range(0, 160_000, 8192))
+async def test_a_disk_too_full_to_open_a_file_says_so_and_the_file_opens_once_there_is_room(
+    small_disk: Path, free: int
+) -> None:
+    fill(small_disk / "ballast", free)
+    file = small_disk / "runs.db"
+    try:
+        async with SqliteStore(file) as store:
+            await store.commit([admit()], sync=True)
+    except StoreUnavailable as error:
+        said = str(error)
+    else:
+        said = "the disk is full: not yet"
+    assert "the disk is full" in said or "No space left on device" in said
+    (small_disk / "ballast").unlink()
+
+    async with SqliteStore(file) as store:
+        await store.commit([admit(), append(1)])
+        assert await store.verify() == []
 
 
 async def test_a_disk_in_memory_is_not_safe_from_power_cuts_and_says_so(
