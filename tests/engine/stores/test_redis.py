@@ -374,3 +374,17 @@ async def test_many_runs_of_one_moment_are_listed_in_pages_of_any_index(store: R
 
         expected = [run for number, run in enumerate(runs) if number % 2 and number % 3 == 0]
         assert seen == (expected[::-1] if newest_first else expected)
+
+
+# --- waiting for the disk -------------------------------------------------------------------------------
+
+
+async def test_only_a_commit_with_sync_waits_for_the_disk_where_the_server_can_be_asked_to(store: RedisStore) -> None:
+    store._waits = True  # as from 7.2 on; this server is older, and refuses the question itself
+    await store.commit([admit()])
+    with pytest.raises(StoreUnavailable, match="WAITAOF"):
+        await store.commit([append(1)], sync=True)
+    with pytest.raises(StoreUnavailable, match="WAITAOF"):
+        await store.commit([], sync=True)
+
+    assert await store.records("r1") == [(1, b"record 1")]
