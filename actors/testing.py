@@ -26,7 +26,8 @@ Known limits:
   waits for data alone, without any timer, is a `Deadlock` once the patience is used up.
 - A thread that waits for the loop (`anyio.from_thread`) is a busy one, so each jump it needs costs the
   patience. On asyncio so does an abandoned thread, until it ends.
-- Threads started by other means than `anyio.to_thread` and `run_in_executor` are not seen.
+- Threads started by other means than `anyio.to_thread` and `run_in_executor` are not seen, unless whoever waits for
+  one says so in `actors.waker.outside`. That is one set for all loops of the process.
 - `anyio.wait_all_tasks_blocked` polls by sleeping 0.1 s on asyncio, so there it moves the clock.
 """
 
@@ -53,6 +54,7 @@ import attrs
 from .actor import Actor
 from .cell import Terminated
 from .ref import ActorRef
+from .waker import outside
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -436,7 +438,7 @@ class _VirtualTime(asyncio.AbstractEventLoop):
         # uvloop has no selector; one file is the loop's own, by which threads and signals wake it.
         selector: selectors.BaseSelector | None = getattr(self, "_selector", None)
         files = 0 if selector is None else len(selector.get_map()) - 1
-        return self._executor_calls + _busy_worker_threads(self) + files > 0
+        return self._executor_calls + _busy_worker_threads(self) + files + len(outside) > 0
 
     def _forget_executor_call(self, _future: asyncio.Future[Any]) -> None:
         self._executor_calls -= 1
@@ -533,7 +535,7 @@ class _TrioIdleness:
         waiting = getattr(files, "tasks_waiting_read", 0) + getattr(files, "tasks_waiting_write", 0)
         waiting += getattr(files, "tasks_waiting", 0)  # kqueue does not tell them apart
         # One of them is trio's own, by which threads and signals wake it.
-        return active_thread_count() > 0 or waiting > 1
+        return active_thread_count() > 0 or waiting > 1 or len(outside) > 0
 
 
 def _lift_trio_shields() -> None:

@@ -81,9 +81,10 @@ class Executor(Protocol):
 class Store(Protocol):
     """Where runs are kept. The contract suite in tests/contracts holds every store to this.
 
-    - It works between entering and leaving it as an async context manager, on asyncio and trio. What blocks runs in
-      threads of its own. Entering raises `StoreUnavailable` if it cannot be reached, or is in use by another process
-      where it cannot be shared; it creates what is missing, and migrates what an earlier version left.
+    - It works between entering and leaving it as an async context manager, on asyncio and trio; outside it raises
+      `EngineClosed`. It may be entered again. What blocks runs in threads of its own. Entering raises
+      `StoreUnavailable` if it cannot be reached, or is in use by another process where it cannot be shared; it
+      creates what is missing, and migrates what an earlier version left.
     - `commit` is called by one task at a time (the journal's); everything else by any number at once, beside it.
     - What a method raises for a cause that may pass (a full disk, a lock, a lost connection) is `StoreUnavailable`.
       It may be called again then, whether or not it had taken effect: connections are made anew by itself.
@@ -100,7 +101,7 @@ class Store(Protocol):
 
         With `sync` they survive a power cut, too, and so does everything committed before. Raises `KeyTaken` if an
         idempotency key belongs to another run: then none has been applied. A write for a run that is not there
-        (any more) is dropped, `Admit` and `Define` apart. Large values go to `blobs`, each digest once.
+        (any more) is dropped with its blobs, `Admit` and `Define` apart.
         Cancelling it leaves open whether it was applied; what it had begun is over before the next commit begins.
         """
         ...
@@ -118,7 +119,7 @@ class Store(Protocol):
         ...
 
     async def find(self, query: Query) -> Sequence[RunRow]:
-        """The runs that match. An `after` that is not there raises `RunNotFound`."""
+        """The runs that match, at most `limit`. An `after` that is not there raises `RunNotFound`."""
         ...
 
     async def find_key(self, key: str) -> tuple[RunRow, bytes] | None:
@@ -136,7 +137,8 @@ class Store(Protocol):
     async def compact(self, keep: Kept, *, now: float) -> Compacted:
         """Remove ended runs that need not be kept, blobs that nothing names, and give space back.
 
-        Never a run that has not ended. Safe beside running engines; done in steps, so that commits go on.
+        Never a run that has not ended. Safe beside running engines; done in steps, so that commits go on. Cancelling
+        it leaves the rest to the next one.
         """
         ...
 

@@ -6,6 +6,7 @@ whose answer was lost is made again: what is there already, by its key, is left 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -17,7 +18,7 @@ StoredStatus = Literal["running", "succeeded", "failed", "cancelled"]
 
 @attrs.frozen(kw_only=True)
 class RunRow:
-    """What can be listed of a run. Times are seconds since 1970."""
+    """What can be listed of a run. Times are seconds since 1970; text is what UTF-8 can say, NUL included."""
 
     run_id: str
     graph: str
@@ -54,6 +55,15 @@ class StoredRun:
 
 
 # --- writes ---------------------------------------------------------------------------------------------
+#
+# A blob is stored once, by its digest, for all runs, and is kept as long as something that is kept names it: an
+# admission, a record, a snapshot. So whatever names it gives it, if only to find it stored already; it may name it in
+# `refs` alone if something else of its run names it, too. Otherwise a compaction may just have removed it.
+
+
+def blob_digest(data: bytes) -> str:
+    """The name of a blob. Two that differ must never share one, even if somebody tries."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @attrs.frozen
@@ -61,25 +71,28 @@ class Admit:
     """A new run. One whose id is there already is left as it is; a key of another run is a `KeyTaken`."""
 
     row: RunRow
+    """All but its `number`."""
     data: bytes
     blobs: Mapping[str, bytes] = {}
+    """By digest, those that it names."""
 
 
 @attrs.define(slots=True)
 class Append:
-    """One record of a run; `seq` counts from 1, without a gap. Blobs, by digest, are stored once for all runs."""
+    """One record of a run; `seq` counts from 1, without a gap."""
 
     run_id: str
     seq: int
     data: bytes
     blobs: Mapping[str, bytes] = {}
+    """By digest, those that it names."""
     refs: Sequence[str] = ()
-    """Digests of all blobs that it names, those included that are stored already."""
+    """Digests that it names besides."""
 
 
 @attrs.frozen
 class SetStatus:
-    """The run has ended, or goes on (`running`, no time)."""
+    """The run has ended, at a time, or goes on (`running`, no time)."""
 
     run_id: str
     status: StoredStatus
@@ -88,7 +101,10 @@ class SetStatus:
 
 @attrs.frozen
 class PutSnapshot:
-    """What records up to `seq` come to. A newer one replaces it; with `prune` those records are dropped."""
+    """What records up to `seq` come to. A newer one replaces it, an older one does nothing to it.
+
+    With `prune` those records are dropped.
+    """
 
     run_id: str
     seq: int
@@ -100,7 +116,7 @@ class PutSnapshot:
 
 @attrs.frozen
 class Post:
-    """A signal for a run that no engine has in hand; a second of the same id is dropped."""
+    """A signal for a run that no engine has in hand; one whose id is in the inbox is dropped."""
 
     run_id: str
     id: str
@@ -149,26 +165,31 @@ Write = Admit | Append | SetStatus | PutSnapshot | Post | Collect | Define | Reb
 
 @attrs.frozen(kw_only=True)
 class Query:
-    """Which runs to list, oldest first (`newest_first` turns it around); `after` is the id of the last one seen."""
+    """Which runs to list, in the order of their submission, those of one moment by `number`. What is empty fits all."""
 
     status: Sequence[StoredStatus] = ()
+    """Any of these."""
     graph: str | None = None
     tags: Mapping[str, str] = attrs.field(factory=dict)
+    """All of these."""
     since: float | None = None
+    """Submitted then or later."""
     until: float | None = None
+    """Submitted before."""
     after: str | None = None
+    """The id of the last run seen: those that follow it in this order, whether or not it matches itself."""
     limit: int = 100
     newest_first: bool = False
 
 
 @attrs.frozen(kw_only=True)
 class Kept:
-    """Which ended runs to keep; what is None does not limit."""
+    """Which ended runs to keep: those that both allow; what is None does not limit."""
 
     seconds: float | None = None
     """Those that ended at most so long ago."""
     count: int | None = None
-    """The newest so many of each graph."""
+    """Of each graph the so many that ended last."""
 
 
 @attrs.frozen(kw_only=True)

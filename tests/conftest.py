@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests import servers
+
 BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
     "uvloop": ("asyncio", {"use_uvloop": True}),
@@ -71,3 +73,21 @@ def running_backend() -> str:
 
         return "trio" if in_trio_run() else "none"
     return "uvloop" if type(loop).__module__.partition(".")[0] == "uvloop" else "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_end() -> Iterator[None]:
+    yield
+    servers.close_shared()
+
+
+@pytest.fixture
+def postgres_url() -> str:
+    """The address of an empty schema on a real PostgreSQL server, which this starts if no test did before."""
+    return servers.fresh_postgres()
+
+
+@pytest.fixture
+def redis_url() -> str:
+    """The address of a prefix that no key has, on a real Redis server, which this starts if no test did before."""
+    return servers.fresh_redis()

@@ -68,6 +68,7 @@ ORDER = {
         "nodespec",
         "stored",
         "ports",
+        "stores",
         "executors",
         "gates",
         "counts",

@@ -19,7 +19,7 @@ def asked_for(requirements: list[str]) -> list[Requirement]:
     found = []
     for requirement in map(Requirement, requirements):
         if requirement.name == PROJECT["name"]:
-            for extra in requirement.extras:
+            for extra in sorted(requirement.extras):
                 found += asked_for(EXTRAS[extra])
         else:
             found.append(requirement)

@@ -1,6 +1,8 @@
 """Each waker does what the portable one does: `EventWaker`, on `anyio.Event`, is the oracle."""
 
 import asyncio
+import functools
+import threading
 from collections.abc import Callable
 from typing import Literal
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from actors import AsyncioWaker, EventWaker, TrioWaker, Waker, new_waker
 from actors.testing import BACKENDS, Backend, run
+from actors.waker import Poster, _patient_poster, new_poster
 
 NATIVE: dict[Backend, type[Waker]] = {"asyncio": AsyncioWaker, "uvloop": AsyncioWaker, "trio": TrioWaker}
 
@@ -148,3 +151,75 @@ async def _wake_after_a_turn(waker: Waker, times: int = 1) -> None:
     await checkpoint()
     for _ in range(times):
         waker.wake()
+
+
+# In real time: a virtual clock does not see a thread that we started ourselves, and jumps.
+posters = pytest.mark.parametrize("make_poster", [new_poster, _patient_poster], ids=["native", "portable"])
+on_each_backend = pytest.mark.parametrize("backend", BACKENDS)
+
+
+@posters
+@on_each_backend
+def test_another_thread_wakes_a_parked_task_by_a_poster(make_poster: Callable[[], Poster], backend: Backend) -> None:
+    async def main() -> None:
+        waker, post = new_waker(), make_poster()
+        thread = threading.Thread(target=post, args=(waker.wake,))
+        thread.start()
+        await waker.park()
+        await anyio.to_thread.run_sync(thread.join)
+
+    run(main, backend=backend)
+
+
+@posters
+@on_each_backend
+def test_what_one_thread_posts_is_called_in_order_in_the_loops_thread(
+    make_poster: Callable[[], Poster], backend: Backend
+) -> None:
+    called: list[tuple[int, int]] = []
+
+    def call(number: int) -> None:
+        called.append((number, threading.get_ident()))
+
+    async def main() -> None:
+        waker, post = new_waker(), make_poster()
+
+        def work() -> None:
+            for number in range(100):
+                post(functools.partial(call, number))
+            post(waker.wake)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        await waker.park()
+        await anyio.to_thread.run_sync(thread.join)
+
+    run(main, backend=backend)
+
+    assert called == [(number, threading.get_ident()) for number in range(100)]
+
+
+@on_each_backend
+def test_a_thread_that_posts_does_not_wait_for_the_loop(backend: Backend) -> None:
+    async def main() -> bool:
+        waker, post = new_waker(), new_poster()
+        thread = threading.Thread(target=post, args=(waker.wake,))
+        thread.start()
+        thread.join(10)  # the loop stands still meanwhile, so nothing can have been called
+        ended = not thread.is_alive()
+        await waker.park()
+        return ended
+
+    assert run(main, backend=backend)
+
+
+@posters
+@on_each_backend
+def test_a_poster_of_a_loop_that_is_gone_says_so(make_poster: Callable[[], Poster], backend: Backend) -> None:
+    async def main() -> Poster:
+        return make_poster()
+
+    post = run(main, backend=backend)
+
+    with pytest.raises(RuntimeError):
+        post(print)

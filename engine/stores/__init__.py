@@ -1,0 +1,6 @@
+"""Where runs are kept."""
+
+from .memory import MemoryStore
+from .urls import open_store
+
+__all__ = ["MemoryStore", "open_store"]

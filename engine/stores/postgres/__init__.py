@@ -1,0 +1,5 @@
+"""Runs kept in PostgreSQL."""
+
+from .store import PostgresStore
+
+__all__ = ["PostgresStore"]

@@ -1,0 +1,163 @@
+"""The store in PostgreSQL: one connection that writes, a few that read, tables that several engines may share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeVar
+
+import psycopg
+
+from ...errors import EngineClosed, StoreUnavailable
+from ...stored import Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
+from . import compacting, writing
+from .address import Address
+from .links import Links
+from .reading import Reader
+from .schema import OLDEST_SERVER, prepare
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+READERS = 4
+"""Connections that read: as many listings and compactions go on at once, beside the commits."""
+
+_UNSAFE = {
+    "fsync": "fsync is off on the server: a power cut there may lose every run, or damage all",
+    "full_page_writes": "full_page_writes is off on the server: a power cut there may damage runs",
+}
+
+
+class PostgresStore:
+    """Keeps runs in a PostgreSQL database; see `Store`.
+
+    The address is libpq's, `postgresql://user:password@host:5432/database`, and may name the schema that the tables
+    are in, which is made if it is not there: `?schema=workflow_engine`. Raises `ValueError` if it cannot be read.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._address = Address.of(url)
+        self._facts: StoreFacts | None = None
+        self._writer: Links | None = None
+        self._readers: Links | None = None
+
+    @property
+    def facts(self) -> StoreFacts:
+        """What it promises; once it is entered."""
+        if self._facts is None:
+            raise _closed()
+        return self._facts
+
+    async def commit(self, writes: Sequence[Write], *, sync: bool = False) -> None:
+        """Apply all of these, or none; see `Store.commit`. With `sync` or without, the server has flushed them."""
+        if self._writer is None:
+            raise _closed()
+        if writes:
+            await self._writer.use(partial(writing.commit, schema=self._address.schema, writes=writes))
+
+    async def read(self, run_id: str) -> StoredRun | None:
+        """The run; see `Store.read`."""
+        return await self._read(lambda reader: reader.run(run_id))
+
+    async def unfinished(self, graph: str, version: str, *, after: int = 0, limit: int = 500) -> Sequence[StoredRun]:
+        """The runs of a graph that have not ended; see `Store.unfinished`."""
+        return await self._read(lambda reader: reader.unfinished(graph, version, after, limit))
+
+    async def records(self, run_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, bytes]]:
+        """The records of a run; see `Store.records`."""
+        return await self._read(lambda reader: reader.records(run_id, after, limit))
+
+    async def find(self, query: Query) -> Sequence[RunRow]:
+        """The runs that match; see `Store.find`."""
+        return await self._read(lambda reader: reader.find(query))
+
+    async def find_key(self, key: str) -> tuple[RunRow, bytes] | None:
+        """The run with this idempotency key; see `Store.find_key`."""
+        return await self._read(lambda reader: reader.by_key(key))
+
+    async def blobs(self, digests: Sequence[str]) -> Mapping[str, bytes]:
+        """The blobs of these digests; see `Store.blobs`."""
+        return await self._read(lambda reader: reader.blobs(digests))
+
+    async def definitions(self) -> Sequence[tuple[str, str, str, str]]:
+        """Graph, version, fingerprint and text of each definition."""
+        return await self._read(lambda reader: reader.definitions())
+
+    async def compact(self, keep: Kept, *, now: float) -> Compacted:
+        """Remove what need not be kept; see `Store.compact`."""
+        schema = self._address.schema
+        runs = records = blobs = 0
+        numbers = await self._use(lambda connection: compacting.past(connection, schema, keep, now))
+        for step in _steps(numbers, compacting.RUNS_IN_A_STEP):
+            gone = await self._use(partial(compacting.remove_runs, schema=schema, numbers=step))
+            runs, records = runs + gone.runs, records + gone.records
+        for digests in _steps(
+            await self._use(partial(compacting.unnamed, schema=schema)),
+            compacting.BLOBS_IN_A_STEP,
+        ):
+            blobs += await self._use(partial(compacting.remove_blobs, schema=schema, digests=digests))
+        return Compacted(runs=runs, records=records, blobs=blobs)
+
+    async def verify(self) -> Sequence[Fault]:
+        """Look for what cannot be so; see `Store.verify`."""
+        faults: list[Fault] = []
+        after: int | None = 0
+        while after is not None:
+            found, after = await self._read(partial(Reader.faults_of_runs, after=after))
+            faults += found
+        return faults + await self._read(lambda reader: list(reader.faults_of_the_rest()))
+
+    async def __aenter__(self) -> Self:
+        writer = Links("postgres-writer", 1, self._address)
+        try:
+            self._facts = await writer.use(self._begin)
+        except BaseException:
+            await writer.close()
+            raise
+        self._writer, self._readers = writer, Links("postgres-reader", READERS, self._address)
+        for note in self._facts.notes:
+            logger.warning("%s: %s", self._facts.url, note)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        links = [link for link in (self._readers, self._writer) if link is not None]
+        self._writer = self._readers = None
+        for link in links:
+            await link.close()
+
+    async def _read(self, read: Callable[[Reader], T]) -> T:
+        return await self._use(lambda connection: read(Reader(connection, self._address.schema)))
+
+    async def _use(self, work: Callable[[psycopg.Connection], T]) -> T:
+        if self._readers is None:
+            raise _closed()
+        return await self._readers.use(work)
+
+    def _begin(self, connection: psycopg.Connection) -> StoreFacts:
+        info = connection.info
+        found = info.parameter_status("server_encoding")
+        if info.server_version < OLDEST_SERVER:
+            raise self._unfit(
+                f"is of version {info.parameter_status('server_version')}, expected {OLDEST_SERVER // 10000} or later"
+            )
+        if found != "UTF8":
+            raise self._unfit(f"holds text as {found}, expected UTF8; create a database WITH ENCODING 'UTF8'")
+        prepare(connection, self._address)
+        off = [name for name in _UNSAFE if connection.execute(f"SHOW {name}".encode()).fetchone() == ("off",)]
+        notes = [_UNSAFE[name] for name in off]
+        return StoreFacts(url=self._address.shown, durable=True, power_safe=not off, notes=notes)
+
+    def _unfit(self, found: str) -> StoreUnavailable:
+        return StoreUnavailable(f"PostgreSQL at {self._address.shown} {found}", facts={"url": self._address.shown})
+
+
+def _closed() -> EngineClosed:
+    return EngineClosed("the store is closed; use it inside `async with`")
+
+
+def _steps(items: Sequence[T], size: int) -> Sequence[Sequence[T]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

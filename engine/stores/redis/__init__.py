@@ -1,0 +1,5 @@
+"""Runs kept in Redis."""
+
+from .store import RedisStore
+
+__all__ = ["RedisStore"]
