@@ -64,6 +64,8 @@ ORDER = {
         "submitting",
         "nodespec",
         "stored",
+        "classes",
+        "codec",
         "ports",
         "executors",
         "gates",
