@@ -22,6 +22,8 @@ from .errors import ClassChanged
 MISSING: Final[Any] = object()
 # Where attrs keeps a hash that it works out once (`cache_hash=True`); it must be there, empty, in an object made anew.
 _CACHED_HASH: Final = "_attrs_cached_hash"
+# In objects, but no part of what they are: that, and what `Box[int](1)` leaves behind.
+_NO_FIELDS: Final = frozenset({_CACHED_HASH, "__orig_class__"})
 
 
 class Field:
@@ -68,7 +70,7 @@ class Shape:
         own = getattr(value, "__dict__", None)
         if not own or own.keys() <= self.names:
             return []
-        known = self.names | {_CACHED_HASH}
+        known = self.names | _NO_FIELDS
         return [name for name in own if name not in known and not self._is_cached_property(name)]
 
     def _is_cached_property(self, name: str) -> bool:

@@ -19,7 +19,9 @@ from typing import Any, Final, get_args
 
 import orjson
 
-from .codec import MARK, TAG, a, pack, parsed, revived
+from .codec import MARK, pack, parsed
+from .decoding import revived
+from .encoding import TAG, a
 from .errors import Damaged, EngineError, NotStorable
 from .raised import error_as_data, error_from_data
 from .tokens import Record, RecordKind

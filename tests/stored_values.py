@@ -12,7 +12,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 import attrs
@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 
 from engine.merge import Contributions
 from engine.values import ItemError, Replace, Signal
+
+T = TypeVar("T")
 
 
 class Color(enum.Enum):
@@ -94,6 +96,11 @@ class Plain:
 class Tight:
     a: Any
     b: Any = None
+
+
+@dataclasses.dataclass
+class Box(Generic[T]):
+    value: T
 
 
 class Outer:

@@ -65,6 +65,8 @@ ORDER = {
         "nodespec",
         "stored",
         "classes",
+        "encoding",
+        "decoding",
         "codec",
         "raised",
         "ports",

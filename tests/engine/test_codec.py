@@ -23,10 +23,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.classes import class_named
-from engine.codec import MAX_DEPTH, pack, unpack
+from engine.codec import pack, unpack
+from engine.encoding import MAX_DEPTH
 from engine.errors import ClassChanged, Damaged, NotStorable
 from engine.schema import LentDict
-from tests.stored_values import EXAMPLES, Account, Color, Loose, Order, Plain, Point, alike, values
+from tests.stored_values import EXAMPLES, Account, Box, Color, Loose, Order, Plain, Point, alike, values
 
 # hypothesis spells out a recursive strategy when it checks it, and warns that this is long.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
@@ -90,6 +91,10 @@ def test_a_cached_hash_and_a_cached_property_are_worked_out_anew() -> None:
 
     assert "shout" not in vars(again)
     assert (again.shout, hash(again)) == ("X", hash(value))
+
+
+def test_an_object_of_a_generic_class_comes_back() -> None:
+    assert unpack(pack(Box[int](1))) == Box(1)
 
 
 def test_nesting_up_to_the_limit_comes_back() -> None:
