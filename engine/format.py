@@ -1,10 +1,10 @@
-"""What a journal holds, as bytes and back: the values of updates and admissions, and records.
+"""What a journal holds, as bytes and back: the values of updates and admissions, records, and snapshots.
 
 All of it is JSON, as codec.py writes values. A value of a state's key that takes more than `BLOB_SIZE` goes to a blob
 instead, named by the digest of its bytes: however often it is passed on or written again, it is stored once, and the
 text holds `{"$":"blob","of":digest}`. What is stored raw, bytes and text, is so that its size is what it is.
 
-An admission says its version of the format. A record that says none is of version 1, since most of what a journal
+Admissions and snapshots say their version of the format. A record that says none is of version 1, since most of what a journal
 holds is records. What is of a newer version is refused; what was once written is read for ever (see
 tests/engine/journal_formats).
 """
@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from operator import attrgetter
-from typing import Any, Final, get_args
+from typing import Any, Final, Protocol, get_args
 
 import orjson
 
@@ -191,6 +191,49 @@ def _check_version(version: Any) -> None:
         )
 
 
+# --- snapshots ------------------------------------------------------------------------------------------
+
+
+class Standing(Protocol):
+    """A run as it stands: plain data, with the values and errors that it refers to by their places."""
+
+    @property
+    def data(self) -> Mapping[str, Any]: ...
+    @property
+    def values(self) -> Sequence[Any]: ...
+    @property
+    def errors(self) -> Sequence[BaseException]: ...
+
+
+def pack_snapshot(snapshot: Standing) -> Packed:
+    """A run as it stands, large values as blobs: the same that its records name. Raises `NotStorable`."""
+    blobs: dict[str, bytes] = {}
+    values = [_kept(value, f"values[{place}]", "the snapshot", blobs) for place, value in enumerate(snapshot.values)]
+    keep = _keeping_in(blobs)
+    errors = [orjson.dumps(error_as_data(error, keep)) for error in snapshot.errors]
+    parts = (VERSION, pack(snapshot.data, owner="the snapshot"), b",".join(values), b",".join(errors))
+    return Packed(b'{"format":%d,"data":%b,"values":[%b],"errors":[%b]}' % parts, blobs)
+
+
+def unpack_snapshot(
+    data: bytes, blobs: Mapping[str, bytes] = _NO_BLOBS
+) -> tuple[dict[str, Any], list[Any], list[BaseException]]:
+    """Data, values and errors of what `pack_snapshot` wrote. Raises `Damaged`, or `ClassChanged`."""
+    plain = parsed(data)
+    match plain:
+        case {"format": int(version), "data": dict(facts), "values": list(values), "errors": list(errors)}:
+            _check_version(version)
+        case _:
+            raise Damaged(f"a stored snapshot is {shown(plain)}, expected its format, data, values and errors")
+    try:
+        restored = [_restored(value, blobs) for value in values]
+        return revived(facts), restored, [error_from_data(e, lambda part: _restored(part, blobs)) for e in errors]
+    except EngineError:
+        raise
+    except Exception as error:
+        raise Damaged(f"a stored snapshot cannot be read: {type(error).__name__}: {error}") from error
+
+
 # --- records --------------------------------------------------------------------------------------------
 
 
@@ -227,6 +270,7 @@ _KINDS: Final = frozenset(get_args(RecordKind))
 _ROWS: Final[Sequence[tuple[str, str, Any, Callable[[Any], Any]]]] = (
     ("k", "kind", None, str),
     ("t", "time", 0.0, _number),
+    ("q", "seq", 0, int),
     ("p", "path", (), _path),
     ("n", "node", "", str),
     ("a", "activation", 0, int),
@@ -244,6 +288,7 @@ _ROWS: Final[Sequence[tuple[str, str, Any, Callable[[Any], Any]]]] = (
     ("d", "delay", 0.0, _number),
     ("w", "waits", False, bool),
 )
+# Attributes that the journal is ahead of the core with are passed over.
 _TABLE: Final = [row for row in _ROWS if row[1] in Record.__slots__]
 _KEYS: Final = [row[0] for row in _TABLE]
 _DEFAULTS: Final = [row[2] for row in _TABLE]

@@ -36,9 +36,11 @@ from engine.format import (
     digests_in,
     pack_admission,
     pack_record,
+    pack_snapshot,
     pack_values,
     unpack_admission,
     unpack_record,
+    unpack_snapshot,
     unpack_values,
 )
 from engine.merge import Contributions
@@ -215,6 +217,44 @@ def test_an_initial_state_that_cannot_be_kept_is_refused() -> None:
         pack_admission({"a": object()})
 
 
+# --- snapshots ------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Standing:
+    data: dict[str, Any]
+    values: list[Any]
+    errors: list[BaseException]
+
+
+def test_a_snapshot_comes_back_and_shares_blobs_with_records() -> None:
+    data = {"format": 1, "run": {"states": [{"$": 0, "a": 1}], "none": None}}
+    packed = pack_snapshot(Standing(data, [(1, 2), "y" * 20_000], [failure(), conflict()]))
+
+    again, kept, failures = unpack_snapshot(packed.data, packed.blobs)
+
+    assert again == data
+    assert kept == [(1, 2), "y" * 20_000]
+    assert [shown(error) for error in failures] == [shown(failure()), shown(conflict())]
+    assert packed.blobs == pack_record(RECORDS["settled, large"]).blobs
+    assert digests_in(packed.data) == list(packed.refs)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"1",
+        b'{"format":2,"data":{},"values":[],"errors":[]}',
+        b'{"format":1,"data":{},"values":[{"$":"blob","of":"x"}],"errors":[]}',
+        b'{"format":1,"data":{},"values":[],"errors":[1]}',
+        b'{"format":1,"data":{},"values":[],"errors":[{"type":"a:B","args":1}]}',
+    ],
+)
+def test_a_snapshot_that_is_damaged_is_refused(data: bytes) -> None:
+    with pytest.raises(Damaged):
+        unpack_snapshot(data)
+
+
 # --- records --------------------------------------------------------------------------------------------
 
 
@@ -288,6 +328,7 @@ def test_every_attribute_of_a_record_comes_back() -> None:
     every = {
         "kind": "settled",
         "time": 1.5,
+        "seq": 9,
         "path": PATH,
         "node": "a",
         "activation": 1,
