@@ -4,8 +4,8 @@ All of it is JSON, as codec.py writes values. A value of a state's key that take
 instead, named by the digest of its bytes: however often it is passed on or written again, it is stored once, and the
 text holds `{"$":"blob","of":digest}`. What is stored raw, bytes and text, is so that its size is what it is.
 
-Admissions and snapshots say their version of the format. A record that says none is of version 1, since most of what a journal
-holds is records. What is of a newer version is refused; what was once written is read for ever (see
+Admissions and snapshots say their version of the format. A record that says none is of version 1, since most of what
+a journal holds is records. What is of a newer version is refused; what was once written is read for ever (see
 tests/engine/journal_formats).
 """
 
