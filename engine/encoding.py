@@ -193,7 +193,11 @@ class Encoder:
         return {TAG: "item_error", **values}
 
     def _path(self, value: PurePath, depth: int) -> Any:
-        return {TAG: type(value).__name__, "of": self.value(str(value), depth)}
+        text = str(value)
+        again = type(value)(text)
+        if again.parts != value.parts:  # an odd one of Windows, such as `//a/`
+            raise Refused(f"{a(type(value))} that its text does not stand for", "keep its parts")
+        return {TAG: type(value).__name__, "of": self.value(text, depth)}
 
     # -- times
 

@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from types import ModuleType
 from typing import Any
 
@@ -38,7 +38,7 @@ FORMATS = Path(__file__).parent / "journal_formats"
 # --- there and back -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150)
+@settings(deadline=None, max_examples=150)
 @given(values)
 @example([{"a": math.nan, "b": 1}] * 10)
 @example([{"a": 1.5, "$": None}] * 10)
@@ -51,7 +51,7 @@ def test_a_value_comes_back_as_it_was(value: Any) -> None:
     assert alike(unpack(pack(value)), value)
 
 
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 @given(values)
 def test_packing_changes_nothing(value: Any) -> None:
     before = pack(value)
@@ -189,6 +189,7 @@ def local() -> Any:
         (Titles(), "it extends a built-in type: make that a field"),
         (with_stray(), "an Open with an attribute 'stray' that is no field"),
         (local(), "define local.<locals>.Local at the top level"),
+        (PureWindowsPath("//a/"), "a PureWindowsPath that its text does not stand for"),
         (Array(), "with .tolist()"),
         (Model(), "with .model_dump(), or make it an attrs class"),
         (object.__new__(Account), "._owner: a field that was never set"),
@@ -419,7 +420,7 @@ def test_what_the_engine_does_not_write_is_damaged(data: bytes) -> None:
     assert isinstance(caught.value, ValueError)
 
 
-@settings(max_examples=150)
+@settings(deadline=None, max_examples=150)
 @given(values, st.randoms(use_true_random=False))
 def test_damaged_bytes_give_a_clear_error_or_some_value(value: Any, random: random.Random) -> None:
     data = bytearray(pack(value))
