@@ -452,6 +452,68 @@ class StoreUnavailable(EngineError):
         self.facts = dict(facts or {})
 
 
+# --- what is stored -------------------------------------------------------------------------------------
+
+
+class NotStorable(EngineError, TypeError):
+    """A value that would not come back from a store as it is: what it is, and its path (`rows[3]['a'].field`)."""
+
+    def __init__(self, what: str, path: str, cure: str, owner: str = "") -> None:
+        place = ": ".join(part for part in (owner, path) if part)
+        super().__init__((f"{place}: " if place else "") + f"{what} cannot be kept in a store; {cure}")
+        self.what = what
+        self.path = path
+        self.cure = cure
+        self.owner = owner
+        """Whose value it is, e.g. `node 'grade'`."""
+
+
+class Damaged(EngineError, ValueError):
+    """What was read from a store is not what the engine writes: it was changed, or is of a newer version."""
+
+
+class ClassChanged(EngineError, ValueError):
+    """A stored value is of a class that is not there now, or has other fields or members than it had."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+        """`module:Class`, as it was when the value was stored."""
+
+
+class RecordedError(EngineError):
+    """Stands for an error whose class cannot be had back from a store; it says what the error said.
+
+    Its own class is a subclass that bears the name of the error's, so that tracebacks and logs show that.
+    """
+
+    def __init__(self, type_name: str, message: str) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        """`module:Class` of the error."""
+
+    @classmethod
+    def of(cls, type_name: str, message: str) -> RecordedError:
+        """The stand-in for an error of this class, which said this."""
+        module, _, qualname = type_name.partition(":")
+        name = qualname.rpartition(".")[2] or type_name
+        shown = {"__module__": module, "__qualname__": qualname or name}
+        stand_in: type[RecordedError] = type(name, (RecordedError,), shown)
+        return stand_in(type_name, message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        facts = {name: value for name, value in vars(self).items() if name != "type_name"}
+        return _recorded, (self.type_name, str(self), facts, self.__cause__)
+
+
+def _recorded(type_name: str, message: str, facts: dict[str, Any], cause: BaseException | None) -> RecordedError:
+    error = RecordedError.of(type_name, message)
+    error.__dict__.update(facts)
+    if cause is not None:
+        error.__cause__ = cause
+    return error
+
+
 # --- executors ------------------------------------------------------------------------------------------
 
 _TRANSFER_CURES = {

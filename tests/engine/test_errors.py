@@ -28,7 +28,7 @@ PUBLIC = [
     *("GraphInvalid", "GraphProblem", "StateInvalid", "UnknownKey", "StateMutated", "MergeConflict", "NoRoute"),
     *("UnknownRoute", "LoopLimit", "ActivationLimit", "JoinStarved", "NodeTimeout", "RunTimeout", "UnknownSignal"),
     *("RunEnded", "HistoryGone", "NodeFailed", "RunFailed", "RunCancelled", "RunNotFound", "EngineBusy"),
-    *("EngineClosed", "StoreUnavailable", "VersionMismatch"),
+    *("EngineClosed", "StoreUnavailable", "VersionMismatch", "NotStorable", "Damaged", "ClassChanged"),
 ]
 
 EXAMPLES: list[EngineError] = [
@@ -54,6 +54,9 @@ EXAMPLES: list[EngineError] = [
     errors.EngineBusy(retry_after=2),
     errors.EngineClosed(),
     errors.StoreUnavailable("no disk", facts={"path": "runs.db"}),
+    errors.NotStorable("a socket", "rows[3].handle", "return plain data", "node 'a'"),
+    errors.Damaged("stored data is no JSON"),
+    errors.ClassChanged("m:C", "a stored m:C has a field 'x', which the class has no more"),
 ]
 
 
@@ -161,3 +164,14 @@ def test_a_merge_conflict_shows_values_whose_repr_fails() -> None:
             raise RuntimeError
 
     assert "Rude" in str(MergeConflict("x", ["a", "b"], [Rude(), 1], "END"))
+
+
+def test_the_stand_in_for_an_error_has_its_name_and_says_what_it_said() -> None:
+    error = errors.RecordedError.of("shop.orders:Sold.Out", "nothing left")
+    error.__cause__ = KeyError("x")
+
+    for one in (error, pickle.loads(pickle.dumps(error))):
+        assert isinstance(one, errors.RecordedError)
+        assert (type(one).__module__, type(one).__qualname__, type(one).__name__) == ("shop.orders", "Sold.Out", "Out")
+        assert (str(one), one.type_name) == ("nothing left", "shop.orders:Sold.Out")
+        assert isinstance(one.__cause__, KeyError)
