@@ -6,16 +6,15 @@ import logging
 import re
 import sys
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar, copy_context
 from functools import partial
-from heapq import heapify, heappop, heappush
 from random import Random
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from uuid import uuid4
 
 import anyio
@@ -25,14 +24,16 @@ import attrs
 from actors import Actor, ActorRef, ChildSpec, NullObserver, StopReason, Tree, Waker, new_waker, supervise
 
 from .blocking import Backend, BlockingEngine
+from .books import Books, id_taken
 from .call import is_async
-from .errors import EngineBusy, EngineClosed, EngineError, IdempotencyConflict, RunNotFound, RunTimeout, TooDeep
+from .errors import EngineClosed, EngineError, IdempotencyConflict, KeyTaken, RunNotFound, RunTimeout, TooDeep
 from .executors import ProcessExecutor, ThreadExecutor
 from .graph import Graph
 from .handle import Run
 from .history import Event
+from .locks import Locks
 from .logs import about
-from .ports import Executor
+from .ports import Executor, Store
 from .registry import Registered, Registry
 from .remembered import equal, remembered
 from .result import RunResult
@@ -46,6 +47,12 @@ from .timers import Timers
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
 
+    from .durable import Durable
+    from .keeping import Durability, RunJournal
+    from .past import Past
+    from .returning import Returning
+    from .stored import Compacted
+
 logger = logging.getLogger("engine")
 
 # How many runs the one whose node submits now is inside of.
@@ -53,9 +60,6 @@ _depth: Final[ContextVar[int]] = ContextVar("workflow_engine_depth", default=0)
 
 # What most submissions say of their run's id, key, tags and deadline.
 _NONE_GIVEN: Final = (None, None, None, None)
-
-# Runs that may wait for a place, where only `max_runs` was given.
-QUEUE_FACTOR: Final = 10
 
 Watcher = Callable[[Run, Event], object]
 
@@ -97,21 +101,22 @@ class Engine:
 
     def __init__(
         self,
-        store: str | None = None,
+        store: Store | str | None = None,
         *,
         tools: Any = None,
         files: Any = None,
         executors: Mapping[str, Executor] | None = None,
         max_runs: int | None = None,
         max_queued: int | None = None,
-        durability: str = "standard",
+        durability: Durability = "standard",
         metrics: bool = True,
         settings: Settings | None = None,
+        fallback: Literal["memory"] | None = None,
     ) -> None:
-        if store not in (None, "memory", "memory://"):
-            raise ValueError(f"unknown store {store!r}: this version keeps runs in memory only; leave it out")
         if durability not in ("standard", "strict", "relaxed"):
             raise ValueError(f"unknown durability {durability!r}: it is one of standard, strict, relaxed")
+        if fallback not in (None, "memory"):
+            raise ValueError(f"unknown fallback {fallback!r}: it is 'memory', or left out")
         refuse("Engine", engine_faults(tools, executors, max_runs, max_queued, settings, Settings))
         self.tools = tools
         self.files = files
@@ -119,6 +124,7 @@ class Engine:
         self._watchers: dict[object, Watcher] = {}
         self._settings = settings or Settings()
         self._arguments = {
+            "store": store,
             "tools": tools,
             "files": files,
             "executors": executors,
@@ -127,25 +133,26 @@ class Engine:
             "durability": durability,
             "metrics": metrics,
             "settings": settings,
+            "fallback": fallback,
         }
         self._past: list[EngineStatistics] = []
         self._executors = dict(executors or {})
-        self._max_runs = max_runs
-        self._max_queued = (max_runs or 0) * QUEUE_FACTOR if max_queued is None else max_queued
         self._timers = Timers()
         # Threads of their own: a source that blocks must not take a place that its own items wait for.
         self._sources = ThreadExecutor(self._settings.threads)
         names = ("thread", "process", *self._executors)
         self._registry = Registry(self._timers, tools, Random(), self._sources, names)
-        self._active: dict[str, Run] = {}
-        self._ended: OrderedDict[str, Run] = OrderedDict()
-        # Those that wait for a place, with what begins them.
-        self._queue: list[tuple[int, int, Run, Callable[[], None]]] = []
-        self._running = 0
+        self._durable: Durable | None = None
+        self._returning: Returning | None = None
+        self._locks = Locks()
+        if store is not None:
+            from .durable import Durable  # a quarter of the engine, for those who have a store
+
+            fall_back = fallback is not None
+            self._durable = Durable(store, durability, fall_back=fall_back, prune=self._settings.prune)
+        self._books = Books(max_runs, max_queued, self._settings.keep_runs)
         # With what they were submitted on, as it was then.
         self._by_key: dict[str, tuple[Run, Values]] = {}
-        self._submitted = 0
-        self._refused = 0
         self._rejected: dict[str, int] = {}
         self._show_metrics = metrics
         self._metrics: CollectorRegistry | None = None
@@ -176,6 +183,12 @@ class Engine:
             **self._executors,
         }
         async with AsyncExitStack() as stack:
+            children = [ChildSpec("timers", _Clockwork, (self._timers,))]
+            if self._durable is not None:
+                from .durable import Scribe
+
+                await self._durable.open(stack.enter_async_context)
+                children.append(ChildSpec("journal", Scribe, (self._durable,)))
             places: dict[str, tuple[Executor, int]] = {}
             for name, executor in executors.items():
                 entered = await stack.enter_async_context(executor)
@@ -183,13 +196,19 @@ class Engine:
                 places[name] = (entered, entered.limit)
             self._entered.append(await stack.enter_async_context(self._sources))
             self._registry.open(places)
-            self._root = await stack.enter_async_context(
-                supervise([ChildSpec("timers", _Clockwork, (self._timers,))], name="engine", tree=self._actors)
-            )
+            self._root = await stack.enter_async_context(supervise(children, name="engine", tree=self._actors))
             self._stack = stack.pop_all()
         self.thread = threading.get_ident()
         self.token = anyio.lowlevel.current_token()
         self._open = True
+        if self._durable is not None:
+            from .returning import Returning
+
+            self._returning = Returning(
+                self._durable, self._registry, self._books, self._timers, self._root, self._made, self._wake_idle
+            )
+            for known in self._registry.all():
+                self._returning.recover(known)
         return self
 
     async def __aexit__(
@@ -219,8 +238,8 @@ class Engine:
         refuse("drain", [("timeout", fault)] if (fault := timeout_fault(timeout)) else ())
         self._draining = True
         with anyio.move_on_after(timeout):
-            await self._until(lambda: not self._active)
-        return list(self._active.values())
+            await self._until(lambda: not self._books.active)
+        return list(self._books.active.values())
 
     # -- runs
 
@@ -244,11 +263,14 @@ class Engine:
             refuse("submit", submission_faults(run_id, idempotency_key, tags, deadline, priority))
         try:
             self._check_open()
-            registered = self._registry.find(graph) if isinstance(graph, str) else self._registry.register(graph)
+            registered = self._registry.find(graph) if isinstance(graph, str) else self._register(graph)
             await registered.start(self._root)
             # Nothing waits from here on: what is checked still holds when the run is in the books.
             self._check_open()
             state = {} if state is None else state
+            options = Options(run_id, idempotency_key, tags or {}, deadline, priority)
+            if self._durable is not None:
+                return await self._submit_durably(self._durable, registered, state, options)
             kept: Values = {}
             if idempotency_key is not None:
                 values = registered.plan.state.admit(state)
@@ -259,33 +281,74 @@ class Engine:
                     return known[0]
                 # Before the run begins, whose nodes may change what they must not.
                 kept = remembered(values)
-            run = self._admit(registered, run_id, tags or {}, priority)
-            seconds = deadline if deadline is not None else registered.plan.decl.deadline
-            if seconds is not None:
-                run.set_deadline(seconds, anyio.current_time() + seconds, self._timers)
-            try:
-                self._begin_or_queue(run, state)
-            except BaseException:
-                self._submitted -= 1
-                run.forget_deadline()
-                raise
+            run = self._admit(registered, options)
+            self._take_on(run, state, options, anyio.current_time())
             if idempotency_key is not None:
                 run.key = idempotency_key
                 self._by_key[idempotency_key] = (run, kept)
-            registered.counts.submitted += 1
             return run
         except EngineError as error:
             reason = _reason(error)
             self._rejected[reason] = self._rejected.get(reason, 0) + 1
             raise
 
+    def _take_on(self, run: Run, state: Any, options: Options, now: float) -> None:
+        """Start it, or queue it, with its deadline."""
+        seconds = options.deadline if options.deadline is not None else run.registered.plan.decl.deadline
+        if seconds is not None:
+            run.set_deadline(seconds, now + seconds, self._timers)
+        try:
+            self._begin_or_queue(run, state)
+        except BaseException:
+            self._books.submitted -= 1
+            run.forget_deadline()
+            raise
+        run.registered.counts.submitted += 1
+
+    async def _submit_durably(self, durable: Durable, registered: Registered, state: Any, options: Options) -> Run:
+        """Start it once the store has it."""
+        durable.check_writable()
+        now = anyio.current_time()
+        plan, key, books = registered.plan, options.key, self._books
+        values = plan.state.admit(state)
+        async with self._locks.of("key", key), self._locks.of("run", options.run_id):
+            if key is not None:
+                known = await durable.by_key(key)
+                if known is not None:
+                    row, input = known
+                    if (row.graph, row.version) != (plan.name, plan.version) or not equal(input, values):
+                        raise IdempotencyConflict(key, row.run_id)
+                    return await self.get(row.run_id)
+            if options.run_id is not None and await durable.load(options.run_id) is not None:
+                raise id_taken(options.run_id)
+            self._check_open()
+            run = self._admit(registered, options)
+            run.key = key
+            books.admitting[run.id] = run  # the store may have it a moment before it is told here
+            try:
+                seconds = options.deadline if options.deadline is not None else plan.decl.deadline
+                await durable.admit(run, plan, values, deadline=seconds, depth=_depth.get())
+            except KeyTaken as taken:
+                raise IdempotencyConflict(taken.key, taken.run_id) from None
+            finally:
+                del books.admitting[run.id]
+            if self._abandoned:
+                run.let_go()  # it is safe, and goes on at the next start
+            else:
+                self._take_on(run, plan.state.build(values), options, now)
+            return run
+
     async def run(self, graph: Graph | str, state: Any = None, **options: Any) -> RunResult:
         """Submit a run and wait for its result."""
         return await (await self.submit(graph, state, **options)).result()
 
     async def get(self, run_id: str) -> Run:
-        """The run of this id; raises `RunNotFound`, also for one that ended too many runs ago."""
-        found = self._active.get(run_id) or self._ended.get(run_id)
+        """The run of this id; raises `RunNotFound`, in memory also for one that ended too many runs ago."""
+        found = self._books.get(run_id)
+        if found is None and self._returning is not None:
+            found = await self._returning.get(run_id)
+        elif found is not None and self._returning is not None:
+            await self._returning.recall(found)
         if found is None:
             raise RunNotFound(run_id)
         return found
@@ -300,7 +363,9 @@ class Engine:
         after: str | None = None,
     ) -> list[Run]:
         """The runs that match, oldest first, at most `limit`; `after` is the id of the last one seen."""
-        everything = sorted([*self._ended.values(), *self._active.values()], key=lambda run: run.number)
+        if self._returning is not None:
+            return await self._returning.find(status, graph, tags or {}, since, limit, after)
+        everything = sorted([*self._books.ended.values(), *self._books.active.values()], key=lambda run: run.number)
         if after is not None:
             number = (await self.get(after)).number
             everything = [run for run in everything if run.number > number]
@@ -313,6 +378,36 @@ class Engine:
             and (since is None or run.submitted_at >= since)
             and all(run.tags.get(name) == value for name, value in wanted.items())
         ][:limit]
+
+    async def fork(self, run_id: str, at: str, update: Mapping[str, Any] | None = None) -> Run:
+        """Start a new run from one activation (`"score#2"`) of an older run, by cause.
+
+        Everything that it did not cause is kept; it runs again with its tokens, after `update` to what it is given.
+        The older run's record does not change. Needs a store: without one nothing is kept to fork from.
+        """
+        self._check_open()
+        if self._returning is None:
+            raise EngineError(
+                "fork needs the records of the run: give the engine a store, Engine('memory://') at least"
+            )
+        return await self._returning.fork(run_id, at, update)
+
+    async def migrate(self, run_id: str) -> Run:
+        """Let a run whose graph has changed go on, on the version registered last, if its records fit that one.
+
+        Raises `VersionMismatch` with the reason if they do not; then nothing has changed.
+        """
+        self._check_open()
+        if self._returning is None:
+            raise RunNotFound(run_id)
+        return await self._returning.migrate(run_id)
+
+    async def compact(self, *, keep_seconds: float | None = None, keep_count: int | None = None) -> Compacted:
+        """Remove ended runs from the store: those that ended longer ago, or all but the newest of each graph."""
+        self._check_open()
+        if self._durable is None:
+            raise EngineError("there is no store to compact: runs in memory are limited by Settings(keep_runs=...)")
+        return await self._durable.compact(keep_seconds, keep_count)
 
     # -- for those who do not await
 
@@ -346,7 +441,13 @@ class Engine:
 
     def register(self, graph: Graph) -> None:
         """Make a graph known by its name and version, so that it can be submitted by name."""
-        self._registry.register(graph)
+        self._register(graph)
+
+    def _register(self, graph: Graph) -> Registered:
+        known = self._registry.register(graph)
+        if self._open and self._returning is not None:
+            self._returning.recover(known)
+        return known
 
     def graphs(self) -> list[tuple[str, str]]:
         """Name and version of each graph, in the order of their registration."""
@@ -362,7 +463,7 @@ class Engine:
             raise TypeError(f"subscribe({given!r}): must be a plain function of a run and an event, called in the loop")
         subscription = object()
         self._watchers[subscription] = callback
-        for run in self._active.values():
+        for run in self._books.active.values():
             run.told = run.machine.history.seq
         self._look()
 
@@ -377,19 +478,20 @@ class Engine:
         ended: Counter[str] = Counter()
         for known in self._registry.all():
             ended.update(known.counts.ended)
-        submitted, refused = self._submitted, self._refused
+        books = self._books
+        submitted, refused = books.submitted, books.refused
         for past in self._past:
             ended.update(past.ended)
             submitted += past.submitted
             refused += past.refused
-        return EngineStatistics(self._running, len(self._queue), submitted, dict(ended), refused)
+        return EngineStatistics(books.running, len(books.queued), submitted, dict(ended), refused)
 
     @property
     def metrics(self) -> CollectorRegistry:
         """A `prometheus_client` registry of this engine alone, empty with `Engine(metrics=False)`; for any thread."""
         if self._metrics is None:
             # Not at the top: it brings an HTTP server along, 50 ms for everybody who imports the engine.
-            from .metrics import EngineNumbers, GraphNumbers, registry_of
+            from .metrics import EngineNumbers, GraphNumbers, JournalNumbers, registry_of
 
             def graphs() -> list[GraphNumbers]:
                 return [
@@ -397,47 +499,54 @@ class Engine:
                     for known in self._registry.all()
                 ]
 
+            durable = self._durable
+            kept = None
+            if durable is not None:
+                recovered, available = lambda: durable.recovered, lambda: durable.available
+                kept = JournalNumbers(durable.commit_seconds, durable.batch_records, recovered, available)
             numbers = EngineNumbers(
                 graphs=graphs,
-                in_flight=lambda: Counter(run.graph for run in list(self._active.values()) if run.counted),
-                queued=lambda: [(run.graph, run.submitted_at) for *_, run, _ in self._queue.copy() if not run.over],
+                in_flight=lambda: Counter(run.graph for run in list(self._books.active.values()) if run.counted),
+                queued=lambda: [(run.graph, run.submitted_at) for run in self._books.queued],
                 rejected=self._rejected,
                 dead_letters=self._actors.letters.counts.copy,
                 restarts=lambda: self._restarts.count,
                 abandoned=lambda: sum(executor.abandoned for executor in self._entered),
+                journal=kept,
             )
             self._metrics = registry_of(numbers if self._show_metrics else None)
         return self._metrics
 
     # -- for its runs
 
+    def past(self, run: Run) -> Past | None:
+        """What tells of events that memory does not keep any more."""
+        if self._durable is None or not self._open:
+            return None
+        from .past import Past
+
+        return Past(self._durable, run.machine)
+
     def notice(self, run: Run) -> None:
         """A run has changed, and somebody cares: watchers, or who waits for the engine to come to rest."""
         if self._watchers:
             self._tell(run)
-        for waker in self._idle:
-            waker.wake()
+        self._wake_idle()
 
     def run_over(self, run: Run) -> None:
         """A run has ended: keep it among the ended ones, and let the next in the queue begin."""
-        if self._active.pop(run.id, None) is None:
+        counted = run.counted
+        forgotten = self._books.close(run)
+        if forgotten is None:
             return
-        registered = run.registered
-        counts = registered.counts
-        counts.ended[run.status] = counts.ended.get(run.status, 0) + 1
-        self._ended[run.id] = run
-        while len(self._ended) > self._settings.keep_runs:
-            gone = self._ended.popitem(last=False)[1]
+        for gone in forgotten:
             if gone.key is not None:
                 self._by_key.pop(gone.key, None)
-        if run.counted:
+        counts = run.registered.counts
+        counts.ended[run.status] = counts.ended.get(run.status, 0) + 1
+        if counted:
             counts.durations.add(perf_counter() - run.begun_at)
-            run.counted = False
-            self._running -= 1
-            self._begin_queued()
-        elif self._queue:
-            self._queue = [entry for entry in self._queue if entry[2] is not run]
-            heapify(self._queue)
+            self._books.begin_queued()
         self.notice(run)
 
     def waited_for(self, run: Run) -> None:
@@ -447,13 +556,7 @@ class Engine:
         """
         if not _depth.get():
             return
-        for index, (_, _, queued, begin) in enumerate(self._queue):
-            if queued is run:
-                del self._queue[index]
-                heapify(self._queue)
-                self._begin(run)
-                begin()
-                return
+        self._books.begin_now(run)
 
     def check_retry(self, run: Run) -> None:
         """Raise what forbids that a failed run goes on, before anything has changed."""
@@ -461,16 +564,17 @@ class Engine:
         if run.deadline_at is not None and run.deadline_at <= anyio.current_time():
             assert run.deadline_seconds is not None
             raise RunTimeout(run.id, run.deadline_seconds, "it is too late for a retry, submit another run")
-        self._check_room()
+        self._books.check_room()
 
     def revive(self, run: Run, update: Mapping[str, Any] | None) -> None:
         """A run that had failed goes on, once there is a place for it."""
-        self._ended.pop(run.id, None)
+        self._books.reopen(run)
+        run.revived()
         run.rearm(self._timers)
-        if self._is_full:
-            self._enqueue(run, partial(run.go_on, update))
+        if self._books.is_full:
+            self._books.enqueue(run, partial(run.go_on, update))
         else:
-            self._begin(run)
+            self._books.begin(run)
             run.go_on(update)
 
     # -- inside
@@ -490,67 +594,72 @@ class Engine:
         if self._abandoned or (self._draining and not _depth.get()):
             raise EngineClosed("the engine is draining: it takes no more runs")
 
-    def _check_room(self) -> None:
-        if self._is_full and len(self._queue) >= self._max_queued:
-            self._refused += 1
-            raise EngineBusy(f"{self._running} runs are running, {len(self._queue)} are queued: the engine is full")
-
-    def _admit(self, registered: Registered, run_id: str | None, tags: Mapping[str, str], priority: int) -> Run:
+    def _admit(self, registered: Registered, options: Options) -> Run:
         """Accept a run, or say why not, before anything of it is there."""
         depth = _depth.get()
         if depth >= self._settings.max_depth:
             raise TooDeep(depth)
-        if run_id is not None and (run_id in self._active or run_id in self._ended):
-            raise EngineError(f"a run has the id {run_id!r} already; leave run_id out to get a new one")
-        self._check_room()
-        machine = Machine(registered.plan, run_id or uuid4().hex)
+        if options.run_id is not None and self._books.get(options.run_id) is not None:
+            raise id_taken(options.run_id)
+        self._books.check_room()
+        run_id = options.run_id or uuid4().hex
+        journal = None if self._durable is None else self._durable.journal_for(registered.plan, run_id)
+        return self._made(registered, run_id, journal, depth, options.tags, options.priority)
+
+    def _made(
+        self,
+        registered: Registered,
+        run_id: str,
+        journal: RunJournal | None,
+        depth: int,
+        tags: Mapping[str, str],
+        priority: int,
+        submitted_at: float | None = None,
+    ) -> Run:
+        """A run that nothing has happened to."""
+        machine = Machine(registered.plan, run_id, journal=journal)
         machine.tree.counts = registered.counts
         variables = copy_context()
         variables.run(_depth.set, depth + 1)
-        self._submitted += 1
-        return Run(self, registered, machine, variables, tags=tags, priority=priority, number=self._submitted)
-
-    @property
-    def _is_full(self) -> bool:
-        return self._max_runs is not None and self._running >= self._max_runs
+        books = self._books
+        books.submitted += 1
+        return Run(
+            self,
+            registered,
+            machine,
+            variables,
+            tags=tags,
+            priority=priority,
+            number=books.submitted,
+            submitted_at=submitted_at,
+        )
 
     def _begin_or_queue(self, run: Run, state: Any) -> None:
-        if self._is_full:
+        books = self._books
+        if books.is_full:
             # As it is now: the submitter may change it while the run is queued.
             kind = run.registered.plan.state
-            self._enqueue(run, partial(run.begin_queued, kind.build(kind.admit(state))))
+            books.enqueue(run, partial(run.begin_queued, kind.build(kind.admit(state))))
             return
-        self._begin(run)
+        books.begin(run)
         try:
             run.begin(state)
         except BaseException:
-            del self._active[run.id]
-            run.counted = False
-            self._running -= 1
+            books.give_back(run)
             raise
 
-    def _enqueue(self, run: Run, begin: Callable[[], None]) -> None:
-        self._active[run.id] = run
-        heappush(self._queue, (-run.priority, run.number, run, begin))
-
-    def _begin(self, run: Run) -> None:
-        self._active[run.id] = run
-        run.counted = True
-        run.begun_at = perf_counter()
-        self._running += 1
-
-    def _begin_queued(self) -> None:
-        while self._queue and not self._is_full:
-            run, begin = heappop(self._queue)[2:]
-            if not run.over:
-                self._begin(run)
-                begin()
-
     async def _finish(self) -> None:
-        """Wait for what is running; give up, loudly, what only waits for a signal or a timer."""
-        while self._active:
-            await self._until(lambda: all(run.machine.at_rest for run in self._active.values() if run.counted))
-            left = [run for run in self._active.values() if run.counted]
+        """Wait for what is running; what only waits for a signal or a timer stays in the store, or is given up."""
+        active = self._books.active
+        if self._returning is not None:
+            returning = self._returning
+            await self._until(lambda: returning.is_through)
+            await self._until(lambda: all(run.at_rest for run in active.values() if run.counted))
+            await self._leave_to_the_store()
+            return
+        while active:
+            await self._until(lambda: all(run.at_rest for run in active.values() if run.counted))
+            left = [run for run in active.values() if run.counted]
             if left:
                 logger.warning(
                     "leaving the engine cancels %d runs that only wait, since memory does not outlive it: %s",
@@ -566,11 +675,30 @@ class Engine:
 
     async def _abandon(self) -> None:
         self._abandoned = True
-        self._queue.clear()
-        for run in list(self._active.values()):
+        self._books.clear_queue()
+        if self._durable is not None:
+            with anyio.move_on_after(self._settings.close_seconds, shield=True):
+                await self._leave_to_the_store()
+            return
+        for run in list(self._books.active.values()):
             await run.cancel("the engine was left by an exception")
         with anyio.move_on_after(self._settings.close_seconds, shield=True):
-            await self._until(lambda: not self._active)
+            await self._until(lambda: not self._books.active)
+
+    async def _leave_to_the_store(self) -> None:
+        """Let go of every run that is not over, once all that is decided is written: the next start goes on with it."""
+        assert self._durable is not None
+        try:
+            await self._durable.journal.finish()
+        finally:
+            # Whatever could be written: nothing happens in them any more, and nobody may wait for them.
+            for run in list(self._books.active.values()):
+                run.let_go()
+            self._books.active.clear()
+
+    def _wake_idle(self) -> None:
+        for waker in self._idle:
+            waker.wake()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         waker = new_waker()
@@ -598,6 +726,17 @@ class Engine:
                     logger.exception(
                         "a subscriber raised on an event of run %s", run.id, extra=about(run.id, run.graph)
                     )
+
+
+@attrs.frozen
+class Options:
+    """What a submission says beside its graph and state."""
+
+    run_id: str | None
+    key: str | None
+    tags: Mapping[str, str]
+    deadline: float | None
+    priority: int
 
 
 class _Restarts(NullObserver):

@@ -103,7 +103,8 @@ class BatchCrew(Crew):
             self._dropped.pop(member, None)
             failed = answer if isinstance(answer, Exception) else None
             self._answer(member, attempt, answer, failed, how, seconds)
-            self._give_gates_back()
+            if self._gates_out:
+                self._answers.once_carried_out(member, self._give_gates_back)
 
     def _is_cancelled(self, activation: Activation) -> bool:
         return activation in self._dropped

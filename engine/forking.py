@@ -239,7 +239,7 @@ def _release(run: Run) -> None:
     tree.later = ()
     tree.executing = 0
     tree.replaying = False
-    tree.careful = bool(tree.journal)
+    tree.careful = False
     for activation in list(run.active):
         if activation.status != SETTLED:
             activation.status = RUNNING

@@ -27,7 +27,7 @@ class GoingOn(Inside):
         """Start what a pause has held back."""
         tree = self.tree
         tree.paused = False
-        tree.careful = bool(tree.journal) or tree.replaying
+        tree.careful = tree.replaying
         held, tree.held = tree.held, {}
         for activation, begun in held.items():
             if begun:

@@ -17,8 +17,9 @@ from anyio.lowlevel import checkpoint
 from actors import Waker, new_waker
 
 from .context import Context
-from .errors import EngineError, RunCancelled, RunEnded, RunFailed
+from .errors import EngineClosed, EngineError, RunCancelled, RunEnded, RunFailed
 from .history import Event, LogEntry
+from .keeper import keeper_of
 from .logs import NodeLogger, about
 from .result import RunResult
 from .runs import Run as Machine
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import anyio.from_thread
 
     from .app import Engine
+    from .past import Past
     from .registry import Registered
 
 _NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -48,6 +50,7 @@ class Run:
 
     __slots__ = (
         "_broken",
+        "_done",
         "_engine",
         "_readers",
         "_scheduler",
@@ -57,6 +60,7 @@ class Run:
         "counted",
         "deadline_at",
         "deadline_seconds",
+        "detached",
         "graph",
         "id",
         "key",
@@ -81,13 +85,14 @@ class Run:
         tags: Mapping[str, str],
         priority: int,
         number: int,
+        submitted_at: float | None = None,
     ) -> None:
         self.id: Final = machine.id
         self.graph: Final = machine.plan.name
         self.version: Final = machine.plan.version
         self.tags: Final = dict(tags) if tags else _NO_TAGS
         self.priority: Final = priority
-        self.submitted_at: Final = time()
+        self.submitted_at: Final = time() if submitted_at is None else submitted_at
         self.number: Final = number
         self.key: str | None = None
         self.registered: Final = registered
@@ -97,6 +102,8 @@ class Run:
         self.deadline_seconds: float | None = None
         self.told = 0
         self.counted = False
+        self.detached = False
+        """The engine was left; the run goes on from the store at the next start."""
         self.begun_at = 0.0
         self._engine = engine
         self._scheduler = registered.scheduler
@@ -104,6 +111,7 @@ class Run:
         self._readers: dict[Waker, None] | None = None
         self._waiters: dict[Waker, None] | None = None
         self._broken: Exception | None = None
+        self._done = False
         self._timer: Timer | None = None
         machine.tree.owner = self
 
@@ -112,12 +120,16 @@ class Run:
     @property
     def status(self) -> Status:
         """Where the run is: queued, running, waiting, paused, succeeded, failed or cancelled."""
-        return "failed" if self._broken is not None else self.machine.status
+        if self._broken is not None:
+            return "failed"
+        status = self.machine.status
+        # What the store does not know yet nobody may rely on.
+        return "running" if self.machine.over and not self._done else status
 
     @property
     def over(self) -> bool:
-        """Whether it has ended, and nothing of it is left running."""
-        return self._broken is not None or self.machine.over
+        """Whether it has ended, nothing of it is left running, and the store knows."""
+        return self._done
 
     @property
     def state(self) -> Any:
@@ -161,10 +173,21 @@ class Run:
     async def events(self, after: int = 0) -> AsyncIterator[Event]:
         """Every event with a larger sequence number, those that are kept and then live, until the run is over.
 
-        Misses none: raises `HistoryGone` if one that was asked for is not kept any more.
+        Misses none: raises `HistoryGone` if one that was asked for is not kept any more. With a durable store those
+        that memory does not keep are worked out from the journal, if that is complete.
         """
         seen = max(after, 0)
+        past: Past | None = None
         while True:
+            first = self.machine.history.first_kept
+            if seen + 1 < first and (past := past or self._engine.past(self)) is not None:
+                older = await past.events(seen, first)
+                for event in older:
+                    seen = event.seq
+                    yield event
+                if not older:
+                    seen, past = first - 1, None
+                continue
             for event in self.machine.history.events(seen):
                 seen = event.seq
                 yield event
@@ -174,6 +197,7 @@ class Run:
                 return
             if self._readers is None:
                 self._readers = {}
+            self._check_attached()
             await self._until_woken(self._readers)
 
     # -- wait
@@ -183,6 +207,7 @@ class Run:
         while not self.over:
             if self._waiters is None:
                 self._waiters = {}
+            self._check_attached()
             await self._until_woken(self._waiters)
         # A failure event comes before the exception, whatever order the backend wakes tasks in.
         while self._readers:
@@ -206,22 +231,30 @@ class Run:
 
     async def cancel(self, reason: str | None = None) -> None:
         """Ask the run to end; idempotent, and without effect on one that is over. `wait()` tells when it is."""
+        self._check_attached()
         self._event(lambda now: self.machine.cancel(now, reason))
+        await self._safe()
 
     async def signal(self, name: str, payload: Any = None, id: str | None = None) -> None:
         """Give the run a signal, kept until a wait takes it, once per `id`; raises `UnknownSignal`, `RunEnded`."""
         for option, value in (("name", name), ("id", id)):
             if value is not None and (fault := text_fault(value)):
                 raise ValueError(f"signal: {option} {fault}")
-        self._checked_event(lambda now: self.machine.signal(name, payload, now, id))
+        self._check_attached()
+        self.take_signal(name, payload, id)
+        await self._safe()
 
     async def pause(self) -> None:
         """Hold new activations; what runs goes on, and so do retries and the time-outs of waits."""
+        self._check_attached()
         self._event(self.machine.pause)
+        await self._safe()
 
     async def resume(self) -> None:
         """Let what `pause()` held go."""
+        self._check_attached()
         self._event(self.machine.resume)
+        await self._safe()
 
     async def retry(self, update: Mapping[str, Any] | None = None) -> None:
         """Run a failed run on from its failure, with `update` applied to what the failed activations were given.
@@ -232,10 +265,16 @@ class Run:
         if self.status != "failed" or self._broken is not None:
             raise RunEnded(self.id, self.status)
         self._engine.check_retry(self)
+        self._check_attached()
         self._checked_event(lambda now: self.machine.requeue(now, update))
         self._engine.revive(self, update)
+        await self._safe()
 
     # -- for those who drive it
+
+    def take_signal(self, name: str, payload: Any, id: str | None) -> None:
+        """A signal has come."""
+        self._checked_event(lambda now: self.machine.signal(name, payload, now, id))
 
     def begin(self, state: Any) -> None:
         """Start it."""
@@ -244,6 +283,26 @@ class Run:
     def begin_queued(self, state: Any) -> None:
         """Start it from the queue; the state was checked when it was submitted."""
         self._event(lambda now: self.machine.start(state, now))
+
+    def go_on_from(self, commands: list[Command]) -> None:
+        """Carry out what follows from where its records end."""
+        self._event(lambda now: commands)
+
+    def revived(self) -> None:
+        """It is to go on after its end."""
+        self._done = False
+
+    def let_go(self) -> None:
+        """The engine is left, and the run stays as it is in the store."""
+        self.detached = True
+        self.forget_deadline()
+        self._scheduler.abandon(self.machine)
+        for waker in (*(self._readers or ()), *(self._waiters or ())):
+            waker.wake()
+
+    def ended_before(self) -> None:
+        """It had ended when it was read from the store."""
+        self._done = True
 
     def go_on(self, update: Mapping[str, Any] | None) -> None:
         """Run on from its failure."""
@@ -275,6 +334,7 @@ class Run:
 
     def run_over(self) -> None:
         """It has ended and nothing of it is left running."""
+        self._done = True
         self.forget_deadline()
         if self.machine.status != "failed":
             # It cannot go on: what its submitter had set need not stay alive as long as the run is kept.
@@ -289,6 +349,8 @@ class Run:
         """The engine failed on it."""
         if not self.over:
             self._broken = error
+            if (keeper := keeper_of(self.machine)) is not None:
+                keeper.stop()
             self._scheduler.abandon(self.machine)
             self.machine.history.event("run_failed", self._scheduler.now(), None, None, {"error": str(self._error())})
             self.run_over()
@@ -317,6 +379,22 @@ class Run:
         return f"<Run {self.id} of {self.graph!r}, {self.status}>"
 
     # -- inside
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing goes on in it until something comes from outside, and all of that is safe."""
+        keeper = keeper_of(self.machine)
+        return self.machine.at_rest and (keeper is None or not keeper.behind)
+
+    async def _safe(self) -> None:
+        """Wait until what has happened so far is safe."""
+        keeper = keeper_of(self.machine)
+        if keeper is not None and not self.over:
+            await keeper.safe()
+
+    def _check_attached(self) -> None:
+        if self.detached:
+            raise EngineClosed(f"run {self.id!r} stays in the store ({self.status}): it goes on when an engine starts")
 
     def _deadline_hit(self) -> None:
         seconds = self.deadline_seconds

@@ -7,7 +7,7 @@ next one started) until it is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -144,6 +144,19 @@ class History:
         self._forgotten = logged
         self._unseen = visits
 
+    def recall(self, log: Sequence[RawLog]) -> None:
+        """These were the entries of the log before all that are here, without a gap."""
+        room = max(0, self.limit - len(self._log))
+        recalled = log[len(log) - min(room, len(log), self._forgotten) :]
+        self._log[:0] = recalled
+        self._forgotten -= len(recalled)
+
+    def forget(self) -> None:
+        """Let go of all so far, for one who has read the events and nothing else."""
+        self._forgotten, self._unseen = self.logged, self.visits
+        for kept in (self._log, self._events, self._visited):
+            kept.clear()
+
     # --- reading ------------------------------------------------------------------------------------
 
     @property
@@ -158,11 +171,11 @@ class History:
 
     @property
     def log_dropped(self) -> int:
-        return max(0, self.logged - self.limit)
+        return self.logged - min(len(self._log), self.limit)
 
     @property
     def visited_dropped(self) -> int:
-        return max(0, self.visits - self.limit)
+        return self.visits - min(len(self._visited), self.limit)
 
     @property
     def events_dropped(self) -> int:

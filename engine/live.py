@@ -14,10 +14,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from .errors import NodeFailed, RunCancelled, RunFailed, RunTimeout
-from .history import History, LogStatus, described
+from .history import History, LogStatus, RawLog, described
 from .joins import Joins
 from .packing import Packer
-from .plan import Plan, PlanNode
+from .plan import Plan, PlanEdge, PlanNode
 from .state import Values
 from .tokens import (
     CANCELLING,
@@ -329,6 +329,26 @@ class Live:
                 record.update, record.packed, record.goto = outcome.update, outcome.packed, outcome.goto
                 if kind == "done" and outcome.edge is not None:
                     record.edge = outcome.edge.index
+        return record
+
+    def _step(
+        self, activation: Activation, raw: RawLog, update: Mapping[str, Any] | None, packed: Any, edge: PlanEdge
+    ) -> Record:
+        """The record of one that succeeded and goes on along one edge, with the token made last."""
+        record = Record(
+            "settled",
+            raw[5],
+            () if self.parent is None else self.path,
+            activation.node.name,
+            activation.number,
+            activation.attempt,
+            activation.tokens,
+            update,
+        )
+        record.seq = self.tree.history.seq
+        record.packed = packed
+        record.status, record.started = raw[3], raw[4]
+        record.emitted = ((edge.index, self.next_token),)
         return record
 
     def _packed(self, activation: Activation, update: Mapping[str, Any]) -> Any:

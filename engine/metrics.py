@@ -7,7 +7,8 @@ which nothing else happens, in a thread at most 0.04 s at a time.
 Labels are names of graphs and nodes, never ids of runs. Versions of a graph count together. Of each graph the first
 `MOST_NODES` nodes that ran are told apart, the rest is one node called `OTHERS`; a node that never ran is not told of.
 
-Left out until there are stores: `journal_commit_seconds`, `journal_batch_records`, `recovered_runs_total`.
+An engine without a store has no `journal_commit_seconds`, `journal_batch_records`, `recovered_runs_total` and
+`store_available`.
 """
 
 from __future__ import annotations
@@ -83,6 +84,17 @@ class GraphNumbers:
 
 
 @attrs.frozen
+class JournalNumbers:
+    """Where the journal of an engine with a store keeps its numbers."""
+
+    commit_seconds: Histogram
+    batch_records: Histogram
+    recovered: Callable[[], int]
+    available: Callable[[], bool]
+    """Whether the store that was asked for takes writes."""
+
+
+@attrs.frozen
 class EngineNumbers:
     """Where an engine keeps its numbers; the calls must be safe from another thread."""
 
@@ -95,6 +107,7 @@ class EngineNumbers:
     dead_letters: Callable[[], Mapping[Any, int]]
     restarts: Callable[[], int]
     abandoned: Callable[[], int]
+    journal: JournalNumbers | None = None
 
 
 def registry_of(numbers: EngineNumbers | None) -> CollectorRegistry:
@@ -122,6 +135,8 @@ class EngineCollector(Collector):
         yield from self._queue()
         yield from _nodes(graphs)
         yield from self._engine(graphs)
+        if self._numbers.journal is not None:
+            yield from _journal(self._numbers.journal)
 
     def _runs(self, graphs: Sequence[GraphNumbers]) -> Iterator[Metric]:
         submitted, ended = Counter[str](), Counter[tuple[str, str]]()
@@ -165,6 +180,19 @@ class EngineCollector(Collector):
         yield _summary("scheduler_lag_seconds", help, ["graph"], lags)
         built = {(_version(), platform.python_version(), platform.python_implementation()): 1}
         yield _gauge("build_info", "What is running.", ["version", "python", "implementation"], built)
+
+
+def _journal(journal: JournalNumbers) -> Iterator[Metric]:
+    for name, help, histogram in (
+        ("journal_commit_seconds", "Time of a commit of the journal.", journal.commit_seconds),
+        ("journal_batch_records", "Writes in one commit.", journal.batch_records),
+    ):
+        family = HistogramMetricFamily(f"workflow_{name}", help)
+        family.add_metric([], _cumulated(histogram), histogram.seconds)
+        yield family
+    yield _counter("recovered_runs", "Runs that went on from the store.", [], {(): journal.recovered()})
+    help = "Whether the store takes writes: 0 while it does not, and for an engine that fell back to memory."
+    yield _gauge("store_available", help, [], {(): int(journal.available())})
 
 
 class _Labels:

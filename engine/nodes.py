@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from math import inf
 from time import perf_counter
 from typing import Any, Final, Protocol
@@ -50,6 +50,10 @@ class Answers(Protocol):
 
     def attempt_cancelled(self, activation: Activation, attempt: int, seconds: float) -> None:
         """A cancelled attempt is over."""
+        ...
+
+    def once_carried_out(self, activation: Activation, call: Callable[[], None]) -> None:
+        """Call when the consequences of that have begun: with a journal, once the records of it are safe."""
         ...
 
 
@@ -259,7 +263,7 @@ class Crew:
             self.take_queued()
         self._answers.attempt_succeeded(activation, activation.attempt, running, seconds)
         if self._gates_out:
-            self._give_gates_back()
+            self._answers.once_carried_out(activation, self._give_gates_back)
         return None
 
     def end(self, worker: Worker, job: Any, returned: Any, raised: BaseException | None) -> None:
@@ -271,7 +275,8 @@ class Crew:
         del self.busy[activation]
         self._job_over()
         self._answer(activation, attempt, returned, error, stopping, seconds)
-        self._give_gates_back()
+        if self._gates_out:
+            self._answers.once_carried_out(activation, self._give_gates_back)
 
     def _outcome(
         self, worker: Worker, returned: Any, raised: BaseException | None

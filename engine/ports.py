@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from .stored import Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
+if TYPE_CHECKING:
+    from .stored import Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
 
 
 class Executor(Protocol):
@@ -96,6 +97,14 @@ class Store(Protocol):
         """What it promises; once it is entered."""
         ...
 
+    async def claim(self) -> None:
+        """Have it for one engine alone until this is left; raises `StoreUnavailable` if another engine has it.
+
+        Two engines that know nothing of each other would both go on with the same runs. A claim ends with its
+        process, however that ends. Who only looks after a store need not claim it.
+        """
+        ...
+
     async def commit(self, writes: Sequence[Write], *, sync: bool = False) -> None:
         """Apply all of these, in their order, or none; returned from means that they survive `kill -9`.
 
@@ -115,7 +124,7 @@ class Store(Protocol):
         ...
 
     async def records(self, run_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, bytes]]:
-        """The records that are kept of a run, in order, those before a snapshot included, if not pruned."""
+        """The records that are kept of a run, in order, those before a snapshot included, if not dropped."""
         ...
 
     async def find(self, query: Query) -> Sequence[RunRow]:

@@ -96,6 +96,10 @@ class Registry:
             raise GraphNotFound(name, sorted(self._newest))
         return found
 
+    def get(self, name: str, version: str) -> Registered | None:
+        """The graph of this name and version, if it is known."""
+        return self._graphs.get((name, version))
+
     def all(self) -> list[Registered]:
         """Every graph, in the order of their registration."""
         return list(self._graphs.values())

@@ -70,7 +70,7 @@ def go_live(run: Run, now: float) -> None:
     tree.later = ()
     tree.executing = 0
     tree.replaying = False
-    tree.careful = bool(tree.journal) or tree.paused
+    tree.careful = tree.paused
     order_again(run)
 
 
@@ -79,18 +79,30 @@ def go_live(run: Run, now: float) -> None:
 
 def apply_all(root: Run, records: Iterable[Record]) -> None:
     """Let happen again what is on record."""
-    tree = root.tree
-    rejoin = False
+    again = Again(root)
     for record in records:
-        if rejoin and not _settles_what_is_done(root, record):
+        again.apply(record)
+
+
+class Again:
+    """Lets happen again what is on record, one by one."""
+
+    def __init__(self, root: Run) -> None:
+        self._root = root
+        self._rejoin = False
+
+    def apply(self, record: Record) -> None:
+        """What was decided is decided."""
+        root, tree = self._root, self._root.tree
+        if self._rejoin and not _settles_what_is_done(root, record):
             # What a retry revived may leave joins with nothing to wait for.
             _join_all(root)
-            rejoin = False
+            self._rejoin = False
         tree.now = record.time
         if record.seq > tree.history.seq:
             tree.history.seq = record.seq  # events that are not on record
         if record.kind == "retry":
-            rejoin = True
+            self._rejoin = True
         _apply(root, record)
         tree.out.clear()
         tree.later = ()

@@ -216,6 +216,7 @@ class Run(Quick):
             and activation.descent is None
             and goto is None
             and not tree.careful
+            and not self.reserved
             and self.started < self._limit
         ):
             # One token and nobody else: what _settle does, without the detours, if it goes straight on.
@@ -243,13 +244,23 @@ class Run(Quick):
                 self.last[index] = following
                 del self.active[activation]
                 self.active[following] = None
+                if self.journals:
+                    tree.out.append(self._step(activation, raw, update, packed, edge))
                 tree.history.step(raw, edge.target_name, self.prefix + target.name, number)
                 try:
                     following.state = target.input.give(values)
                 except Exception as error:
                     return self.failed(following, 1, error, now, now)
+                if self.journals:
+                    tree.out.append(following)
+                    return self._commands()
                 return [following]
-        elif goto is None and not tree.careful and self._move_on(activation, update, changed or {}, raw):
+        elif (
+            goto is None
+            and not tree.careful
+            and not self.journals
+            and self._move_on(activation, update, changed or {}, raw)
+        ):
             return self._commands()
         tree.executing -= 1
         tree.history.entry(raw)

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from .counts import RunCounts
 from .hands import Hands
 from .items import ItemSource
+from .keeper import keeper_of
 from .logs import about
 from .nodes import Crew
 from .plan import Plan, PlanNode
@@ -42,6 +43,11 @@ class Owner(Protocol):
 
     def broke(self, error: Exception) -> None:
         """The engine itself failed on this run."""
+        ...
+
+    @property
+    def detached(self) -> bool:
+        """Whether this engine has let go of the run, which goes on from the store when one starts again."""
         ...
 
 
@@ -126,7 +132,10 @@ class Scheduler:
             except Exception as error:
                 self._broke(root, error)
             else:
-                self._carry_out(root, commands)
+                if root.tree.journal:
+                    self._remember_and_act(root, commands)
+                else:
+                    self._carry_out(root, commands)
             while self._inbox:
                 self._turn(*self._inbox.popleft())
         finally:
@@ -145,6 +154,14 @@ class Scheduler:
         run = activation.run
         now = self._clock()
         self.event(run.root, lambda: run.cancelled(activation, attempt, now, now - seconds))
+
+    def once_carried_out(self, activation: Activation, call: Callable[[], None]) -> None:
+        """Call when the commands of all that has happened to its run so far have been carried out."""
+        keeper = keeper_of(activation.run)
+        if keeper is None:
+            call()
+        else:
+            keeper.afterwards(call)
 
     # -- events from the sources of maps
 
@@ -169,7 +186,35 @@ class Scheduler:
         except Exception as error:
             self._broke(run, error)
         else:
+            if run.tree.journal:
+                self._remember_and_act(run, commands)
+            else:
+                self._carry_out(run, commands)
+
+    def _remember_and_act(self, run: Run, commands: Sequence[Command]) -> None:
+        """Do what was decided once the records of it are safe."""
+        keeper = keeper_of(run)
+        assert keeper is not None
+        try:
+            commands = keeper.keep(run, commands, self._safe)
+        except Exception as error:
+            self._broke(run, error)
+            return
+        if commands:
             self._carry_out(run, commands)
+
+    def _safe(self, run: Run, commands: Sequence[Command]) -> None:
+        """The records that these commands follow from are safe now."""
+        owner: Owner = run.tree.owner
+        if owner.detached:
+            return
+        self._in_turn = True
+        try:
+            self._carry_out(run, commands)
+            while self._inbox:
+                self._turn(*self._inbox.popleft())
+        finally:
+            self._in_turn = False
 
     def _carry_out(self, run: Run, commands: Iterable[Command]) -> None:
         crews = self.crews
@@ -197,7 +242,7 @@ class Scheduler:
             case RunDone():
                 command.run.tree.owner.run_over()
             case Record():
-                pass  # the journal's, once there is one: see ARCHITECTURE.md, "The journal"
+                raise AssertionError("a record is the journal's, and no command")
 
     def _broke(self, run: Run, error: Exception) -> None:
         logger.exception("the engine failed on run %s", run.id, exc_info=error, extra=about(run.id, run.plan.name))

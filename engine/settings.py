@@ -26,3 +26,6 @@ class Settings:
     """How deep runs may be submitted by nodes of runs: deeper is taken for a mistake."""
     close_seconds: float = 10.0
     """How long leaving the engine by an exception waits for cancelled runs to clean up."""
+    prune: bool = True
+    """Whether a long run's records are dropped from the store, all but the newest `Graph(history=…)`, once a snapshot
+    has what they come to. Otherwise the store keeps its whole history, and a fork may start at any activation."""

@@ -103,7 +103,7 @@ class SetStatus:
 class PutSnapshot:
     """What records up to `seq` come to. A newer one replaces it, an older one does nothing to it.
 
-    With `prune` those records are dropped.
+    Records up to `drop`, which is at most `seq`, are dropped.
     """
 
     run_id: str
@@ -111,7 +111,7 @@ class PutSnapshot:
     data: bytes
     blobs: Mapping[str, bytes] = {}
     refs: Sequence[str] = ()
-    prune: bool = False
+    drop: int = 0
 
 
 @attrs.frozen

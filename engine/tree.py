@@ -52,8 +52,8 @@ class Tree:
         self.now = 0.0
         self.paused = False
         self.replaying = False
-        self.careful = bool(journal)
-        """Something forbids the short way through a chain: a journal, a pause, a replay."""
+        self.careful = False
+        """Something forbids the short ways: a pause, a replay."""
         self.held: dict[Activation, bool] = _NONE_HELD
         """Activations that wait for `resume`, and whether they had begun already, in the life of another engine."""
         self._signals: Signals | None = None

@@ -22,6 +22,11 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Here, since pytest asks for options before it looks into folders; tests/semantics/conftest.py says what it is."""
+    parser.addoption("--store", choices=("none", "memory", "faulty", "sqlite"), help="for tests/semantics")
+
+
 @pytest.fixture(params=[pytest.param(options, id=name) for name, options in BACKENDS.items()])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """The backend of an async test, which so runs three times."""

@@ -85,6 +85,9 @@ class MemoryStore:
         self._definitions: dict[tuple[str, str], tuple[str, str]] = {}
         self._numbers = itertools.count(1)
 
+    async def claim(self) -> None:
+        """Nobody else can reach it but by this object."""
+
     async def commit(self, writes: Sequence[Write], *, sync: bool = False) -> None:
         """Apply all of these, or none; see `Store.commit`."""
         self._refuse_taken_keys(writes)
@@ -216,11 +219,11 @@ class MemoryStore:
                     self._name(run, seq, blobs, refs)
             case SetStatus(_, status, at):
                 run.row = attrs.evolve(run.row, status=status, ended_at=at)
-            case PutSnapshot(_, seq, data, blobs, refs, prune):
+            case PutSnapshot(_, seq, data, blobs, refs, drop):
                 if run.snapshot is None or run.snapshot[0] < seq:
                     run.snapshot = seq, data
                     self._name(run, _SNAPSHOT, blobs, refs)
-                for old in [old for old in run.records if prune and old <= seq]:
+                for old in [old for old in run.records if old <= drop]:
                     del run.records[old]
                     run.named.pop(old, None)
             case Post(_, id, data):

@@ -192,7 +192,7 @@ async def test_records_of_many_runs_in_one_commit_keep_apart(store: Store) -> No
 UNKNOWN: list[Write] = [
     Append("unknown", 1, b"", blob(b"blob of unknown")),
     SetStatus("unknown", "failed", 1.0),
-    PutSnapshot("unknown", 1, b"", blob(b"blob of unknown"), prune=True),
+    PutSnapshot("unknown", 1, b"", blob(b"blob of unknown"), drop=1),
     Post("unknown", "s", b""),
     Collect("unknown", ["s"]),
     Rebase("unknown", "2", "f"),
@@ -219,8 +219,9 @@ WRITES: dict[str, Sequence[Write]] = {
     "go on": [SetStatus("ended", "running")],
     "end and go on": [SetStatus("r1", "failed", 7.0), SetStatus("r1", "running")],
     "snapshot": [PutSnapshot("r1", 2, b"two", blob(b"blob"))],
-    "snapshot and prune": [PutSnapshot("r1", 2, b"two", prune=True)],
-    "append, snapshot and prune": [append(4), append(5), PutSnapshot("r1", 5, b"five", prune=True), append(6)],
+    "snapshot and drop": [PutSnapshot("r1", 2, b"two", drop=2)],
+    "snapshot and drop some": [PutSnapshot("r1", 3, b"three", drop=1)],
+    "append, snapshot and drop": [append(4), append(5), PutSnapshot("r1", 5, b"five", drop=4), append(6)],
     "two snapshots": [PutSnapshot("r1", 2, b"two"), PutSnapshot("r1", 3, b"three")],
     "post": [Post("r1", "s1", b"one"), Post("r1", "s2", b"two")],
     "post and collect": [Post("r1", "s1", b"one"), Collect("r1", ["s1"]), append(4)],
@@ -510,13 +511,14 @@ async def test_an_older_snapshot_does_nothing_to_a_newer_one(store: Store) -> No
     assert (await read(store)).snapshot == (4, b"four")
 
 
-async def test_pruned_records_are_gone_and_later_ones_are_not(store: Store) -> None:
-    await store.commit([admit(), *(append(seq) for seq in range(1, 6)), PutSnapshot("r1", 3, b"three", prune=True)])
+@pytest.mark.parametrize(("drop", "left"), [(0, [1, 2, 3, 4, 5, 6]), (1, [2, 3, 4, 5, 6]), (3, [4, 5, 6])])
+async def test_dropped_records_are_gone_and_later_ones_are_not(store: Store, drop: int, left: list[int]) -> None:
+    await store.commit([admit(), *(append(seq) for seq in range(1, 6)), PutSnapshot("r1", 3, b"three", drop=drop)])
     await store.commit([append(6)])
     run = await read(store)
 
     assert [seq for seq, _ in run.records] == [4, 5, 6]
-    assert [seq for seq, _ in await store.records("r1")] == [4, 5, 6]
+    assert [seq for seq, _ in await store.records("r1")] == left
     assert run.admission == b"admission"
     assert await store.verify() == []
 
@@ -578,11 +580,11 @@ async def test_a_blob_is_kept_while_anything_names_it(store: Store) -> None:
 async def test_a_blob_named_without_its_data_is_kept_for_what_names_it(store: Store) -> None:
     data = blob(b"data")
     await store.commit([admit(), Append("r1", 1, b"", data), Append("r1", 2, b"", {}, list(data))])
-    await store.commit([PutSnapshot("r1", 1, b"", prune=True)])
+    await store.commit([PutSnapshot("r1", 1, b"", drop=1)])
     assert (await store.compact(Kept(), now=0.0)).blobs == 0
-    await store.commit([PutSnapshot("r1", 2, b"", {}, list(data), prune=True)])
+    await store.commit([PutSnapshot("r1", 2, b"", {}, list(data), drop=2)])
     assert (await store.compact(Kept(), now=0.0)).blobs == 0
-    await store.commit([append(3), PutSnapshot("r1", 3, b"", prune=True)])
+    await store.commit([append(3), PutSnapshot("r1", 3, b"", drop=3)])
 
     assert (await store.compact(Kept(), now=0.0)).blobs == 1
     assert await store.verify() == []
@@ -725,7 +727,7 @@ async def test_many_runs_are_removed_beside_commits(store: Store) -> None:
 
 async def test_a_sound_store_has_no_faults(listed: Store) -> None:
     await listed.commit([append(1, "c"), append(2, "c"), Append("c", 3, b"", blob(b"x")), Post("c", "s", b"")])
-    await listed.commit([PutSnapshot("c", 2, b"", blob(b"y"), prune=True), admit("only admitted")])
+    await listed.commit([PutSnapshot("c", 2, b"", blob(b"y"), drop=2), admit("only admitted")])
 
     assert await listed.verify() == []
 
@@ -734,7 +736,7 @@ FAULTS: dict[str, tuple[Sequence[Write], str, str]] = {
     "a gap": ([append(1), append(2), append(5)], "run 'r1'", "2 of its records 1 to 5 are missing"),
     "a beginning": ([append(2)], "run 'r1'", "begin with number 2, expected at most 1"),
     "records after a snapshot": (
-        [append(1), PutSnapshot("r1", 1, b"", prune=True), append(3)],
+        [append(1), PutSnapshot("r1", 1, b"", drop=1), append(3)],
         "run 'r1'",
         "begin with number 3, expected at most 2",
     ),

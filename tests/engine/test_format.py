@@ -102,7 +102,7 @@ def there_and_back(error: BaseException) -> BaseException:
 # --- values ---------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@settings(deadline=None, max_examples=60)
 @given(st.dictionaries(st.text(max_size=3) | st.just("$"), values, max_size=4))
 def test_values_come_back_as_they_were(state: dict[str, Any]) -> None:
     packed = pack_values(state)

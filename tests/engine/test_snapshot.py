@@ -162,7 +162,7 @@ def test_the_history_before_a_snapshot_is_gone_and_said_to_be() -> None:
     with pytest.raises(HistoryGone):
         run.history.events(0)
     assert next(event.seq for event in run.history.events(newest)) == newest + 1
-    assert (run.history.log_dropped, run.history.visited_dropped, run.counters["activations"]) == (0, 0, 2)
+    assert (run.history.log_dropped, run.history.visited_dropped, run.counters["activations"]) == (1, 2, 2)
     assert [entry.node for entry in run.history.log()] == ["b"]
 
 

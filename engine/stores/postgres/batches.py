@@ -42,7 +42,7 @@ class Batch:
     named: list[Named] = attrs.field(factory=list)
     """By these."""
     snapshots: dict[str, PutSnapshot] = attrs.field(factory=dict)
-    pruned: dict[str, int] = attrs.field(factory=dict)
+    dropped: dict[str, int] = attrs.field(factory=dict)
     posted: list[Post] = attrs.field(factory=list)
     collected: list[tuple[str, str]] = attrs.field(factory=list)
     collected_of: set[str] = attrs.field(factory=set)
@@ -58,7 +58,7 @@ class Batch:
             return isinstance(write, Forget)
         match write:
             case Append():
-                return not self.pruned or write.seq > self.pruned.get(write.run_id, 0)
+                return not self.dropped or write.seq > self.dropped.get(write.run_id, 0)
             case Admit():
                 return write.row.run_id not in self.seen
             case Post():
@@ -80,8 +80,8 @@ class Batch:
                 self.seen.add(run_id)
                 if run_id not in self.snapshots or self.snapshots[run_id].seq < seq:
                     self.snapshots[run_id] = write
-                if write.prune:
-                    self.pruned[run_id] = max(seq, self.pruned.get(run_id, 0))
+                if write.drop:
+                    self.dropped[run_id] = max(write.drop, self.dropped.get(run_id, 0))
             case SetStatus(run_id):
                 self.seen.add(run_id)
                 self.statuses[run_id] = write

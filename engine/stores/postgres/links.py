@@ -27,6 +27,8 @@ class Link:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._connection: psycopg.Connection | None = None
+        self.begin: Callable[[psycopg.Connection], None] | None = None
+        """What a new connection begins with."""
 
     def use(self, work: Callable[[psycopg.Connection], T]) -> T:
         """Do the work on a connection; raises `StoreUnavailable`.
@@ -45,7 +47,7 @@ class Link:
                 if attempt == ATTEMPTS or not (isinstance(error, PASSING) or (lost and not fresh)):
                     raise refused(error, self._address.shown) from error
             except BaseException:
-                if self._connection is not None and not self._is_idle(self._connection):
+                if self._connection is not None and (fresh or not self._is_idle(self._connection)):
                     self.close()
                 raise
         raise AssertionError("the last attempt returns or raises")
@@ -62,6 +64,8 @@ class Link:
                 self._connection = psycopg.connect(**self._address.options, autocommit=True)
             except psycopg.Error as error:
                 raise unreachable(error, self._address.shown) from error
+            if self.begin is not None:
+                self.begin(self._connection)
         return self._connection
 
     @staticmethod
@@ -85,6 +89,16 @@ class Links:
             thread, link = self._idle.pop() if self._idle else (DriverThread(self._name), Link(self._address))
             try:
                 return await thread.run(link.use, work)
+            finally:
+                self._idle.append((thread, link))
+
+    async def begin_with(self, begin: Callable[[psycopg.Connection], None]) -> None:
+        """Do this now, and whenever one of them is made anew. For links of which there is one."""
+        async with self._places:
+            thread, link = self._idle.pop()
+            try:
+                await thread.run(link.use, begin)
+                link.begin = begin
             finally:
                 self._idle.append((thread, link))
 

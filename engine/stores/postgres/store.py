@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -21,6 +22,8 @@ from .schema import OLDEST_SERVER, prepare
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
+CLAIM_SECONDS = 5.0
+"""How long to wait for a process to be gone that had it before."""
 READERS = 4
 """Connections that read: as many listings and compactions go on at once, beside the commits."""
 
@@ -49,6 +52,24 @@ class PostgresStore:
         if self._facts is None:
             raise _closed()
         return self._facts
+
+    async def claim(self) -> None:
+        """Have it alone: by a lock of the connection that writes, which the server gives back when that is gone."""
+        if self._writer is None:
+            raise _closed()
+        await self._writer.begin_with(self._claim)
+
+    def _claim(self, connection: psycopg.Connection) -> None:
+        until = monotonic() + CLAIM_SECONDS
+        query = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
+        while connection.execute(query, [f"workflow-engine owns {self._address.schema}"]).fetchone() != (True,):
+            # A process that was killed a moment ago may have a commit under way, and its lock until that is over.
+            if monotonic() > until:
+                raise self._unfit(
+                    "is in use by another engine, and both would go on with the same runs; "
+                    "end that one, or name another ?schema="
+                )
+            sleep(0.05)
 
     async def commit(self, writes: Sequence[Write], *, sync: bool = False) -> None:
         """Apply all of these, or none; see `Store.commit`. With `sync` or without, the server has flushed them."""

@@ -88,13 +88,13 @@ _PUT_SNAPSHOTS = """
     FROM unnest(%b::text[], %b::int8[], %b::bytea[]) AS given (run_id, seq, data) JOIN $.runs USING (run_id)
     ON CONFLICT (run) DO UPDATE SET seq = excluded.seq, data = excluded.data WHERE snapshots.seq < excluded.seq
 """
-_PRUNE = """
-    WITH pruned AS (
+_DROP = """
+    WITH dropped AS (
         SELECT number, seq FROM unnest(%b::text[], %b::int8[]) AS given (run_id, seq) JOIN $.runs USING (run_id)
     ), unnamed AS (
-        DELETE FROM $.refs USING pruned WHERE run = number AND place BETWEEN 1 AND seq
+        DELETE FROM $.refs USING dropped WHERE run = number AND place BETWEEN 1 AND seq
     )
-    DELETE FROM $.records USING pruned WHERE run = number AND records.seq BETWEEN 1 AND pruned.seq
+    DELETE FROM $.records USING dropped WHERE run = number AND records.seq BETWEEN 1 AND dropped.seq
 """
 _POST = """
     INSERT INTO $.inbox (run, id, data)
@@ -159,8 +159,8 @@ def _statements(batch: Batch) -> Iterator[Statement]:
         yield _APPEND, _columns(records)
     if batch.snapshots:
         yield from _snapshots(batch)
-    if batch.pruned:
-        yield _PRUNE, _columns([(held(run), seq) for run, seq in batch.pruned.items()])
+    if batch.dropped:
+        yield _DROP, _columns([(held(run), seq) for run, seq in batch.dropped.items()])
     for posted in _portions([(held(post.run_id), indexed(post.id, "signal"), post.data) for post in batch.posted]):
         yield _POST, _columns(posted)
     if batch.collected:

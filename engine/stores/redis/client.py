@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from functools import cache
 from importlib.resources import files
 from typing import Any, TypeVar, cast
+from uuid import uuid4
 
 import anyio
 import anyio.lowlevel
@@ -23,6 +24,7 @@ from coredis.exceptions import AuthorizationError, NoScriptError, RedisError, Re
 from coredis.pool import ConnectionPool
 from coredis.retry import ConstantRetryPolicy
 
+from ...errors import StoreUnavailable
 from .address import Address
 from .faults import unavailable
 from .words import Word
@@ -65,6 +67,10 @@ class Client:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._stack = AsyncExitStack()
+        # By its name others on the same keys see that it is there, for as long as it is connected.
+        place = hashlib.sha256(f"{address.options['db']} {address.prefix}".encode()).hexdigest()[:16]
+        self._family = f"workflow-engine:{place}:"
+        self._name = self._family + uuid4().hex
         # A connection that was lost since it was last used is no reason to fail: whatever is asked may be asked again.
         self._redis = coredis.Redis[bytes](
             connection_pool=ConnectionPool(
@@ -72,7 +78,7 @@ class Client:
                 location=TCPLocation(address.host, address.port),
                 connect_timeout=CONNECT_SECONDS,
                 stream_timeout=ANSWER_SECONDS,
-                client_name="workflow-engine",
+                client_name=self._name,
                 **address.options,
             ),
             retry_policy=ConstantRetryPolicy(_LOST, retries=2, delay=0.01),
@@ -123,6 +129,22 @@ class Client:
     async def call(self, command: str, kind: str, name: str | bytes, *arguments: Word) -> Any:
         """What a command on one key answers."""
         return await self.run("call", command, kind, name, *arguments)
+
+    async def others(self) -> list[str] | None:
+        """Who else was connected to the same keys, and earlier; None if the server does not tell."""
+        try:
+            seen = await self.ask(lambda redis: redis.client_list())
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, ResponseError | AuthorizationError):
+                return None
+            raise
+        clients = [{text(name): text(str(value)) for name, value in one.items()} for one in seen]
+        mine = min(int(one["id"]) for one in clients if one.get("name") == self._name)
+        return [
+            one.get("addr", "?")
+            for one in clients
+            if one.get("name", "").startswith(self._family) and one["name"] != self._name and int(one["id"]) < mine
+        ]
 
     async def info(self) -> Mapping[str, str]:
         """What the server says of itself."""

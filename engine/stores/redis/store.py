@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import orjson
+from anyio import current_time, sleep
 
 from ...errors import EngineClosed, KeyTaken, RunNotFound, StoreUnavailable
 from ...stored import Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
@@ -22,6 +23,8 @@ from .words import words
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
+CLAIM_SECONDS = 5.0
+"""How long to wait for a process to be gone that had it before."""
 VERSION = "1"
 """Of what is kept, and how; it is kept beside it."""
 OLDEST_SERVER = (6, 2)
@@ -51,6 +54,23 @@ class RedisStore:
         if self._facts is None:
             raise _closed()
         return self._facts
+
+    async def claim(self) -> None:
+        """Have it alone: another engine is seen by its connections, which end with its process.
+
+        Where the server does not tell who is connected, the log warns that nobody looked.
+        """
+        until = current_time() + CLAIM_SECONDS
+        while others := await self._client.others():
+            # A process that was killed a moment ago may still be connected.
+            if current_time() > until:
+                raise self._unfit(
+                    f"is in use by another engine ({others[0]}), and both would go on with the same runs; "
+                    f"end that one, or name another ?prefix="
+                )
+            await sleep(0.05)
+        if others is None:
+            logger.warning("%s does not tell who is connected: see that no other engine uses it", self._address.shown)
 
     async def commit(self, writes: Sequence[Write], *, sync: bool = False) -> None:
         """Apply all of these, or none; see `Store.commit`."""

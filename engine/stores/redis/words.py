@@ -47,8 +47,8 @@ def _words(write: Write) -> Sequence[Word]:
             return ["admit", *_row(row, data), *_names(blobs, ())]
         case SetStatus(run_id, status, at):
             return ["status", run_id, status, _time(at)]
-        case PutSnapshot(run_id, seq, data, blobs, refs, prune):
-            return ["snapshot", run_id, seq, seq + 1, data, int(prune), *_names(blobs, refs)]
+        case PutSnapshot(run_id, seq, data, blobs, refs, drop):
+            return ["snapshot", run_id, seq, data, drop, drop + 1, *_names(blobs, refs)]
         case Post(run_id, id, data):
             return ["post", run_id, id, data]
         case Collect(run_id, ids):

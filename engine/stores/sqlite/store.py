@@ -50,6 +50,9 @@ class SqliteStore:
         """What it promises."""
         return self._facts
 
+    async def claim(self) -> None:
+        """It is this process's from entering on: see lock.py."""
+
     async def commit(self, writes: Sequence[Write], *, sync: bool = False) -> None:
         """Apply all of these, or none; see `Store.commit`."""
         await self._writer.run(Writer.commit_writes, writes, sync)

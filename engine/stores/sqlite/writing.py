@@ -30,6 +30,8 @@ _WAL_LIMIT_BYTES = 16 * 1024 * 1024
 """To which the log is cut when it starts over, as it does when nobody reads what is in it."""
 _WAL_TOO_LONG_BYTES = 4 * _WAL_LIMIT_BYTES
 """From which on a commit waits until nobody reads what is in the log, so that it can start over."""
+_COMMITS_UNWATCHED = 10
+"""After so many, or one with blobs, it is looked how long the log is: that takes as long as a tenth of a commit."""
 _PATIENCE_MILLISECONDS = 200
 """For our own readers, which read a page at a time. If that is not enough, it is tried again after some more growth."""
 
@@ -77,6 +79,7 @@ class Writer(sqlite3.Connection):
         # Numbers may be left out, but never come back.
         self._next = 1 + self._last_number()
         self._log_too_long = _WAL_TOO_LONG_BYTES
+        self._unwatched = 0
         self._warned = False
 
     def commit_writes(self, writes: Sequence[Write], sync: bool) -> None:
@@ -92,8 +95,8 @@ class Writer(sqlite3.Connection):
             self.execute("BEGIN IMMEDIATE")
             for write in writes:
                 self._apply(write)
-            self._write_waiting()
-            if sync:
+            new = self._write_waiting()
+            if sync and not new:  # nothing may have changed, and what does not change is not synced
                 self.execute("UPDATE synced SET times = times + 1")
             self.execute("COMMIT")
         except BaseException:
@@ -101,7 +104,10 @@ class Writer(sqlite3.Connection):
                 rows.clear()
             self._numbers.clear()  # the runs that this commit has admitted are not there
             raise
-        self._bound_log()
+        self._unwatched += 1
+        if self._unwatched >= _COMMITS_UNWATCHED:
+            self._unwatched = 0
+            self._bound_log()
 
     def number_of(self, run_id: str) -> int | None:
         """The number of a run, if it is there."""
@@ -226,19 +232,25 @@ class Writer(sqlite3.Connection):
         if put.rowcount:
             self.execute("DELETE FROM refs WHERE run = ? AND seq = ?", (number, SNAPSHOT))
             self._name(number, SNAPSHOT, write.blobs, write.refs)
-        if write.prune:
+        if write.drop:
             for table in ("records", "refs"):
-                self.execute(f"DELETE FROM {table} WHERE run = ? AND seq BETWEEN 1 AND ?", (number, write.seq))
+                self.execute(f"DELETE FROM {table} WHERE run = ? AND seq BETWEEN 1 AND ?", (number, write.drop))
 
     def _name(self, number: int, place: int, blobs: Mapping[str, bytes], refs: Sequence[str] = ()) -> None:
-        self._waiting["blobs"] += blobs.items()
+        if blobs:
+            self._unwatched = _COMMITS_UNWATCHED
+            self._waiting["blobs"] += blobs.items()
         self._waiting["refs"] += [(number, place, digest) for digest in {*blobs, *refs}]
 
-    def _write_waiting(self) -> None:
+    def _write_waiting(self) -> bool:
+        """Write what was gathered; says whether a row of it is new, and so the file not what it was."""
+        new = False
         for kind, rows in self._waiting.items():
             if rows:
-                self.executemany(_INSERT[kind], rows)
+                written = self.executemany(_INSERT[kind], rows).rowcount
+                new = new or (kind != "statuses" and written > 0)
                 rows.clear()
+        return new
 
     def _bound_log(self) -> None:
         try:

@@ -82,11 +82,11 @@ function apply.snapshot(w)
     redis.call('HSET', key('run', w.id), 'p', w.place, 'd', w.data)
     run.snapshot = w.seq
   end
-  if w.prune ~= '1' then return end
-  redis.call('XTRIM', key('records', w.id), 'MINID', w.after .. '-0')
+  if w.drop < 1 then return end
+  redis.call('XTRIM', key('records', w.id), 'MINID', w.kept .. '-0')
   for _, place in ipairs(redis.call('HKEYS', key('named', w.id))) do
     local seq = tonumber(place)
-    if seq and seq >= 1 and seq <= w.seq then unname(w.id, place) end
+    if seq and seq >= 1 and seq <= w.drop then unname(w.id, place) end
   end
 end
 
@@ -146,7 +146,7 @@ function read.status() return {id = next_word(), t = next_word(), e = next_word(
 
 function read.snapshot()
   local w = {
-    id = next_word(), place = next_word(), after = next_word(), data = next_word(), prune = next_word(),
+    id = next_word(), place = next_word(), data = next_word(), drop = tonumber(next_word()), kept = next_word(),
     names = next_words(3),
   }
   w.seq = tonumber(w.place)

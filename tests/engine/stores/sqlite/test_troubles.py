@@ -322,6 +322,7 @@ async def test_a_missing_admission_is_reported(file: Path) -> None:
 async def test_the_log_does_not_grow_without_bound_beside_reads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "_WAL_LIMIT_BYTES", 100_000)
     monkeypatch.setattr(writing, "_WAL_TOO_LONG_BYTES", 400_000)
+    monkeypatch.setattr(writing, "_COMMITS_UNWATCHED", 1)
     log = log_of(file)
     async with SqliteStore(file) as store:
         await store.commit([admit()])
@@ -337,6 +338,7 @@ async def test_a_log_that_somebody_keeps_from_starting_over_is_warned_of_and_cut
 ) -> None:
     monkeypatch.setattr(writing, "_WAL_LIMIT_BYTES", 100_000)
     monkeypatch.setattr(writing, "_WAL_TOO_LONG_BYTES", 400_000)
+    monkeypatch.setattr(writing, "_COMMITS_UNWATCHED", 1)
     monkeypatch.setattr(writing, "_PATIENCE_MILLISECONDS", 1)
     log = log_of(file)
     async with SqliteStore(file) as store:

@@ -1,0 +1,126 @@
+"""The books of an engine: which runs it has taken on, which of them have a place, and who gets the next."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from time import perf_counter
+from typing import Final
+
+from .errors import EngineBusy, EngineError
+from .handle import Run
+
+# Runs that may wait for a place, where only `max_runs` was given.
+QUEUE_FACTOR: Final = 10
+
+
+class Books:
+    """Runs that are running, queued and ended."""
+
+    def __init__(self, max_runs: int | None, max_queued: int | None, keep_ended: int) -> None:
+        self.active: dict[str, Run] = {}
+        self.ended: OrderedDict[str, Run] = OrderedDict()
+        self.running = 0
+        self.admitting: dict[str, Run] = {}
+        """Runs that are accepted once the store has them."""
+        self.submitted = 0
+        self.refused = 0
+        self._max_runs = max_runs
+        self._max_queued = (max_runs or 0) * QUEUE_FACTOR if max_queued is None else max_queued
+        self._keep_ended = keep_ended
+        # Those that wait for a place, with what begins them.
+        self._queue: list[tuple[int, int, Run, Callable[[], None]]] = []
+
+    def get(self, run_id: str) -> Run | None:
+        """The run of this id, as long as it is in memory."""
+        return self.active.get(run_id) or self.ended.get(run_id) or self.admitting.get(run_id)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a run would have to wait for a place."""
+        return self._max_runs is not None and self.running >= self._max_runs
+
+    @property
+    def queued(self) -> list[Run]:
+        """Those that wait for a place; safe from another thread."""
+        return [entry[2] for entry in self._queue.copy() if not entry[2].over]
+
+    def check_room(self) -> None:
+        """Raise `EngineBusy` if neither a place nor the queue has room for one more."""
+        if self._max_runs is None:
+            return
+        if self.running + len(self._queue) + len(self.admitting) >= self._max_runs + self._max_queued:
+            self.refused += 1
+            raise EngineBusy(
+                f"{self.running} runs are running, {len(self._queue)} are queued: the engine is full",
+            )
+
+    def begin(self, run: Run) -> None:
+        """It has a place."""
+        self.active[run.id] = run
+        run.counted = True
+        run.begun_at = perf_counter()
+        self.running += 1
+
+    def give_back(self, run: Run) -> None:
+        """It never began after all."""
+        del self.active[run.id]
+        run.counted = False
+        self.running -= 1
+
+    def enqueue(self, run: Run, begin: Callable[[], None]) -> None:
+        """Let it wait for a place; `begin` is called when it has one."""
+        self.active[run.id] = run
+        heappush(self._queue, (-run.priority, run.number, run, begin))
+
+    def begin_queued(self) -> None:
+        """Give free places to those who wait: by priority, then age."""
+        while self._queue and not self.is_full:
+            run, begin = heappop(self._queue)[2:]
+            if not run.over:
+                self.begin(run)
+                begin()
+
+    def begin_now(self, run: Run) -> None:
+        """Let it begin, if it is queued, whatever the places."""
+        for index, (_, _, queued, begin) in enumerate(self._queue):
+            if queued is run:
+                del self._queue[index]
+                heapify(self._queue)
+                self.begin(run)
+                begin()
+                return
+
+    def close(self, run: Run) -> list[Run] | None:
+        """It is over; gives the runs that are forgotten for it, or None if it was not active."""
+        if self.active.pop(run.id, None) is None:
+            return None
+        self.ended[run.id] = run
+        forgotten = []
+        while len(self.ended) > self._keep_ended:
+            forgotten.append(self.ended.popitem(last=False)[1])
+        if run.counted:
+            run.counted = False
+            self.running -= 1
+        elif self._queue:
+            self._queue = [entry for entry in self._queue if entry[2] is not run]
+            heapify(self._queue)
+        return forgotten
+
+    def keep(self, run: Run) -> None:
+        """It had ended before it came into memory."""
+        self.ended[run.id] = run
+
+    def reopen(self, run: Run) -> None:
+        """It goes on after its end."""
+        self.ended.pop(run.id, None)
+
+    def clear_queue(self) -> None:
+        """Nobody gets a place any more."""
+        self._queue.clear()
+
+
+def id_taken(run_id: str) -> EngineError:
+    """Why a submission under this id is refused."""
+    return EngineError(f"a run has the id {run_id!r} already; leave run_id out to get a new one")

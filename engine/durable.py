@@ -1,0 +1,280 @@
+"""An engine's memory beyond its life: the store, the journal that writes to it, and what it tells of runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from time import time
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import anyio
+import attrs
+from anyio.abc import TaskGroup
+
+from actors import Actor, StopReason
+
+from .codec import pack
+from .counts import Histogram
+from .errors import StoreUnavailable
+from .format import digests_in, pack_admission, pack_snapshot, unpack_admission, unpack_record
+from .identity import definition_digest, definition_text
+from .journal import BATCH_RECORDS, COMMIT_SECONDS, FIRST_DELAY, PATIENCE, Journal
+from .keeping import Durability, RunJournal, effects_of
+from .plan import Plan
+from .ports import Store
+from .recovery import Found, found, unfinished
+from .runs import Run
+from .stored import Admit, Compacted, Define, Kept, Post, PutSnapshot, Query, Rebase, RunRow
+from .stores import open_store
+from .stores.memory import MemoryStore
+from .tokens import Record
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from .handle import Run as Handle
+
+logger = logging.getLogger("engine")
+
+
+class Durable:
+    """What an engine with a store has more than one without."""
+
+    def __init__(self, store: Store | str, mode: Durability, *, fall_back: bool, prune: bool) -> None:
+        self.mode: Final = mode
+        self.recovered = 0
+        """Runs that went on from the store."""
+        self.fell_back = False
+        """Whether runs are in memory only, since the store could not be reached."""
+        self._store = open_store(store) if isinstance(store, str) else store
+        self._fall_back = fall_back
+        self._prune = prune
+        self.commit_seconds: Final = Histogram(COMMIT_SECONDS)
+        self.batch_records: Final = Histogram(BATCH_RECORDS)
+        self._journal: Journal | None = None
+        self._group: TaskGroup | None = None
+        self._work: list[Callable[[], Awaitable[None]]] = []
+        self._defined: set[tuple[str, str, str]] = set()
+        self._known: dict[Plan, tuple[str, frozenset[str]]] = {}
+
+    # -- its life
+
+    async def open(self, enter: Callable[[Store], Awaitable[Store]]) -> None:
+        """Open the store, or do without it if that was asked for."""
+        try:
+            store = await enter(self._store)
+            await patiently(store.claim)
+        except StoreUnavailable as error:
+            if not self._fall_back:
+                raise
+            self.fell_back = True
+            logger.error("RUNS ARE NOT SAFE: the store cannot be reached, so they are kept in memory only: %s", error)
+            store = await enter(MemoryStore())
+        self._defined = {definition[:3] for definition in await patiently(store.definitions)}
+        self._journal = Journal(store, self.commit_seconds, self.batch_records)
+
+    @property
+    def journal(self) -> Journal:
+        """Once it is open."""
+        assert self._journal is not None
+        return self._journal
+
+    @property
+    def store(self) -> Store:
+        """The one in use."""
+        return self.journal.store
+
+    @property
+    def available(self) -> bool:
+        """Whether the store that was asked for takes writes."""
+        return not self.fell_back and self._journal is not None and self._journal.trouble is None
+
+    # -- new runs
+
+    def check_writable(self) -> None:
+        """Refuse a new run while nothing can be written."""
+        if self.journal.trouble is not None:
+            raise self.journal.trouble
+
+    def fingerprint(self, plan: Plan) -> str:
+        """Of its definition; the first time, that is stored, too."""
+        return self._of(plan)[0]
+
+    def journal_for(self, plan: Plan, run_id: str, seq: int = 0) -> RunJournal:
+        """The way into the journal for one run."""
+        effects = self._of(plan)[1]
+        keeps = plan.decl.history if self._prune else None
+        return RunJournal(self.journal, run_id, self.mode, effects, keeps=keeps, seq=seq)
+
+    def _of(self, plan: Plan) -> tuple[str, frozenset[str]]:
+        known = self._known.get(plan)
+        if known is None:
+            text = definition_text(plan)
+            known = self._known[plan] = definition_digest(text), effects_of(plan)
+            if (plan.name, plan.version, known[0]) not in self._defined:
+                self.journal.put([Define(plan.name, plan.version, known[0], text)])
+        return known
+
+    async def admit(
+        self, run: Handle, plan: Plan, values: dict[str, Any], *, deadline: float | None, depth: int
+    ) -> None:
+        """Returns when the run is safe; raises `NotStorable`, `StoreUnavailable`, `KeyTaken`."""
+        packed = pack_admission(values)
+        row = RunRow(
+            run_id=run.id,
+            graph=run.graph,
+            version=run.version,
+            fingerprint=self.fingerprint(plan),
+            submitted_at=run.submitted_at,
+            tags=dict(run.tags),
+            priority=run.priority,
+            key=run.key,
+            deadline=deadline,
+            depth=depth,
+        )
+        await self.journal.write(Admit(row, packed.data, packed.blobs), admits=row.run_id)
+
+    # -- what is there
+
+    async def by_key(self, key: str) -> tuple[RunRow, dict[str, Any]] | None:
+        """The run with this idempotency key, and what it was submitted on."""
+        there = await patiently(lambda: self.store.find_key(key))
+        if there is None:
+            return None
+        row, admission = there
+        wanted = await self._with_blobs(admission)
+        return row, unpack_admission(admission, wanted)
+
+    async def _with_blobs(self, data: bytes) -> Any:
+        wanted = list(digests_in(data))
+        return await patiently(lambda: self.store.blobs(wanted)) if wanted else {}
+
+    async def load(self, run_id: str) -> Found | None:
+        """A run as it was written last; raises `StoreUnavailable` if that cannot be known."""
+        await self.journal.flush(gives_up=True)
+        there = await patiently(lambda: self.store.read(run_id))
+        if there is None:
+            return None
+        return (await patiently(lambda: found(self.store, [there])))[0]
+
+    async def find(self, query: Query) -> Sequence[RunRow]:
+        """The rows that match."""
+        return await patiently(lambda: self.store.find(query))
+
+    def unfinished(self, plan: Plan) -> AsyncIterator[Found]:
+        """Runs of a graph to go on with."""
+        return unfinished(self.store, plan.name, plan.version)
+
+    async def admit_fork(self, run: Run, origin: Found, fingerprint: str) -> None:
+        """Returns when a run that was forked is safe: what it was submitted on, and where it stands."""
+        row = attrs.evolve(
+            origin.row,
+            run_id=run.id,
+            fingerprint=fingerprint,
+            submitted_at=run.tree.now,
+            key=None,
+            deadline=None,
+            status="running",
+            ended_at=None,
+        )
+        admission, stands = origin.run.admission, pack_snapshot(run.snapshot())
+        blobs = {digest: origin.blobs[digest] for digest in digests_in(admission)}
+        await self.journal.write(
+            Admit(row, admission, blobs),
+            PutSnapshot(run.id, 1, stands.data, stands.blobs, stands.refs),
+            admits=run.id,
+        )
+
+    async def all_records(self, run_id: str) -> list[Record]:
+        """Every record that is kept of a run."""
+        return [record for _, record in await self.records_until(run_id, None)]
+
+    async def records_until(self, run_id: str, last: int | None) -> list[tuple[int, Record]]:
+        """The records that are kept of a run, up to a number, with theirs."""
+        found: list[tuple[int, Record]] = []
+        after = 0
+        while (last is None or after < last) and (page := await self.some_records(run_id, after)):
+            found += page if last is None else [numbered for numbered in page if numbered[0] <= last]
+            after = page[-1][0]
+        return found
+
+    async def some_records(self, run_id: str, after: int) -> list[tuple[int, Record]]:
+        """The first of the records that are kept after a number, with theirs."""
+        page = await patiently(lambda: self.store.records(run_id, after=after))
+        wanted = list(dict.fromkeys(digest for _, data in page for digest in digests_in(data)))
+        blobs = await patiently(lambda: self.store.blobs(wanted)) if wanted else {}
+        return [(seq, unpack_record(data, blobs)) for seq, data in page]
+
+    async def rebase(self, row: RunRow, version: str, fingerprint: str) -> None:
+        """The run goes on under another definition."""
+        await self.journal.write(Rebase(row.run_id, version, fingerprint))
+
+    async def post(self, run_id: str, name: str, payload: Any, id: str) -> None:
+        """Keep a signal for a run that is not in memory."""
+        # As a whole: an inbox names no blobs. Its id counts for a signal that was given none, too, since it may be
+        # handed over once more after a crash.
+        data = pack({"name": name, "payload": payload, "id": id}, owner=f"signal {name!r}")
+        await self.journal.write(Post(run_id, id, data))
+
+    async def compact(self, keep_seconds: float | None, keep_count: int | None) -> Compacted:
+        """Remove what need not be kept."""
+        keep = Kept(seconds=keep_seconds, count=keep_count)
+        await self.journal.flush(gives_up=True)
+        return await patiently(lambda: self.store.compact(keep, now=time()))
+
+    # -- work beside the engine's
+
+    def run_beside(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do this in the background, as long as the engine is there."""
+        self._work.append(work)
+        if self._group is not None:
+            self._group.start_soon(self._do, work)
+
+    async def serve(self) -> None:
+        """Write, and do the work beside, for as long as it is not cancelled."""
+        async with anyio.create_task_group() as group:
+            self._group = group
+            for work in self._work:
+                group.start_soon(self._do, work)
+            try:
+                await self.journal.serve()
+            finally:
+                self._group = None
+
+    async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
+        await work()
+        self._work.remove(work)
+
+
+class Scribe(Actor[Any]):
+    """The supervised actor that runs the journal."""
+
+    def __init__(self, durable: Durable) -> None:
+        self.durable = durable
+
+    async def around(self, serve: Callable[[], Awaitable[StopReason]]) -> StopReason:
+        """Keep the journal's task beside the mailbox."""
+        reason: StopReason | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.durable.serve)
+            reason = await serve()
+            group.cancel_scope.cancel()
+        if reason is None:
+            raise RuntimeError("the task of the journal was cancelled from within")
+        return reason
+
+    async def receive(self, message: object) -> None:
+        """Take orders only."""
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Read, and read again for a moment if the store cannot be reached: a connection is made anew meanwhile."""
+    delay = FIRST_DELAY
+    while True:
+        try:
+            return await call()
+        except StoreUnavailable:
+            if delay > PATIENCE:
+                raise
+        await anyio.sleep(delay)
+        delay *= 2

@@ -1,0 +1,328 @@
+"""The journal of an engine: what its runs want written, in batches, by one task.
+
+All that is queued goes to the store as one commit, with no artificial wait: while one commit is under way, the next
+batch gathers. What waits for a write is a callback, made in the order of the writes once they are safe.
+
+While the store cannot write, it is tried again and again, at growing intervals; running nodes go on, and nothing is
+told to be safe that is not. After `PATIENCE` new runs are refused, and those whose admission was waiting are told so
+and withdrawn: nobody who was refused has a run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Final
+
+import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from actors import Waker, new_waker
+
+from .counts import Histogram
+from .errors import EngineClosed, KeyTaken, StoreUnavailable
+from .ports import Store
+from .stored import Forget, Write
+
+logger = logging.getLogger("engine")
+
+# Writes in one commit: enough for 30,000 records a second, few enough for a commit of some 20 ms.
+MOST_WRITES: Final = 512
+# How long a store may fail until new runs are refused.
+PATIENCE: Final = 0.5
+FIRST_DELAY: Final = 0.01
+LONGEST_DELAY: Final = 1.0
+# How long a store may take for what was queued when its journal's task was cancelled.
+LAST_SECONDS: Final = 5.0
+COMMIT_SECONDS: Final = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+BATCH_RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 512)
+
+
+class Entry:
+    """Writes that belong together, and what waits for them."""
+
+    __slots__ = ("admits", "gives_up", "refused", "safe", "sync", "writes")
+
+    def __init__(
+        self,
+        writes: Sequence[Write],
+        safe: Callable[[], None] | None,
+        sync: bool,
+        admits: str | None = None,
+        refused: Callable[[Exception], None] | None = None,
+        gives_up: bool = False,
+    ) -> None:
+        self.writes = writes
+        self.safe = safe
+        self.sync = sync
+        self.admits = admits
+        """The run that this admits, if it does: it may be refused."""
+        self.refused = refused
+        self.gives_up = gives_up or admits is not None
+        """Whether it is refused once the store has failed for too long."""
+
+
+class Journal:
+    """Queues writes, and commits them from the task that runs `serve()`."""
+
+    def __init__(self, store: Store, commit_seconds: Histogram, batch_records: Histogram) -> None:
+        self.store = store
+        self.trouble: StoreUnavailable | None = None
+        """Why nothing can be written at present, once that has lasted."""
+        self.commit_seconds = commit_seconds
+        self.batch_records = batch_records
+        self._queue: deque[Entry] = deque()
+        self._waker: Waker | None = None
+        self._busy = False
+        self._served = False
+        self._closed = False
+        self._leaver: Waker | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes nothing more."""
+        return self._closed
+
+    @property
+    def backlog(self) -> int:
+        """Entries that wait for a commit."""
+        return len(self._queue)
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything is written."""
+        return not self._queue and not self._busy
+
+    def put(self, writes: Sequence[Write], safe: Callable[[], None] | None = None, *, sync: bool = False) -> None:
+        """Have this written; `safe` is called when it is. It must not raise."""
+        self._add(Entry(writes, safe, sync))
+
+    def _add(self, entry: Entry) -> None:
+        if self._closed:
+            return  # what happens to a run after its engine let go of it happens again, after the next start
+        self._queue.append(entry)
+        if self._waker is not None:
+            self._waker.wake()
+
+    async def write(self, *writes: Write, sync: bool = True, admits: str | None = None) -> None:
+        """Have this written, and return when it is. Raises `StoreUnavailable` or `KeyTaken` for an admission.
+
+        One that `admits` a run cannot be cancelled once it has begun, since whoever is cancelled then would not know
+        whether there is a run. So if a native cancellation comes out of it, the run is there.
+        """
+        await checkpoint_if_cancelled()
+        waker = new_waker()
+        done: list[Exception | None] = []
+
+        def over(error: Exception | None = None) -> None:
+            done.append(error)
+            waker.wake()
+
+        self._add(Entry(writes, over, sync, admits, over))
+        if self._closed:
+            raise EngineClosed()
+        if admits is None:
+            while not done:
+                await waker.park()
+        else:
+            await _until_told(waker, done)
+        if done[0] is not None:
+            raise done[0]
+
+    async def flush(self, *, gives_up: bool = False) -> None:
+        """Wait until all that was put so far is written. Raises `EngineClosed` if that does not happen any more.
+
+        If it gives up, it raises `StoreUnavailable` when that takes too long: for those who only want to read.
+        """
+        if self._closed:
+            raise EngineClosed()
+        if gives_up and self.trouble is not None:
+            raise self.trouble
+        if self.idle:
+            return
+        waker = new_waker()
+        done: list[Exception | None] = []
+
+        def over(error: Exception | None = None) -> None:
+            done.append(error)
+            waker.wake()
+
+        self._add(Entry((), over, False, None, over, gives_up))
+        while not done:
+            await waker.park()
+        if done[0] is not None:
+            raise done[0]
+
+    async def finish(self) -> None:
+        """Write what is queued, even if nobody serves any more, and close: what comes later is dropped."""
+        self._leaver = new_waker()
+        try:
+            while not self.idle and self._served:
+                # Whoever serves may be cancelled at any time, and then nobody would tell of a flush.
+                self._add(Entry((), self._leaver.wake, False))
+                await self._leaver.park()
+            if self._queue:
+                await self._write_the_rest()
+        finally:
+            self.close()
+
+    async def _write_the_rest(self) -> list[Entry]:
+        """Write what is queued in one attempt, since nobody is there to try again, and tell those who wait for it.
+
+        Gives what was written, or not, and was not told: what follows from a run's records is for who serves next.
+        """
+        batch, self._queue = list(self._queue), deque()
+        error: Exception | None = None
+        try:
+            await self._commit_once(batch)
+        except Exception as raised:
+            writes = sum(len(entry.writes) for entry in batch)
+            logger.error("the last %d records could not be written, what they tell happens again: %s", writes, raised)
+            error = EngineClosed(f"the engine was left before this was written: {raised}")
+        except BaseException:
+            self._queue.extendleft(reversed(batch))
+            raise
+        for entry in batch:
+            if entry.refused is not None and error is not None:
+                entry.refused(error)
+            elif entry.refused is not None and entry.safe is not None:
+                entry.safe()
+        return [entry for entry in batch if entry.refused is None]
+
+    async def _commit_once(self, batch: list[Entry]) -> None:
+        while writes := [write for entry in batch for write in entry.writes]:
+            try:
+                await self.store.commit(writes, sync=True)
+                return
+            except KeyTaken as taken:
+                _refuse(batch, [entry for entry in batch if _has_key(entry, taken.key)], taken)
+
+    def close(self) -> None:
+        """Take nothing more; what is queued is dropped, and whoever waits for it is told."""
+        self._closed = True
+        left, self._queue = self._queue, deque()
+        for entry in left:
+            if entry.refused is not None:
+                entry.refused(EngineClosed("the engine was left before this was written"))
+        if self._waker is not None:
+            self._waker.wake()
+
+    async def serve(self) -> None:
+        """Commit whatever is queued, until closed."""
+        self._served = True
+        try:
+            await self._serve()
+        except BaseException:
+            # Nobody may serve after this one, and who waits for an admission cannot be cancelled.
+            if any(entry.admits is not None for entry in self._queue):
+                with anyio.move_on_after(LAST_SECONDS, shield=True):
+                    self._queue.extendleft(reversed(await self._write_the_rest()))
+                _refuse([], [entry for entry in self._queue if entry.admits is not None], EngineClosed())
+                self._queue = deque(entry for entry in self._queue if entry.admits is None)
+            raise
+        finally:
+            self._served = False
+            if self._leaver is not None:
+                self._leaver.wake()
+
+    async def _serve(self) -> None:
+        while not self._closed:
+            if not self._queue:
+                self._waker = new_waker()
+                try:
+                    await self._waker.park()
+                finally:
+                    self._waker = None
+                continue
+            batch = self._next_batch()
+            self._busy = True
+            try:
+                await self._commit(batch)
+            except BaseException:
+                self._queue.extendleft(reversed(batch))  # whoever serves next writes it, perhaps again
+                if self._closed:
+                    self.close()
+                raise
+            finally:
+                self._busy = False
+            for entry in batch:
+                if entry.safe is not None:
+                    entry.safe()
+
+    def _next_batch(self) -> list[Entry]:
+        batch, size = [], 0
+        while self._queue and size < MOST_WRITES:
+            entry = self._queue.popleft()
+            size += len(entry.writes)
+            batch.append(entry)
+        return batch
+
+    async def _commit(self, batch: list[Entry]) -> None:
+        """Write them, however long it takes; entries that are refused are taken out."""
+        delay, failing_since = FIRST_DELAY, None
+        while True:
+            writes = [write for entry in batch for write in entry.writes]
+            if not writes:
+                break
+            began = perf_counter()
+            try:
+                await self.store.commit(writes, sync=any(entry.sync for entry in batch))
+            except KeyTaken as taken:
+                _refuse(batch, [entry for entry in batch if _has_key(entry, taken.key)], taken)
+                continue
+            except Exception as error:
+                failing_since = began if failing_since is None else failing_since
+                self._failed(error, batch, perf_counter() - failing_since)
+                await anyio.sleep(delay)
+                delay = min(2 * delay, LONGEST_DELAY)
+                continue
+            self.commit_seconds.add(perf_counter() - began)
+            self.batch_records.add(len(writes))
+            break
+        if self.trouble is not None:
+            logger.warning("the store writes again, after %.1f s", perf_counter() - (failing_since or 0.0))
+            self.trouble = None
+
+    def _failed(self, error: Exception, batch: list[Entry], seconds: float) -> None:
+        if not isinstance(error, StoreUnavailable):
+            logger.exception("the store raised what it should not; it is tried again", exc_info=error)
+        if seconds < PATIENCE:
+            return
+        trouble = error if isinstance(error, StoreUnavailable) else StoreUnavailable(f"the store raised {error!r}")
+        if self.trouble is None:
+            logger.error("the store cannot write, so no new run is accepted until it can: %s", error)
+        self.trouble = trouble
+        _refuse(batch, [entry for entry in batch if entry.gives_up], trouble)
+        waiting = [entry for entry in self._queue if entry.gives_up]
+        self._queue = deque(entry for entry in self._queue if not entry.gives_up)
+        _refuse([], waiting, trouble)
+
+
+async def _until_told(waker: Waker, done: Sequence[object]) -> None:
+    """Wait until it is, whatever happens meanwhile; a cancellation that no scope shields against is passed on then."""
+    cancelled: BaseException | None = None
+    with anyio.CancelScope(shield=True):
+        while not done:
+            try:
+                await waker.park()
+            except anyio.get_cancelled_exc_class() as error:
+                cancelled = error
+    if cancelled is not None and done[0] is None:
+        raise cancelled
+
+
+def _refuse(batch: list[Entry], refused: Sequence[Entry], error: Exception) -> None:
+    """These are not to be written after all. One that perhaps was, before its answer was lost, is taken back."""
+    for entry in refused:
+        if entry in batch:
+            index = batch.index(entry)
+            withdrawal = [] if isinstance(error, KeyTaken) or entry.admits is None else [Forget(entry.admits)]
+            batch[index] = Entry(withdrawal, None, False)
+        if entry.refused is not None:
+            entry.refused(error)
+
+
+def _has_key(entry: Entry, key: str) -> bool:
+    return any(getattr(getattr(write, "row", None), "key", None) == key for write in entry.writes)

@@ -1,0 +1,305 @@
+"""Runs that come back from the store: those that go on at a start, and those that somebody asks for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from time import time
+from typing import Any, Final, Protocol
+from uuid import uuid4
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from actors import SupervisorRef
+
+from .books import Books
+from .durable import Durable
+from .errors import EngineError, GraphNotFound, HistoryGone, RunNotFound, VersionMismatch
+from .format import unpack_values
+from .handle import Run
+from .keeping import RunJournal
+from .kept import KeptRun, Unrecoverable
+from .logs import about
+from .past import log_rows
+from .recovery import Found
+from .registry import Registered, Registry
+from .runs import Status
+from .stored import Collect, Query, StoredStatus
+from .timers import Timers
+from .tokens import Record
+
+logger = logging.getLogger("engine")
+
+_ENDED: Final = ("succeeded", "failed", "cancelled")
+
+
+class MakeRun(Protocol):
+    """Makes a run that nothing has happened to."""
+
+    def __call__(
+        self,
+        registered: Registered,
+        run_id: str,
+        journal: RunJournal | None,
+        depth: int,
+        tags: Mapping[str, str],
+        priority: int,
+        submitted_at: float | None = None,
+    ) -> Run: ...
+
+
+class Returning:
+    """Brings stored runs back into memory."""
+
+    def __init__(
+        self,
+        durable: Durable,
+        registry: Registry,
+        books: Books,
+        timers: Timers,
+        root: SupervisorRef,
+        make_run: MakeRun,
+        wake: Any,
+    ) -> None:
+        self._durable = durable
+        self._registry = registry
+        self._books = books
+        self._timers = timers
+        self._root = root
+        self._make_run = make_run
+        self._wake = wake
+        self._begun: set[Registered] = set()
+        self._at_work = 0
+        self._parked: dict[str, Exception] = {}
+        self._changed: set[str] = set()
+        """Parked runs that may not be as they were read."""
+        self._unread: dict[str, int] = {}
+        """Runs that went on from a snapshot, and its number, until somebody asks for what was before."""
+
+    @property
+    def is_through(self) -> bool:
+        """Whether all unfinished runs of the known graphs are in memory."""
+        return not self._at_work
+
+    # -- those that go on
+
+    def recover(self, registered: Registered) -> None:
+        """Let the unfinished runs of a graph go on, in the background; once."""
+        if registered not in self._begun:
+            self._begun.add(registered)
+            self._at_work += 1
+            self._durable.run_beside(partial(self._recover, registered))
+
+    async def _recover(self, registered: Registered) -> None:
+        await registered.start(self._root)
+        delay = 0.05
+        while True:
+            try:
+                async for stored in self._durable.unfinished(registered.plan):
+                    await self._bring_back(stored)
+                    await checkpoint()
+                break
+            except EngineError as error:
+                logger.error("cannot read the runs of %r to go on with: %s", registered.plan.name, error)
+            await anyio.sleep(delay)
+            delay = min(2 * delay, 5.0)
+        self._at_work -= 1
+        self._wake()
+
+    async def _bring_back(self, stored: Found) -> Run:
+        """A stored run as it was; one that has not ended goes on if its graph is here, and is what it was."""
+        there = self._books.get(stored.row.run_id)
+        if there is not None:
+            return there
+        row = stored.row
+        registered = self._registry.get(row.graph, row.version)
+        if registered is None:
+            known = [f"{plan.name} {plan.version}" for plan in (known.plan for known in self._registry.all())]
+            return self._park(stored, GraphNotFound(row.graph, known))
+        await registered.start(self._root)
+        fingerprint = self._durable.fingerprint(registered.plan)
+        if row.fingerprint != fingerprint:
+            return self._park(stored, VersionMismatch(row.graph, row.fingerprint, fingerprint))
+        complete = await self._complete(stored)
+        while row.run_id in self._changed:
+            # Signalled or cancelled by one who did not know that it is about to go on.
+            self._changed.discard(row.run_id)
+            fresh = await self._durable.load(row.run_id)
+            if fresh is not None:
+                stored, complete = fresh, await self._complete(fresh)
+        # Nothing waits from here on, so nobody else brings it back meanwhile.
+        return self._books.get(row.run_id) or self._resume(registered, stored, complete)
+
+    def _live(self, run_id: str) -> Run | None:
+        """A run that has come back, for one who holds it as parked and has something for it."""
+        run = self._books.get(run_id)
+        if run is None:
+            self._changed.add(run_id)
+        return run
+
+    async def _complete(self, stored: Found) -> list[Record]:
+        """All records of a run that has ended, if its snapshot need not stand for some that are gone."""
+        if stored.run.snapshot is None or stored.row.status not in _ENDED:
+            return []
+        earlier = await self._durable.records_until(stored.row.run_id, stored.run.snapshot[0])
+        if not earlier or earlier[0][0] != 1:
+            return []
+        return [*(record for _, record in earlier), *stored.records()]
+
+    def _park(self, stored: Found, why: Exception) -> Run:
+        row = stored.row
+        if row.status == "running" and row.run_id not in self._parked:
+            self._parked[row.run_id] = why
+            logger.warning(
+                "run %s of %r does not go on: %s", row.run_id, row.graph, why, extra=about(row.run_id, row.graph)
+            )
+        return KeptRun(self._durable, row, why, self._live)
+
+    def _resume(self, registered: Registered, stored: Found, complete: Sequence[Record]) -> Run:
+        row = stored.row
+        journal = self._durable.journal_for(registered.plan, row.run_id, stored.seq)
+        run = self._make_run(
+            registered, row.run_id, journal, row.depth, row.tags, row.priority, submitted_at=row.submitted_at
+        )
+        run.key = row.key
+        machine = run.machine
+        try:
+            if complete:
+                commands = stored.rebuild_from_first(machine, complete, time())
+            else:
+                commands = stored.rebuild(machine, time())
+                if stored.run.snapshot is not None:
+                    self._unread[row.run_id] = stored.run.snapshot[0]
+        except Exception as error:
+            logger.exception("run %s cannot be read back", row.run_id, extra=about(row.run_id, row.graph))
+            return self._park(stored, Unrecoverable(row.run_id, error))
+        if row.deadline is not None:
+            left = row.submitted_at + row.deadline - time()
+            run.set_deadline(row.deadline, anyio.current_time() + left, self._timers)
+        if machine.over and not commands:
+            run.ended_before()
+            self._books.keep(run)
+            return run
+        self._durable.recovered += 1
+        if not stored.begun and self._books.is_full:
+            self._books.enqueue(run, partial(run.go_on_from, commands))
+        else:
+            self._books.begin(run)
+            run.go_on_from(commands)
+        self._hand_over(run, stored)
+        return run
+
+    def _hand_over(self, run: Run, stored: Found) -> None:
+        """Give it the signals that came while it was nowhere."""
+        for _, data in stored.run.inbox:
+            try:
+                signal = unpack_values(data, stored.blobs)
+                run.take_signal(signal["name"], signal["payload"], signal["id"])
+            except EngineError as error:
+                logger.warning("run %s was signalled in vain: %s", run.id, error, extra=about(run.id, run.graph))
+        if stored.run.inbox:
+            self._durable.journal.put([Collect(run.id, [id for id, _ in stored.run.inbox])])
+
+    # -- those that somebody asks for
+
+    async def get(self, run_id: str) -> Run | None:
+        """The run of this id, if the store has it."""
+        stored = await self._durable.load(run_id)
+        if stored is None:
+            return None
+        run = await self._bring_back(stored)
+        await self.recall(run)
+        return run
+
+    async def recall(self, run: Run) -> None:
+        """Somebody has asked for it: read what is kept of its log from before its snapshot.
+
+        Not before, since that takes longer than to let it go on.
+        """
+        last = self._unread.get(run.id)
+        if last is None:
+            return
+        records = await self._durable.records_until(run.id, last)
+        if self._unread.pop(run.id, None) is not None:
+            run.machine.history.recall(list(log_rows(run.machine.plan, [record for _, record in records])))
+
+    async def find(
+        self,
+        status: Status | None,
+        graph: str | None,
+        tags: Mapping[str, str],
+        since: float | None,
+        limit: int,
+        after: str | None,
+    ) -> list[Run]:
+        """The runs that match, oldest first; what only memory knows of their status is asked of each."""
+        await self._durable.journal.flush(gives_up=True)
+        known: tuple[StoredStatus, ...] = ()
+        if status is not None:
+            known = (status,) if status in _ENDED else ("running",)
+        found: list[Run] = []
+        while len(found) < limit:
+            query = Query(status=known, graph=graph, tags=tags, since=since, after=after, limit=limit)
+            page = await self._durable.find(query)
+            for row in page:
+                run = self._books.get(row.run_id) or await self.get(row.run_id)
+                if run is not None and status in (None, run.status):
+                    found.append(run)
+            if len(page) < limit:
+                break
+            after = page[-1].run_id
+        return found[:limit]
+
+    async def fork(self, run_id: str, at: str, update: Mapping[str, Any] | None) -> Run:
+        """A new run from one activation of an older one."""
+        stored = await self._durable.load(run_id)
+        if stored is None:
+            raise RunNotFound(run_id)
+        row = stored.row
+        registered = self._registry.get(row.graph, row.version)
+        if registered is None:
+            raise GraphNotFound(row.graph, [known.plan.name for known in self._registry.all()])
+        records = await self._durable.all_records(run_id)
+        if stored.seq and (not records or len(records) != stored.seq):
+            raise HistoryGone(1, stored.seq - len(records) + 1)
+        await registered.start(self._root)
+        self._books.check_room()
+        new_id = uuid4().hex
+        # Its snapshot stands for a record that never was: all records of a fork are not all that led to it.
+        journal = self._durable.journal_for(registered.plan, new_id, 1)
+        run = self._make_run(registered, new_id, journal, row.depth, row.tags, row.priority)
+        commands = run.machine.fork(registered.plan.state.build(stored.values), records, at, time(), update)
+        # What is decided by now is in the snapshot that the fork begins with, and needs no record.
+        commands = [command for command in commands if not isinstance(command, Record)]
+        await self._durable.admit_fork(run.machine, stored, self._durable.fingerprint(registered.plan))
+        if self._books.is_full:
+            self._books.enqueue(run, partial(run.go_on_from, commands))
+        else:
+            self._books.begin(run)
+            run.go_on_from(commands)
+        registered.counts.submitted += 1
+        return run
+
+    async def migrate(self, run_id: str) -> Run:
+        """Let a parked run go on, on what its graph is now, if its records fit that."""
+        stored = await self._durable.load(run_id)
+        if stored is None:
+            raise RunNotFound(run_id)
+        there = self._books.get(run_id)
+        if there is not None:
+            return there
+        row = stored.row
+        registered = self._registry.find(row.graph)
+        fingerprint = self._durable.fingerprint(registered.plan)
+        trial = self._make_run(registered, run_id, None, row.depth, row.tags, row.priority)
+        try:
+            stored.rebuild(trial.machine, time())
+        except Exception as error:
+            raise VersionMismatch(row.graph, row.fingerprint, fingerprint) from error
+        await self._durable.rebase(row, registered.plan.version, fingerprint)
+        self._parked.pop(run_id, None)
+        moved = await self._durable.load(run_id)
+        assert moved is not None
+        return await self._bring_back(moved)
