@@ -137,7 +137,7 @@ async def test_a_loop_leaves_room_for_others_though_no_node_of_it_ever_waits() -
     assert ticks > 10
 
 
-async def test_many_iterations_cost_constant_memory() -> None:
+async def test_many_iterations_cost_constant_memory(store_under: str) -> None:
     taken = {}
 
     def body(state: dict[str, int]) -> dict[str, int]:
@@ -156,4 +156,5 @@ async def test_many_iterations_cost_constant_memory() -> None:
     finally:
         tracemalloc.stop()
 
-    assert taken[5_000] - taken[1_000] < 20_000
+    # A store in memory keeps the records since the last snapshot, up to a thousand.
+    assert taken[5_000] - taken[1_000] < (20_000 if store_under == "none" else 400_000)

@@ -70,8 +70,10 @@ async def test_signals_are_consumed_in_order_and_the_rest_is_listed_in_the_resul
     made.add_wait("again", signal="approved", into="second").add_edge("end", "again")
     async with Engine() as engine:
         run = await engine.submit(made)
+        await run.pause()  # or it may be over before the third is sent: with a store, sending takes time
         for payload in (1, 2, 3):
             await run.signal("approved", payload)
+        await run.resume()
         result = await run.result()
 
     assert result.state == {"approval": 1, "second": 2}
@@ -121,8 +123,10 @@ async def test_an_unknown_signal_and_a_finished_run_are_refused() -> None:
 async def test_of_several_names_the_first_to_come_decides_and_is_named() -> None:
     async with Engine() as engine:
         run = await engine.submit(waiting(signal=["approved", "rejected"]))
+        await run.pause()
         await run.signal("rejected", "too long")
         await run.signal("approved", "fine")
+        await run.resume()
         result = await run.result()
 
     assert result.state == {"approval": Signal("rejected", "too long")}

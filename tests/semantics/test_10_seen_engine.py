@@ -225,6 +225,7 @@ async def test_asking_for_what_is_gone_is_history_gone_never_a_gap() -> None:
     assert [event.seq async for event in run.events(after=first - 1)] == [*range(first, run.machine.history.seq + 1)]
 
 
+@pytest.mark.only_on("none", reason="with a store the rest is read from the journal")
 async def test_a_reader_that_is_too_slow_is_told_and_not_fed_a_gap() -> None:
     made = graph({"a": sleeps(0.1), "b": same}, "a -> b", history=10)
     made.add_edge("b", "a", when=lambda s: True, max_iterations=20).add_edge("b", "END", otherwise=True)

@@ -537,6 +537,7 @@ async def test_scopes_of_a_node_work_as_in_a_task_of_its_own() -> None:
     assert run.state == {"timed_out": True}
 
 
+@pytest.mark.only_on("none", reason="what a store has is found there")
 async def test_ended_runs_are_kept_up_to_the_limit_and_no_longer() -> None:
     from engine import RunNotFound, Settings
 
