@@ -1,0 +1,66 @@
+"""Lives of a program in processes of their own, which are killed, and the lines that they leave in a file.
+
+A process comes from a forkserver that has imported everything, so that a life costs some tens of milliseconds. What a
+life tells is one write to a file that is open for appending: it is there even if the process is killed next.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+# What a life is called, and where its lines go. Set once per process.
+_lines: dict[str, int] = {}
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.durability.under_load", "tests.durability.program", "trio", "uvloop"])
+
+
+def open_lines(file: str | Path, life: int) -> None:
+    """From here on `note` writes there."""
+    _lines.update(file=os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), life=life)
+
+
+def note(*words: object) -> None:
+    """One line, in one write."""
+    os.write(_lines["file"], f"{_lines['life']} {' '.join(map(str, words))}\n".encode())
+
+
+@attrs.frozen
+class Line:
+    """What a life told."""
+
+    life: int
+    what: str
+    words: list[str]
+
+
+def lines_of(file: Path) -> Iterator[Line]:
+    """All that was told, in order."""
+    for line in file.read_text().splitlines() if file.exists() else ():
+        life, what, *words = line.split(" ")
+        yield Line(int(life), what, words)
+
+
+def start(target: Callable[..., None], *args: Any) -> Any:
+    """A life has begun."""
+    process = CONTEXT.Process(target=target, args=args)
+    process.start()
+    return process
+
+
+def has_ended_well(process: Any, seconds: float = 60.0) -> bool:
+    """Wait for a life to end, in order or killed; what else it may end with is an error."""
+    process.join(seconds)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        raise AssertionError(f"a life did not end within {seconds:g} s")
+    assert process.exitcode in (0, -signal.SIGKILL), f"a life ended with {process.exitcode}"
+    return bool(process.exitcode == 0)
