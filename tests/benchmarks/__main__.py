@@ -6,7 +6,7 @@ import argparse
 import platform
 from itertools import chain
 
-from . import bench_actors, bench_engine
+from . import bench_actors, bench_durable, bench_engine
 from .harness import available_backends, count_processor_time, measure, table
 
 
@@ -29,7 +29,9 @@ def main() -> None:
     backends = [arguments.backend] if arguments.backend else available_backends()
     results = (
         measure(row, backend, rounds)
-        for row in chain(bench_actors.rows(arguments.quick), bench_engine.rows(arguments.quick))
+        for row in chain.from_iterable(
+            file.rows(arguments.quick) for file in (bench_actors, bench_engine, bench_durable)
+        )
         if arguments.only in row.name
         for backend in row.backends
         if backend in backends
