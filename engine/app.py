@@ -151,6 +151,7 @@ class Engine:
             fall_back = fallback is not None
             self._durable = Durable(store, durability, fall_back=fall_back, prune=self._settings.prune)
         self._books = Books(max_runs, max_queued, self._settings.keep_runs)
+        self._books.others_bring_back = store is not None
         # With what they were submitted on, as it was then.
         self._by_key: dict[str, tuple[Run, Values]] = {}
         self._rejected: dict[str, int] = {}
@@ -328,15 +329,29 @@ class Engine:
             try:
                 seconds = options.deadline if options.deadline is not None else plan.decl.deadline
                 await durable.admit(run, plan, values, deadline=seconds, depth=_depth.get())
-            except KeyTaken as taken:
-                raise IdempotencyConflict(taken.key, taken.run_id) from None
+            except Exception as error:
+                books.submitted -= 1
+                if isinstance(error, KeyTaken):
+                    raise IdempotencyConflict(error.key, error.run_id) from None
+                raise
+            except BaseException:
+                # Whoever submitted it is gone, but the store has it (see Journal.write).
+                self._admitted(run, plan.state.build(values), options, now)
+                raise
             finally:
                 del books.admitting[run.id]
-            if self._abandoned:
-                run.let_go()  # it is safe, and goes on at the next start
-            else:
-                self._take_on(run, plan.state.build(values), options, now)
+            self._admitted(run, plan.state.build(values), options, now)
             return run
+
+    def _admitted(self, run: Run, state: Any, options: Options, now: float) -> None:
+        """The store has it."""
+        assert self._durable is not None
+        if self._durable.journal.closed:
+            run.let_go()  # it goes on at the next start
+        elif run.ending:
+            self._books.end(run)  # somebody has cancelled it, who had its id
+        else:
+            self._take_on(run, state, options, now)
 
     async def run(self, graph: Graph | str, state: Any = None, **options: Any) -> RunResult:
         """Submit a run and wait for its result."""
@@ -604,6 +619,7 @@ class Engine:
         self._books.check_room()
         run_id = options.run_id or uuid4().hex
         journal = None if self._durable is None else self._durable.journal_for(registered.plan, run_id)
+        self._books.submitted += 1
         return self._made(registered, run_id, journal, depth, options.tags, options.priority)
 
     def _made(
@@ -622,7 +638,7 @@ class Engine:
         variables = copy_context()
         variables.run(_depth.set, depth + 1)
         books = self._books
-        books.submitted += 1
+        books.made += 1
         return Run(
             self,
             registered,
@@ -630,7 +646,7 @@ class Engine:
             variables,
             tags=tags,
             priority=priority,
-            number=books.submitted,
+            number=books.made,
             submitted_at=submitted_at,
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from time import perf_counter
 from typing import Final
+from weakref import WeakValueDictionary
 
 from .errors import EngineBusy, EngineError
 from .handle import Run
@@ -25,16 +26,26 @@ class Books:
         self.admitting: dict[str, Run] = {}
         """Runs that are accepted once the store has them."""
         self.submitted = 0
+        self.made = 0
+        """Runs that came into memory, those that the store gave back among them."""
         self.refused = 0
         self._max_runs = max_runs
         self._max_queued = (max_runs or 0) * QUEUE_FACTOR if max_queued is None else max_queued
         self._keep_ended = keep_ended
+        self.others_bring_back = False
+        """Whether a store gives back what is forgotten here: not a second time what somebody still holds."""
+        self._held: WeakValueDictionary[str, Run] = WeakValueDictionary()
         # Those that wait for a place, with what begins them.
         self._queue: list[tuple[int, int, Run, Callable[[], None]]] = []
 
     def get(self, run_id: str) -> Run | None:
         """The run of this id, as long as it is in memory."""
-        return self.active.get(run_id) or self.ended.get(run_id) or self.admitting.get(run_id)
+        return (
+            self.active.get(run_id)
+            or self.ended.get(run_id)
+            or self.admitting.get(run_id)
+            or (self._held.get(run_id) if self._held else None)
+        )
 
     @property
     def is_full(self) -> bool:
@@ -44,7 +55,7 @@ class Books:
     @property
     def queued(self) -> list[Run]:
         """Those that wait for a place; safe from another thread."""
-        return [entry[2] for entry in self._queue.copy() if not entry[2].over]
+        return [entry[2] for entry in self._queue.copy() if not entry[2].ending]
 
     def check_room(self) -> None:
         """Raise `EngineBusy` if neither a place nor the queue has room for one more."""
@@ -63,6 +74,11 @@ class Books:
         run.begun_at = perf_counter()
         self.running += 1
 
+    def end(self, run: Run) -> None:
+        """It was cancelled before it could begin, and is over once the store knows."""
+        if not run.over:
+            self.active[run.id] = run
+
     def give_back(self, run: Run) -> None:
         """It never began after all."""
         del self.active[run.id]
@@ -78,7 +94,7 @@ class Books:
         """Give free places to those who wait: by priority, then age."""
         while self._queue and not self.is_full:
             run, begin = heappop(self._queue)[2:]
-            if not run.over:
+            if not run.ending:
                 self.begin(run)
                 begin()
 
@@ -86,20 +102,18 @@ class Books:
         """Let it begin, if it is queued, whatever the places."""
         for index, (_, _, queued, begin) in enumerate(self._queue):
             if queued is run:
-                del self._queue[index]
-                heapify(self._queue)
-                self.begin(run)
-                begin()
+                if not run.ending:
+                    del self._queue[index]
+                    heapify(self._queue)
+                    self.begin(run)
+                    begin()
                 return
 
     def close(self, run: Run) -> list[Run] | None:
         """It is over; gives the runs that are forgotten for it, or None if it was not active."""
-        if self.active.pop(run.id, None) is None:
+        if self.active.pop(run.id, None) is None and self.admitting.get(run.id) is not run:
             return None
-        self.ended[run.id] = run
-        forgotten = []
-        while len(self.ended) > self._keep_ended:
-            forgotten.append(self.ended.popitem(last=False)[1])
+        forgotten = self.keep(run)
         if run.counted:
             run.counted = False
             self.running -= 1
@@ -108,9 +122,15 @@ class Books:
             heapify(self._queue)
         return forgotten
 
-    def keep(self, run: Run) -> None:
-        """It had ended before it came into memory."""
+    def keep(self, run: Run) -> list[Run]:
+        """It has ended; gives the runs that are forgotten for it."""
         self.ended[run.id] = run
+        forgotten = []
+        while len(self.ended) > self._keep_ended:
+            forgotten.append(self.ended.popitem(last=False)[1])
+        if self.others_bring_back:
+            self._held.update({one.id: one for one in forgotten})
+        return forgotten
 
     def reopen(self, run: Run) -> None:
         """It goes on after its end."""

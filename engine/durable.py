@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from time import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -161,7 +161,7 @@ class Durable:
         """The rows that match."""
         return await patiently(lambda: self.store.find(query))
 
-    def unfinished(self, plan: Plan) -> AsyncIterator[Found]:
+    def unfinished(self, plan: Plan) -> AsyncGenerator[Found, None]:
         """Runs of a graph to go on with."""
         return unfinished(self.store, plan.name, plan.version)
 

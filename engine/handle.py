@@ -49,6 +49,7 @@ class Run:
     """One execution of a graph. Made by `Engine.submit`."""
 
     __slots__ = (
+        "__weakref__",
         "_broken",
         "_done",
         "_engine",
@@ -130,6 +131,11 @@ class Run:
     def over(self) -> bool:
         """Whether it has ended, nothing of it is left running, and the store knows."""
         return self._done
+
+    @property
+    def ending(self) -> bool:
+        """Whether its end is decided, though the store may not know yet."""
+        return self._done or self.machine.over
 
     @property
     def state(self) -> Any:
@@ -231,6 +237,10 @@ class Run:
 
     async def cancel(self, reason: str | None = None) -> None:
         """Ask the run to end; idempotent, and without effect on one that is over. `wait()` tells when it is."""
+        if reason is not None and (fault := text_fault(reason)):
+            raise ValueError(f"cancel: reason {fault}")
+        if self.over:
+            return
         self._check_attached()
         self._event(lambda now: self.machine.cancel(now, reason))
         await self._safe()

@@ -7,6 +7,8 @@ from time import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import attrs
+
 from .errors import EngineError, RunEnded
 from .handle import Run
 from .history import Event, LogEntry
@@ -48,87 +50,108 @@ class KeptRun(Run):
         self.number = row.number  # type: ignore[misc]
         self.key = row.key
 
+    def _alive(self) -> Run | None:
+        """The run itself, if its graph has come meanwhile: what is asked of this handle is for that one then."""
+        alive = self._live(self.id)
+        return None if isinstance(alive, KeptRun) else alive
+
+    def _known(self) -> Run:
+        alive = self._alive()
+        if alive is None:
+            raise self.why
+        return alive
+
     @property
     def status(self) -> Status:
         """How it ended; `waiting` if it has not, since it waits for its graph."""
+        if (alive := self._alive()) is not None:
+            return alive.status
         return "waiting" if self._row.status == "running" else self._row.status
 
     @property
     def over(self) -> bool:
+        if (alive := self._alive()) is not None:
+            return alive.over
         return self._row.status != "running"
 
     @property
     def state(self) -> Any:
-        raise self.why
+        return self._known().state
 
     @property
     def log(self) -> list[LogEntry]:
-        raise self.why
+        return self._known().log
 
     @property
     def visited(self) -> list[str]:
-        raise self.why
+        return self._known().visited
 
     @property
     def counters(self) -> dict[str, int]:
-        raise self.why
+        return self._known().counters
 
     @property
     def log_dropped(self) -> int:
-        raise self.why
+        return self._known().log_dropped
 
     @property
     def visited_dropped(self) -> int:
-        raise self.why
+        return self._known().visited_dropped
 
     @property
     def events_dropped(self) -> int:
-        raise self.why
+        return self._known().events_dropped
 
     def explain(self, node: str) -> str:
         """Why it does not go on."""
-        return str(self.why)
+        alive = self._alive()
+        return str(self.why) if alive is None else alive.explain(node)
 
     async def events(self, after: int = 0) -> AsyncIterator[Event]:
-        raise self.why
-        yield  # an async generator, as Run's is
+        async for event in self._known().events(after):
+            yield event
 
     async def wait(self) -> Status:
+        if (alive := self._alive()) is not None:
+            return await alive.wait()
         if not self.over:
             raise self.why
         return self.status
 
     async def result(self, timeout: float | None = None) -> RunResult:
-        raise self.why
+        return await self._known().result(timeout)
 
     async def cancel(self, reason: str | None = None) -> None:
         """End it: it will not go on, whatever is registered."""
-        if not self.over:
-            if (run := self._live(self.id)) is None:
-                await self._durable.journal.write(SetStatus(self.id, "cancelled", time()))
-                run = self._live(self.id)
-            if run is not None:
-                await run.cancel(reason)
+        if (alive := self._alive()) is not None:
+            await alive.cancel(reason)
+        elif not self.over:
+            now = time()
+            await self._durable.journal.write(SetStatus(self.id, "cancelled", now))
+            self._row = attrs.evolve(self._row, status="cancelled", ended_at=now)
+            if (alive := self._alive()) is not None:
+                await alive.cancel(reason)
 
     async def signal(self, name: str, payload: Any = None, id: str | None = None) -> None:
         """Keep the signal for when it goes on; whether a wait knows its name is seen then."""
+        if (alive := self._alive()) is not None:
+            await alive.signal(name, payload, id)
+            return
         if self.over:
             raise RunEnded(self.id, self.status)
         id = uuid4().hex if id is None else id
-        if (run := self._live(self.id)) is None:
-            await self._durable.post(self.id, name, payload, id)
-            run = self._live(self.id)
-        if run is not None:
-            await run.signal(name, payload, id)
+        await self._durable.post(self.id, name, payload, id)
+        if (alive := self._alive()) is not None:
+            await alive.signal(name, payload, id)
 
     async def pause(self) -> None:
-        raise self.why
+        await self._known().pause()
 
     async def resume(self) -> None:
-        raise self.why
+        await self._known().resume()
 
     async def retry(self, update: Mapping[str, Any] | None = None) -> None:
-        raise self.why
+        await self._known().retry(update)
 
     def __repr__(self) -> str:
         return f"<KeptRun {self.id} of {self.graph!r}, {self.status}: {self.why}>"

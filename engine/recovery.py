@@ -6,7 +6,7 @@ had ended is read the same way, to be looked at, retried or forked.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -79,7 +79,7 @@ async def found(store: Store, runs: Sequence[StoredRun]) -> list[Found]:
     return [Found(run.row, run, blobs) for run in runs]
 
 
-async def unfinished(store: Store, graph: str, version: str) -> AsyncIterator[Found]:
+async def unfinished(store: Store, graph: str, version: str) -> AsyncGenerator[Found, None]:
     """The runs of a graph that have not ended, oldest first."""
     after = 0
     while page := await store.unfinished(graph, version, after=after, limit=PAGE):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from time import time
 from typing import Any, Final, Protocol
@@ -16,7 +17,7 @@ from actors import SupervisorRef
 
 from .books import Books
 from .durable import Durable
-from .errors import EngineError, GraphNotFound, HistoryGone, RunNotFound, VersionMismatch
+from .errors import EngineClosed, EngineError, GraphNotFound, HistoryGone, RunNotFound, VersionMismatch
 from .format import unpack_values
 from .handle import Run
 from .keeping import RunJournal
@@ -28,7 +29,7 @@ from .registry import Registered, Registry
 from .runs import Status
 from .stored import Collect, Query, StoredStatus
 from .timers import Timers
-from .tokens import Record
+from .tokens import Command, Record
 
 logger = logging.getLogger("engine")
 
@@ -72,6 +73,8 @@ class Returning:
         self._wake = wake
         self._begun: set[Registered] = set()
         self._at_work = 0
+        self._stuck: set[Registered] = set()
+        """Those whose runs could not be read when it was tried last."""
         self._parked: dict[str, Exception] = {}
         self._changed: set[str] = set()
         """Parked runs that may not be as they were read."""
@@ -80,8 +83,8 @@ class Returning:
 
     @property
     def is_through(self) -> bool:
-        """Whether all unfinished runs of the known graphs are in memory."""
-        return not self._at_work
+        """Whether all unfinished runs of the known graphs are in memory, as far as the store gives them."""
+        return self._at_work <= len(self._stuck)
 
     # -- those that go on
 
@@ -97,15 +100,22 @@ class Returning:
         delay = 0.05
         while True:
             try:
-                async for stored in self._durable.unfinished(registered.plan):
-                    await self._bring_back(stored)
-                    await checkpoint()
+                async with aclosing(self._durable.unfinished(registered.plan)) as unfinished:
+                    async for stored in unfinished:
+                        await self._bring_back(stored)
+                        await checkpoint()
                 break
-            except EngineError as error:
-                logger.error("cannot read the runs of %r to go on with: %s", registered.plan.name, error)
+            except Exception as error:
+                self._stuck.add(registered)
+                known = error if not isinstance(error, EngineError) else None
+                logger.error(
+                    "cannot read the runs of %r to go on with: %s", registered.plan.name, error, exc_info=known
+                )
+                self._wake()
             await anyio.sleep(delay)
             delay = min(2 * delay, 5.0)
         self._at_work -= 1
+        self._stuck.discard(registered)
         self._wake()
 
     async def _bring_back(self, stored: Found) -> Run:
@@ -129,6 +139,8 @@ class Returning:
             fresh = await self._durable.load(row.run_id)
             if fresh is not None:
                 stored, complete = fresh, await self._complete(fresh)
+        if self._durable.journal.closed:
+            raise EngineClosed()
         # Nothing waits from here on, so nobody else brings it back meanwhile.
         return self._books.get(row.run_id) or self._resume(registered, stored, complete)
 
@@ -165,29 +177,37 @@ class Returning:
         )
         run.key = row.key
         machine = run.machine
+        waits_for_a_place = row.status == "running" and not stored.begun and self._books.is_full
         try:
-            if complete:
-                commands = stored.rebuild_from_first(machine, complete, time())
+            if waits_for_a_place:
+                begin = partial(run.begin_queued, registered.plan.state.build(stored.values))
             else:
-                commands = stored.rebuild(machine, time())
-                if stored.run.snapshot is not None:
-                    self._unread[row.run_id] = stored.run.snapshot[0]
+                if complete:
+                    commands = stored.rebuild_from_first(machine, complete, time())
+                else:
+                    commands = stored.rebuild(machine, time())
+                    if stored.run.snapshot is not None:
+                        self._unread[row.run_id] = stored.run.snapshot[0]
+                begin = partial(run.go_on_from, commands)
         except Exception as error:
             logger.exception("run %s cannot be read back", row.run_id, extra=about(row.run_id, row.graph))
             return self._park(stored, Unrecoverable(row.run_id, error))
         if row.deadline is not None:
             left = row.submitted_at + row.deadline - time()
             run.set_deadline(row.deadline, anyio.current_time() + left, self._timers)
-        if machine.over and not commands:
+        run.told = machine.history.seq  # of what was before, subscribers were told before
+        if not waits_for_a_place and machine.over and not commands:
+            run.forget_deadline()
             run.ended_before()
             self._books.keep(run)
             return run
         self._durable.recovered += 1
-        if not stored.begun and self._books.is_full:
-            self._books.enqueue(run, partial(run.go_on_from, commands))
+        if waits_for_a_place:
+            # As it was: nothing of it has begun, so it can be cancelled and paused like any that is queued.
+            self._books.enqueue(run, begin)
         else:
             self._books.begin(run)
-            run.go_on_from(commands)
+            begin()
         self._hand_over(run, stored)
         return run
 
@@ -273,14 +293,32 @@ class Returning:
         commands = run.machine.fork(registered.plan.state.build(stored.values), records, at, time(), update)
         # What is decided by now is in the snapshot that the fork begins with, and needs no record.
         commands = [command for command in commands if not isinstance(command, Record)]
-        await self._durable.admit_fork(run.machine, stored, self._durable.fingerprint(registered.plan))
-        if self._books.is_full:
+        self._books.admitting[new_id] = run  # the store may have it a moment before it is told here
+        try:
+            await self._durable.admit_fork(run.machine, stored, self._durable.fingerprint(registered.plan))
+        except Exception:
+            raise
+        except BaseException:
+            self._forked(run, commands)  # whoever asked for it is gone, but the store has it (see Journal.write)
+            raise
+        finally:
+            del self._books.admitting[new_id]
+        self._forked(run, commands)
+        return run
+
+    def _forked(self, run: Run, commands: list[Command]) -> None:
+        """The store has it."""
+        self._books.submitted += 1
+        run.registered.counts.submitted += 1
+        if self._durable.journal.closed:
+            run.let_go()  # it goes on at the next start
+        elif run.ending:
+            self._books.end(run)
+        elif self._books.is_full:
             self._books.enqueue(run, partial(run.go_on_from, commands))
         else:
             self._books.begin(run)
             run.go_on_from(commands)
-        registered.counts.submitted += 1
-        return run
 
     async def migrate(self, run_id: str) -> Run:
         """Let a parked run go on, on what its graph is now, if its records fit that."""

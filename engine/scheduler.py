@@ -256,7 +256,7 @@ class Scheduler:
 
     def _cancel(self, activation: Activation) -> None:
         crew = self.crews.get(activation.node)
-        if crew is not None and crew.cancel(activation):
+        if crew is None or crew.cancel(activation):  # without a crew it has not begun either
             run, attempt = activation.run, activation.attempt
             self.event(run.root, lambda: run.cancelled(activation, attempt, self._clock()))
 
