@@ -58,7 +58,6 @@ class Build:
         self.spec, self.pause, self.concurrency = spec, pause, concurrency
         self.activations: Counter[Any] = Counter()
         self.iterations: Counter[Any] = Counter()
-        self.item_attempts: Counter[Any] = Counter()
         self.state_type = self._state_type()
         self.graph = Graph(
             name or next(_names),
@@ -140,8 +139,7 @@ class Build:
 
         async def run(item: Any, ctx: Context) -> Any:
             await self.pause(node.name, ctx.activation)
-            self.item_attempts[node.name, ctx.activation, item[0]] += 1
-            error = map_.item_error(item, self.item_attempts[node.name, ctx.activation, item[0]])
+            error = map_.item_error(item, ctx.attempt)
             if error is not None:
                 raise ERRORS[error](f"item {item[0]}")
             return map_.result(item)
@@ -214,10 +212,15 @@ async def run_in_engine(
     engine: Any, spec: GraphSpec, pause: Pause = at_once, concurrency: int | None = None
 ) -> Outcome:
     """Run a spec on a running `Engine` and say what was seen of it from outside."""
+    build = Build(spec, pause, concurrency=concurrency)
+    return await outcome_of(await engine.submit(build.graph, build.initial()), build)
+
+
+async def outcome_of(run: Any, build: Build) -> Outcome:
+    """Wait for a run's end and say what was seen of it; of its history, as far as it is kept."""
     from engine import RunFailed
 
-    build = Build(spec, pause, concurrency=concurrency)
-    run = await engine.submit(build.graph, build.initial())
+    spec = build.spec
     outcome = Outcome("succeeded", None, build.activations, build.iterations)
     try:
         result = await run.result()
@@ -232,11 +235,13 @@ async def run_in_engine(
     if maps:
         outcome.iterations = None  # the worker of a map is called for items only
     assert outcome.routes is not None
-    async for event in run.events():
+    async for event in run.events(after=run.events_dropped):
         if event.type == "edge_taken":
             outcome.routes[event.node, event.activation, event.data["target"]] += 1
         elif event.type == "node_started" and event.node in maps:
             outcome.activations[event.node, event.activation, None] += 1
+    if run.events_dropped:
+        outcome.routes = None
     return outcome
 
 
