@@ -410,6 +410,9 @@ class Engine:
     async def migrate(self, run_id: str) -> Run:
         """Let a run whose graph has changed go on, on the version registered last, if its records fit that one.
 
+        Records name edges by their places: what is new must stand after what was there, or a token that had gone
+        along an edge is taken to have gone along the one in its place.
+
         Raises `VersionMismatch` with the reason if they do not; then nothing has changed.
         """
         self._check_open()

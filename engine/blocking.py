@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import anyio.from_thread
 
     from .app import Engine, EngineStatistics, Watcher
+    from .stored import Compacted
 
 T = TypeVar("T")
 
@@ -84,6 +85,18 @@ class BlockingEngine:
     def runs(self, **filters: Any) -> list[BlockingRun]:
         """The runs that match: see `Engine.runs`."""
         return [BlockingRun(self, run) for run in self._await(lambda: self._engine.runs(**filters))]
+
+    def fork(self, run_id: str, at: str, update: Mapping[str, Any] | None = None) -> BlockingRun:
+        """Start a new run from one activation of an older one: see `Engine.fork`."""
+        return BlockingRun(self, self._await(lambda: self._engine.fork(run_id, at, update)))
+
+    def migrate(self, run_id: str) -> BlockingRun:
+        """Let a run whose graph has changed go on: see `Engine.migrate`."""
+        return BlockingRun(self, self._await(lambda: self._engine.migrate(run_id)))
+
+    def compact(self, *, keep_seconds: float | None = None, keep_count: int | None = None) -> Compacted:
+        """Remove ended runs from the store: see `Engine.compact`."""
+        return self._await(lambda: self._engine.compact(keep_seconds=keep_seconds, keep_count=keep_count))
 
     def drain(self, timeout: float | None = None) -> list[BlockingRun]:
         """Refuse new runs and wait until none is running; returns those that still are when time is up."""

@@ -465,6 +465,15 @@ async def test_what_cannot_be_kept_is_refused_where_it_comes_in(engine_on: Reope
         assert "rows[1]" in str(error.__cause__)
 
 
+def test_forks_and_compaction_are_there_for_those_who_do_not_await(tmp_path: Path) -> None:
+    graph = line("g", ("a", Calls().node("a", {"a": 1})), ("b", Calls().node("b", {"b": 2})))
+    with Engine.blocking(f"sqlite:///{tmp_path}/runs.db") as engine:
+        first = engine.run(graph, {})
+        fork = engine.fork(first.run_id, "b#1", {"a": 5})
+        assert fork.result().state == {"a": 5, "b": 2}
+        assert engine.compact(keep_count=1).runs == 1
+
+
 async def test_without_a_store_there_is_nothing_to_fork_from() -> None:
     graph = line("g", ("a", Calls().node("a")))
     async with Engine() as engine:
