@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ import anyio
 import anyio.lowlevel
 import orjson
 
-from engine import Context, Engine, Graph, Retry, Run, RunFailed, RunNotFound
+from engine import Context, Engine, Graph, Retry, Run, RunEnded, RunFailed, RunNotFound
 from engine.ports import Store
 from engine.stored import Write
 from engine.stores import open_store
@@ -216,7 +217,8 @@ async def live(url: str, which: Which, when: When, commits: int, durability: Any
 
 async def _with_everything(run: Run) -> dict[str, Any]:
     if not run.over:
-        await run.signal("go", "now", id="only once")
+        with suppress(RunEnded):  # it may have ended since
+            await run.signal("go", "now", id="only once")
     return _told(run, (await run.result(timeout=30)).state)
 
 
