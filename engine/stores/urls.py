@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from typing import cast
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 from ..ports import Store
 from .memory import MemoryStore
 
+_PASSWORD = re.compile(r"([?&][a-z]*password=)[^&#]*", re.IGNORECASE)
 _KNOWN = "memory://, sqlite:///file.db, postgresql://user@host/database, redis://host"
 
 
@@ -35,11 +37,11 @@ def open_store(url: str) -> Store:
 
 
 def without_password(url: str) -> str:
-    """The address as it may be shown."""
+    """The address as it may be shown: without a password, wherever it stands."""
     parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return url.replace(f":{parts.password}@", ":***@", 1)
+    if parts.password is not None:
+        url = url.replace(f":{parts.password}@", ":***@", 1)
+    return _PASSWORD.sub(r"\1***", url)
 
 
 def _file(url: str, rest: str) -> str:

@@ -75,3 +75,17 @@ def test_no_driver_is_imported_before_it_is_asked_for() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
 
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nothing://me:s3cret@host/runs",
+        "nothing://me@host/runs?password=s3cret",
+        "nothing://host?a=1&sslpassword=s3cret",
+    ],
+)
+def test_an_address_that_is_refused_shows_no_password(url: str) -> None:
+    with pytest.raises(ValueError, match="no store has the address") as refused:
+        open_store(url)
+    assert "s3cret" not in str(refused.value)
