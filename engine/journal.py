@@ -71,6 +71,7 @@ class Journal:
         self.store = store
         self.trouble: StoreUnavailable | None = None
         """Why nothing can be written at present, once that has lasted."""
+        self._failing_since: float | None = None
         self.commit_seconds = commit_seconds
         self.batch_records = batch_records
         self._queue: deque[Entry] = deque()
@@ -113,23 +114,9 @@ class Journal:
         whether there is a run. So if a native cancellation comes out of it, the run is there.
         """
         await checkpoint_if_cancelled()
-        waker = new_waker()
-        done: list[Exception | None] = []
-
-        def over(error: Exception | None = None) -> None:
-            done.append(error)
-            waker.wake()
-
-        self._add(Entry(writes, over, sync, admits, over))
         if self._closed:
             raise EngineClosed()
-        if admits is None:
-            while not done:
-                await waker.park()
-        else:
-            await _until_told(waker, done)
-        if done[0] is not None:
-            raise done[0]
+        await self._written(writes, sync=sync, admits=admits)
 
     async def flush(self, *, gives_up: bool = False) -> None:
         """Wait until all that was put so far is written. Raises `EngineClosed` if that does not happen any more.
@@ -142,6 +129,11 @@ class Journal:
             raise self.trouble
         if self.idle:
             return
+        await self._written((), gives_up=gives_up)
+
+    async def _written(
+        self, writes: Sequence[Write], *, sync: bool = False, admits: str | None = None, gives_up: bool = False
+    ) -> None:
         waker = new_waker()
         done: list[Exception | None] = []
 
@@ -149,9 +141,12 @@ class Journal:
             done.append(error)
             waker.wake()
 
-        self._add(Entry((), over, False, None, over, gives_up))
-        while not done:
-            await waker.park()
+        self._add(Entry(writes, over, sync, admits, over, gives_up))
+        if admits is None:
+            while not done:
+                await waker.park()
+        else:
+            await _until_told(waker, done)
         if done[0] is not None:
             raise done[0]
 
@@ -261,11 +256,8 @@ class Journal:
 
     async def _commit(self, batch: list[Entry]) -> None:
         """Write them, however long it takes; entries that are refused are taken out."""
-        delay, failing_since = FIRST_DELAY, None
-        while True:
-            writes = [write for entry in batch for write in entry.writes]
-            if not writes:
-                break
+        delay = FIRST_DELAY
+        while writes := [write for entry in batch for write in entry.writes]:
             began = perf_counter()
             try:
                 await self.store.commit(writes, sync=any(entry.sync for entry in batch))
@@ -273,17 +265,20 @@ class Journal:
                 _refuse(batch, [entry for entry in batch if _has_key(entry, taken.key)], taken)
                 continue
             except Exception as error:
-                failing_since = began if failing_since is None else failing_since
-                self._failed(error, batch, perf_counter() - failing_since)
+                self._failing_since = self._failing_since or began
+                self._failed(error, batch, perf_counter() - self._failing_since)
                 await anyio.sleep(delay)
                 delay = min(2 * delay, LONGEST_DELAY)
                 continue
             self.commit_seconds.add(perf_counter() - began)
             self.batch_records.add(len(writes))
-            break
-        if self.trouble is not None:
-            logger.warning("the store writes again, after %.1f s", perf_counter() - (failing_since or 0.0))
-            self.trouble = None
+            self._works()
+            return
+
+    def _works(self) -> None:
+        if self.trouble is not None and self._failing_since is not None:
+            logger.warning("the store writes again, after %.1f s", perf_counter() - self._failing_since)
+        self.trouble = self._failing_since = None
 
     def _failed(self, error: Exception, batch: list[Entry], seconds: float) -> None:
         if not isinstance(error, StoreUnavailable):

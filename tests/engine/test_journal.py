@@ -229,3 +229,25 @@ async def test_who_submits_again_and_again_can_be_cancelled() -> None:
                 await journal.write(admission(f"r{n}"), admits=f"r{n}")
             pytest.fail("nothing cancelled it")
         group.cancel_scope.cancel()
+
+
+async def test_only_a_commit_shows_that_a_store_writes_again(caplog: pytest.LogCaptureFixture) -> None:
+    store = Flaky()
+    store.failing = StoreUnavailable("the disk is full")
+    journal = journal_on(store)
+    journal.put([record(1)])
+    with anyio.move_on_after(PATIENCE + 0.3):
+        await journal.serve()
+    assert journal.trouble is not None
+    with anyio.move_on_after(0.05):
+        await journal.serve()  # started anew: the store still fails
+    assert journal.trouble is not None
+    assert "writes again" not in caplog.text
+    store.failing = None
+    async with anyio.create_task_group() as group:
+        group.start_soon(journal.serve)
+        await journal.flush()
+        group.cancel_scope.cancel()
+    assert journal.trouble is None
+    (line,) = [line.getMessage() for line in caplog.records if "writes again" in line.getMessage()]
+    assert 0 < float(line.rpartition("after ")[2].removesuffix(" s")) < 60, "since when it failed, not since ever"
