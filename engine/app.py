@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar, copy_context
 from functools import partial
@@ -21,8 +21,9 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-from actors import Actor, ActorRef, ChildSpec, NullObserver, StopReason, Tree, Waker, new_waker, supervise
+from actors import ActorRef, ChildSpec, NullObserver, Tree, Waker, new_waker, supervise
 
+from .beside import Beside
 from .blocking import Backend, BlockingEngine
 from .books import Books, id_taken
 from .call import is_async
@@ -184,12 +185,10 @@ class Engine:
             **self._executors,
         }
         async with AsyncExitStack() as stack:
-            children = [ChildSpec("timers", _Clockwork, (self._timers,))]
+            children = [ChildSpec("timers", Beside, ("timers", self._timers.serve))]
             if self._durable is not None:
-                from .durable import Scribe
-
                 await self._durable.open(stack.enter_async_context)
-                children.append(ChildSpec("journal", Scribe, (self._durable,)))
+                children.append(ChildSpec("journal", Beside, ("journal", self._durable.serve)))
             places: dict[str, tuple[Executor, int]] = {}
             for name, executor in executors.items():
                 entered = await stack.enter_async_context(executor)
@@ -589,11 +588,7 @@ class Engine:
         self._books.reopen(run)
         run.revived()
         run.rearm(self._timers)
-        if self._books.is_full:
-            self._books.enqueue(run, partial(run.go_on, update))
-        else:
-            self._books.begin(run)
-            run.go_on(update)
+        self._books.place(run, partial(run.go_on, update))
 
     # -- inside
 
@@ -767,26 +762,6 @@ class _Restarts(NullObserver):
     def restarting(self, ref: ActorRef[Any], incarnation: int, delay: float) -> None:
         """One more."""
         self.count += 1
-
-
-class _Clockwork(Actor[Any]):
-    """The actor that runs the timers."""
-
-    def __init__(self, timers: Timers) -> None:
-        self.timers = timers
-
-    async def around(self, serve: Callable[[], Awaitable[StopReason]]) -> StopReason:
-        reason: StopReason | None = None
-        async with anyio.create_task_group() as group:
-            group.start_soon(self.timers.serve)
-            reason = await serve()
-            group.cancel_scope.cancel()
-        if reason is None:
-            raise RuntimeError("the task of the timers was cancelled from within")
-        return reason
-
-    async def receive(self, message: object) -> None:
-        """Take orders only."""
 
 
 def _reason(error: EngineError) -> str:

@@ -90,6 +90,14 @@ class Books:
         self.active[run.id] = run
         heappush(self._queue, (-run.priority, run.number, run, begin))
 
+    def place(self, run: Run, begin: Callable[[], None]) -> None:
+        """Let it begin, or wait for a place."""
+        if self.is_full:
+            self.enqueue(run, begin)
+        else:
+            self.begin(run)
+            begin()
+
     def begin_queued(self) -> None:
         """Give free places to those who wait: by priority, then age."""
         while self._queue and not self.is_full:

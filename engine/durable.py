@@ -11,8 +11,6 @@ import anyio
 import attrs
 from anyio.abc import TaskGroup
 
-from actors import Actor, StopReason
-
 from .codec import pack
 from .counts import Histogram
 from .errors import StoreUnavailable
@@ -22,7 +20,7 @@ from .journal import BATCH_RECORDS, COMMIT_SECONDS, FIRST_DELAY, PATIENCE, Journ
 from .keeping import Durability, RunJournal, effects_of
 from .plan import Plan
 from .ports import Store
-from .recovery import Found, found, unfinished
+from .recovery import Found, blobs_of, found, unfinished
 from .runs import Run
 from .stored import Admit, Compacted, Define, Kept, Post, PutSnapshot, Query, Rebase, RunRow
 from .stores import open_store
@@ -142,12 +140,8 @@ class Durable:
         if there is None:
             return None
         row, admission = there
-        wanted = await self._with_blobs(admission)
-        return row, unpack_admission(admission, wanted)
-
-    async def _with_blobs(self, data: bytes) -> Any:
-        wanted = list(digests_in(data))
-        return await patiently(lambda: self.store.blobs(wanted)) if wanted else {}
+        blobs = await patiently(lambda: blobs_of(self.store, [admission]))
+        return row, unpack_admission(admission, blobs)
 
     async def load(self, run_id: str) -> Found | None:
         """A run as it was written last; raises `StoreUnavailable` if that cannot be known."""
@@ -201,8 +195,7 @@ class Durable:
     async def some_records(self, run_id: str, after: int) -> list[tuple[int, Record]]:
         """The first of the records that are kept after a number, with theirs."""
         page = await patiently(lambda: self.store.records(run_id, after=after))
-        wanted = list(dict.fromkeys(digest for _, data in page for digest in digests_in(data)))
-        blobs = await patiently(lambda: self.store.blobs(wanted)) if wanted else {}
+        blobs = await patiently(lambda: blobs_of(self.store, (data for _, data in page)))
         return [(seq, unpack_record(data, blobs)) for seq, data in page]
 
     async def rebase(self, row: RunRow, version: str, fingerprint: str) -> None:
@@ -244,27 +237,6 @@ class Durable:
     async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
         await work()
         self._work.remove(work)
-
-
-class Scribe(Actor[Any]):
-    """The supervised actor that runs the journal."""
-
-    def __init__(self, durable: Durable) -> None:
-        self.durable = durable
-
-    async def around(self, serve: Callable[[], Awaitable[StopReason]]) -> StopReason:
-        """Keep the journal's task beside the mailbox."""
-        reason: StopReason | None = None
-        async with anyio.create_task_group() as group:
-            group.start_soon(self.durable.serve)
-            reason = await serve()
-            group.cancel_scope.cancel()
-        if reason is None:
-            raise RuntimeError("the task of the journal was cancelled from within")
-        return reason
-
-    async def receive(self, message: object) -> None:
-        """Take orders only."""
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
 from operator import attrgetter
 from typing import Any, Final, Protocol, get_args
 
@@ -24,6 +23,7 @@ from .decoding import revived
 from .encoding import TAG, a
 from .errors import Damaged, EngineError, NotStorable
 from .raised import error_as_data, error_from_data
+from .stored import blob_digest
 from .tokens import Record, RecordKind
 from .typecheck import shown
 
@@ -50,14 +50,6 @@ class Packed:
     def refs(self) -> Sequence[str]:
         """The digests of all blobs that the bytes name."""
         return tuple(self.blobs)
-
-
-class Codec:
-    """What a run is given to pack its updates with, as soon as a node has returned."""
-
-    def update(self, values: Mapping[str, Any], where: str = "") -> Packed:
-        """These values packed, for `pack_record`; raises `NotStorable`, which names `where` and the path."""
-        return pack_values(values, where)
 
 
 # --- values ---------------------------------------------------------------------------------------------
@@ -114,7 +106,7 @@ def _kept(value: Any, path: str, where: str, blobs: dict[str, bytes]) -> bytes:
         if len(data) <= BLOB_SIZE:
             return data
         stored = b"j" + data if raw is None else raw(value)
-    digest = sha256(stored).hexdigest()
+    digest = blob_digest(stored)
     blobs[digest] = stored
     return b'{"$":"blob","of":"%b"}' % digest.encode()
 
@@ -142,7 +134,7 @@ def _opened(digest: Any, blobs: Mapping[str, bytes]) -> Any:
     stored = blobs.get(digest) if type(digest) is str else None
     if stored is None:
         raise Damaged(f"the blob {digest} is named, but not there")
-    if sha256(stored).hexdigest() != digest:
+    if blob_digest(stored) != digest:
         raise Damaged(f"the blob {digest} does not hold what it did")
     match stored[:1]:
         case b"j":

@@ -20,7 +20,7 @@ from .journal import Journal
 from .keeper import CarryOut
 from .logs import about
 from .nodespec import NodeSpec
-from .plan import Plan
+from .plan import Plan, all_nodes
 from .runs import Run
 from .stored import Append, PutSnapshot, SetStatus, StoredStatus, Write
 from .tokens import Command, Record, RunDone
@@ -178,14 +178,8 @@ class RunJournal:
 
 def effects_of(plan: Plan) -> frozenset[str]:
     """The names of nodes marked `effect=True`, those inside subgraphs among them."""
-    found: set[str] = set()
-    for node in plan.decl.nodes:
-        if isinstance(node.options, NodeSpec) and node.options.effect:
-            found.add(node.name)
-        inner = node.subgraph.plan if node.subgraph is not None else node.map and node.map.worker
-        if isinstance(inner, Plan):
-            found |= effects_of(inner)
-    return frozenset(found)
+    nodes = all_nodes(plan)
+    return frozenset(node.name for node in nodes if isinstance(node.options, NodeSpec) and node.options.effect)
 
 
 def _ended(run: Run) -> StoredStatus:

@@ -32,14 +32,24 @@ class Unrecoverable(EngineError):
 class KeptRun(Run):
     """It can be listed, signalled and cancelled; whatever needs its graph raises `why`."""
 
-    __slots__ = ("_durable", "_live", "_row", "why")
+    __slots__ = ("_changes", "_durable", "_live", "_row", "why")
 
-    def __init__(self, durable: Durable, row: RunRow, why: Exception, live: Callable[[str], Run | None]) -> None:
+    def __init__(
+        self,
+        durable: Durable,
+        row: RunRow,
+        why: Exception,
+        *,
+        live: Callable[[str], Run | None],
+        changes: Callable[[str], None],
+    ) -> None:
         # Deliberately not Run's: there is no machine to hold.
         self._durable = durable
         self._row = row
         self._live = live
-        """The run, if it goes on by now; if not, whoever brings it back reads it anew."""
+        """The run, if it goes on by now."""
+        self._changes = changes
+        """Has whoever brings it back meanwhile read it anew."""
         self.why = why
         self.id = row.run_id  # type: ignore[misc]  # Final, and set once here as well
         self.graph = row.graph  # type: ignore[misc]
@@ -127,6 +137,7 @@ class KeptRun(Run):
             await alive.cancel(reason)
         elif not self.over:
             now = time()
+            self._changes(self.id)
             await self._durable.journal.write(SetStatus(self.id, "cancelled", now))
             self._row = attrs.evolve(self._row, status="cancelled", ended_at=now)
             if (alive := self._alive()) is not None:
@@ -140,6 +151,7 @@ class KeptRun(Run):
         if self.over:
             raise RunEnded(self.id, self.status)
         id = uuid4().hex if id is None else id
+        self._changes(self.id)
         await self._durable.post(self.id, name, payload, id)
         if (alive := self._alive()) is not None:
             await alive.signal(name, payload, id)

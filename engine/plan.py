@@ -13,7 +13,7 @@ share it freely within one event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import attrs
@@ -364,6 +364,15 @@ def _signals(decl: GraphDecl) -> Iterable[str]:
             yield from node.subgraph.plan.signals
         if node.map is not None and isinstance(node.map.worker, Plan):
             yield from node.map.worker.signals
+
+
+def all_nodes(plan: Plan) -> Iterator[NodeDecl]:
+    """Its nodes and those of the graphs inside it."""
+    for node in plan.decl.nodes:
+        yield node
+        inner = node.subgraph.plan if node.subgraph is not None else node.map and node.map.worker
+        if isinstance(inner, Plan):
+            yield from all_nodes(inner)
 
 
 def compile_plan(decl: GraphDecl) -> Plan:

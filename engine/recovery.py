@@ -72,10 +72,7 @@ class Found:
 
 async def found(store: Store, runs: Sequence[StoredRun]) -> list[Found]:
     """These runs with their blobs, read at once."""
-    wanted: dict[str, None] = {}
-    for run in runs:
-        wanted.update(dict.fromkeys(_digests(run)))
-    blobs = await store.blobs(list(wanted)) if wanted else {}
+    blobs = await blobs_of(store, (part for run in runs for part in _parts(run)))
     return [Found(run.row, run, blobs) for run in runs]
 
 
@@ -88,9 +85,15 @@ async def unfinished(store: Store, graph: str, version: str) -> AsyncGenerator[F
             yield one
 
 
-def _digests(run: StoredRun) -> Iterable[str]:
-    yield from digests_in(run.admission)
+async def blobs_of(store: Store, parts: Iterable[bytes]) -> Mapping[str, bytes]:
+    """The blobs that these name, read at once."""
+    wanted = list(dict.fromkeys(digest for data in parts for digest in digests_in(data)))
+    return await store.blobs(wanted) if wanted else {}
+
+
+def _parts(run: StoredRun) -> Iterable[bytes]:
+    yield run.admission
     if run.snapshot is not None:
-        yield from digests_in(run.snapshot[1])
+        yield run.snapshot[1]
     for _, data in run.records:
-        yield from digests_in(data)
+        yield data

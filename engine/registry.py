@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from .graph import Graph
 from .hands import Hands, NodesActor
 from .nodes import Crew, Places
 from .nodespec import NodeSpec
-from .plan import NodeDecl, Plan, PlanEdge, PlanNode
+from .plan import Plan, PlanEdge, PlanNode, all_nodes
 from .ports import Executor
 from .sameness import same_plan
 from .scheduler import Scheduler
@@ -113,7 +113,7 @@ class Registry:
                 f"run_in={node.options.run_in!r} is no executor of this engine",
                 f"known are {', '.join(sorted(known))}; others are given as Engine(executors={{...}})",
             )
-            for node in _nodes_of(plan)
+            for node in all_nodes(plan)
             if isinstance(node.options, NodeSpec) and node.options.run_in not in known
         ]
         if problems:
@@ -184,12 +184,3 @@ class CrewMaker:
             found = f"{name} {number}"
         self._names.add(found)
         return found
-
-
-def _nodes_of(plan: Plan) -> Iterator[NodeDecl]:
-    """Its nodes and those of the graphs inside it."""
-    for node in plan.decl.nodes:
-        yield node
-        inner = node.subgraph.plan if node.subgraph is not None else node.map and node.map.worker
-        if isinstance(inner, Plan):
-            yield from _nodes_of(inner)

@@ -144,13 +144,6 @@ class Returning:
         # Nothing waits from here on, so nobody else brings it back meanwhile.
         return self._books.get(row.run_id) or self._resume(registered, stored, complete)
 
-    def _live(self, run_id: str) -> Run | None:
-        """A run that has come back, for one who holds it as parked and has something for it."""
-        run = self._books.get(run_id)
-        if run is None:
-            self._changed.add(run_id)
-        return run
-
     async def _complete(self, stored: Found) -> list[Record]:
         """All records of a run that has ended, if its snapshot need not stand for some that are gone."""
         if stored.run.snapshot is None or stored.row.status not in _ENDED:
@@ -167,7 +160,7 @@ class Returning:
             logger.warning(
                 "run %s of %r does not go on: %s", row.run_id, row.graph, why, extra=about(row.run_id, row.graph)
             )
-        return KeptRun(self._durable, row, why, self._live)
+        return KeptRun(self._durable, row, why, live=self._books.get, changes=self._changed.add)
 
     def _resume(self, registered: Registered, stored: Found, complete: Sequence[Record]) -> Run:
         row = stored.row
@@ -314,11 +307,8 @@ class Returning:
             run.let_go()  # it goes on at the next start
         elif run.ending:
             self._books.end(run)
-        elif self._books.is_full:
-            self._books.enqueue(run, partial(run.go_on_from, commands))
         else:
-            self._books.begin(run)
-            run.go_on_from(commands)
+            self._books.place(run, partial(run.go_on_from, commands))
 
     async def migrate(self, run_id: str) -> Run:
         """Let a parked run go on, on what its graph is now, if its records fit that."""

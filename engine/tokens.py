@@ -481,9 +481,6 @@ class Record:
         self.waits = False
         """From here on the run waits for something outside."""
 
-    def as_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
     def __repr__(self) -> str:
         return f"<Record {self.kind} {self.node}#{self.activation} -> {self.emitted}>"
 

@@ -138,6 +138,7 @@ ORDER = {
         "books",
         "blocking",
         "returning",
+        "beside",
         "app",
     ],
 }

@@ -31,7 +31,6 @@ from engine.errors import (
 )
 from engine.format import (
     BLOB_SIZE,
-    Codec,
     Packed,
     digests_in,
     pack_admission,
@@ -182,7 +181,7 @@ def test_digests_are_found_and_nothing_that_looks_like_one() -> None:
 )
 def test_what_cannot_be_kept_is_refused_with_node_and_path(state: dict[str, Any], says: str) -> None:
     with pytest.raises(NotStorable) as caught:
-        Codec().update(state, "node 'grade'")
+        pack_values(state, "node 'grade'")
 
     assert str(caught.value).startswith(says)
 
@@ -373,7 +372,7 @@ def test_an_update_that_is_packed_already_is_used_as_it_is() -> None:
 def test_the_payload_of_a_signal_that_is_packed_already_is_used_as_it_is() -> None:
     signal = record("signal", signal=(1, "go", object(), None))
 
-    packed = pack_record(signal, Codec().update({"go": (1,)}, "signal 'go'"))
+    packed = pack_record(signal, pack_values({"go": (1,)}, "signal 'go'"))
 
     assert unpack_record(packed.data).signal == (1, "go", (1,), None)
 
