@@ -19,7 +19,10 @@ import attrs
 _lines: dict[str, int] = {}
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.durability.under_load", "tests.durability.program", "trio", "uvloop"])
+# In this order: the clock first, then what reads it.
+CONTEXT.set_forkserver_preload(
+    ["tests.durability.steady", "tests.durability.under_load", "tests.durability.program", "trio", "uvloop"]
+)
 
 
 def open_lines(file: str | Path, life: int) -> None:

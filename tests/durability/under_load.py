@@ -131,6 +131,7 @@ def main(url: str, lines: str, life: int, seed: int, ready: Any, last: bool) -> 
     logging.getLogger("engine").setLevel(logging.ERROR)
     backend, options = chance.choice([("asyncio", {}), ("asyncio", {"use_uvloop": True}), ("trio", {})])
     told = list(lives.lines_of(Path(lines)))
+    assert time.time.__module__ == "tests.durability.steady", "the forkserver has not loaded the steady clock first"
     note("begins", time.time())
     anyio.run(_live, url, told, life, chance, ready, last, backend=backend, backend_options=options)
 
