@@ -251,6 +251,57 @@ class Graph:
 
         return drawing.draw(self._written, format, run)
 
+    # --- as data --------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """The graph as data, which `from_dict` makes the same graph of.
+
+        Raises `GraphInvalid` with all that no data can say: functions that are no tools, conditions that are not
+        written as text, types that JSON does not have.
+        """
+        return definition_of(self._written, _defaults(), tool_name)
+
+    @classmethod
+    def from_dict(
+        cls, data: Mapping[str, Any], *, tools: ToolSource | None = None, graphs: Mapping[str, Graph] | None = None
+    ) -> Self:
+        """A graph from its definition. Raises `GraphInvalid` with every fault, each at its JSON pointer.
+
+        `tools` are those that nodes may name (as a rule those of `get_tool_registry()`), `graphs` those that they may
+        run besides the definition's own. Nothing in a definition runs code, imports or reads anything.
+        """
+        if isinstance(data, Mapping) and "steps" in data:
+            return cls._checked(cls.from_steps(data), tools)
+        graph: Self = read_definition(data, cls, tools, graphs or {})
+        return graph
+
+    @classmethod
+    def from_json(
+        cls, text: str | bytes, *, tools: ToolSource | None = None, graphs: Mapping[str, Graph] | None = None
+    ) -> Self:
+        """As `from_dict`, of JSON text; what is no JSON is told with line and column."""
+        return cls._from_text(read_json, text, tools, graphs)
+
+    @classmethod
+    def from_yaml(
+        cls, text: str | bytes, *, tools: ToolSource | None = None, graphs: Mapping[str, Graph] | None = None
+    ) -> Self:
+        """As `from_dict`, of YAML text, for which PyYAML must be there (the extra `yaml`)."""
+        return cls._from_text(read_yaml, text, tools, graphs)
+
+    @classmethod
+    def _from_text(cls, read: Callable[[str | bytes], Any], text: str | bytes, tools: Any, graphs: Any) -> Self:
+        try:
+            data = read(text)
+        except NotData as error:
+            raise error.as_invalid() from None
+        return cls.from_dict(data, tools=tools, graphs=graphs)
+
+    @classmethod
+    def _checked(cls, graph: Self, tools: ToolSource | None) -> Self:
+        graph.compile(tools)
+        return graph
+
     @classmethod
     def from_steps(
         cls,

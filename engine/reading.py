@@ -15,7 +15,7 @@ import attrs
 from .call import PLAIN, Call, Signature, analyse, returns_goto, signature_of
 from .errors import GraphProblem
 from .nodespec import NodeSpec
-from .schema import Schema, is_state_type, read_schema
+from .schema import DictSchema, Schema, is_state_type, read_schema
 from .typecheck import is_union, shown, type_name, unwrap
 from .views import View, view_of
 from .written import WrittenNode
@@ -198,7 +198,7 @@ def _item_type(hint: Any) -> Any:
 
 def _base(schema: Schema) -> Any:
     """The class of what a node is given."""
-    return dict if schema.type is dict or typing.is_typeddict(schema.type) else schema.type
+    return dict if isinstance(schema, DictSchema) else schema.type
 
 
 def _same_code(function: Any, more: Any) -> Any:

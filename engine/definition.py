@@ -1,0 +1,298 @@
+"""A graph as data: from what JSON or YAML holds to what an author would have written, with every fault at its place.
+
+Reading runs nothing and imports nothing. What is faulty is told and left out, and the rest is compiled as well, so
+that an unknown tool is told together with a key that there is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import attrs
+
+from .compiling import MOST_NESTED, Compiler, ToolSource
+from .datastate import DataKey, DataState, DataType
+from .definition_format import GRAPH, SETTINGS
+from .errors import GraphInvalid, GraphProblem, StateFault
+from .named import ERRORS
+from .options import NODE_OPTIONS, Batch
+from .retry import Retry
+from .schema import did_you_mean
+from .shapes import Faults, Found, below
+from .typecheck import Checks
+from .texts import NotData, check_data
+from .written import Written, written_of
+
+MOST_NODES: Final = 10_000
+"""Those of all graphs inside counted too, as often as they are used. More are better made in Python."""
+MOST_EDGES: Final = 50_000
+
+_WHATS: Final = ("tool", "graph", "wait")
+_FOLLOWS: Final = {"unreachable", "no_exit", "no_entry_point", "unknown_node"}
+"""Problems that may be there only because something faulty was left out."""
+
+
+Make = Callable[..., Any]
+"""`Graph`, which stands above this: what is read is built as an author would."""
+
+
+def read_definition(data: Any, make: Make, tools: ToolSource | None, graphs: Mapping[str, Any]) -> Any:
+    """The graph that a definition means; raises `GraphInvalid` with every fault, each at its JSON pointer.
+
+    `graphs` are those that nodes may name, besides the definition's own.
+    """
+    try:
+        check_data(data)
+    except NotData as error:
+        raise error.as_invalid() from None
+    faults = Faults()
+    sound = GRAPH.read(data, "", faults)
+    if not isinstance(sound, Found):
+        raise GraphInvalid.of("?", faults.problems)
+    scope, places = _Scope(faults, make, sound.get("graphs", {}), graphs), _Places("")
+    graph = _Reader(scope, places).read(sound)
+    scope.read_all()
+    left_out = bool(faults.problems)
+    written = written_of(graph)
+    assert written is not None
+    if scope.fits_together(written):
+        compiler = Compiler(written, tools)
+        compiler.compile()
+        found = [places.placed(problem) for problem in compiler.problems if problem.severity == "error"]
+        faults.problems += [p for p in found if not (left_out and p.code in _FOLLOWS)]
+    if faults.problems:
+        raise GraphInvalid.of(written.name, list(dict.fromkeys(faults.problems)))
+    return graph
+
+
+@attrs.define
+class _Places:
+    """Where the parts of a graph stand in its definition, so that what compiling finds is told there."""
+
+    at: str
+    nodes: dict[str, list[str]] = attrs.field(factory=dict)
+    edges: dict[str, list[str]] = attrs.field(factory=dict)
+    parts: dict[str, _Places] = attrs.field(factory=dict)
+    keys: dict[str, Iterable[str]] = attrs.field(factory=dict)
+    """The keys that stand at a place, by its pointer."""
+
+    def placed(self, problem: GraphProblem) -> GraphProblem:
+        """The same problem at its JSON pointer."""
+        at, name = self._find(problem.where, problem.code)
+        message = f"{name}: {problem.message}" if name else problem.message
+        return GraphProblem(problem.code, at or "/", message, problem.hint, problem.severity)
+
+    def _find(self, where: str, code: str) -> tuple[str, str]:
+        for known, kind in ((self.nodes, "node "), (self.edges, "")):
+            if found := known.get(where):
+                return found[-1 if code.startswith("duplicate") else 0], f"{kind}{where!r}" if kind else where
+        head, _, rest = where.partition("/")
+        if rest and head in self.parts:
+            at, name = self.parts[head]._find(rest, code)
+            return at, name
+        if where == "state":
+            return below(self.at, "state"), ""
+        if code in ("no_entry_point", "unknown_node", "duplicate_edge"):
+            return below(self.at, "entry_point"), ""
+        return self.at, ""
+
+
+class _Scope:
+    """The graphs that can be named, each read once, when it is first."""
+
+    def __init__(self, faults: Faults, make: Make, own: Mapping[str, Found], outside: Mapping[str, Any]) -> None:
+        self.faults = faults
+        self.make = make
+        self.own = own
+        self.outside = outside
+        self._read: dict[str, tuple[Any, _Places]] = {}
+        self._open: list[str] = []
+
+    def read_all(self) -> None:
+        """Those that nobody names are read as well: their faults count."""
+        for name, graph in self.own.items():
+            self.find(name, graph.at)
+
+    def find(self, name: str, at: str) -> tuple[Any, _Places] | None:
+        if name in self._open:
+            chain = " in ".join(map(repr, [name, *reversed(self._open[self._open.index(name) :])]))
+            hint = "a graph cannot contain itself; submit it from a node instead"
+            self.faults.add(at, f"it runs graph {chain}", hint, "subgraph_cycle")
+            return None
+        if len(self._open) > MOST_NESTED:
+            hint = "make the repetition a loop or a map"
+            message = f"graphs are nested more than {MOST_NESTED} deep here"
+            self.faults.add(at, message, hint, "subgraph_cycle")
+            return None
+        if name in self._read:
+            return self._read[name]
+        if name in self.own:
+            self._open.append(name)
+            places = _Places(self.own[name].at)
+            self._read[name] = _Reader(self, places).read(self.own[name]), places
+            self._open.pop()
+            return self._read[name]
+        if name in self.outside:
+            return self.outside[name], _Places(at)
+        hint = did_you_mean(name, [*self.own, *self.outside]) or "define it under 'graphs'"
+        self.faults.add(at, f"there is no graph {name!r}", hint, "unknown_node")
+        return None
+
+    def fits_together(self, written: Written) -> bool:
+        """Whether it is small enough to be compiled, each graph counted as often as it is used."""
+        sizes: dict[int, tuple[int, int]] = {}
+        named = [(graph._written, places.at) for graph, places in self._read.values()]
+        for what, at in [(written, "/nodes"), *named]:
+            nodes, edges = _size(what, sizes)
+            for count, most, of in ((nodes, MOST_NODES, "nodes"), (edges, MOST_EDGES, "edges")):
+                if count > most:
+                    shown = f"{count:,}" if count < 10**9 else "more than a thousand million"
+                    hint = "make the repetition a loop or a map, or make the graph in Python"
+                    self.faults.add(at, f"with the graphs inside it has {shown} {of}, and at most {most:,} are read", hint)
+                    return False
+        return not any(problem.code == "subgraph_cycle" for problem in self.faults.problems)
+
+
+def _size(written: Written, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    if id(written) not in known:
+        known[id(written)] = (0, 0)
+        parts = [_size(part, known) for part in written.parts]
+        nodes = len(written.nodes) + sum(nodes for nodes, _ in parts)
+        known[id(written)] = nodes, len(written.edges) + sum(edges for _, edges in parts)
+    return known[id(written)]
+
+
+class _Reader:
+    """Reads one graph."""
+
+    def __init__(self, scope: _Scope, places: _Places) -> None:
+        self.scope = scope
+        self.faults = scope.faults
+        self.places = places
+
+    def read(self, sound: Found) -> Any:
+        """The graph, of what is sound of its definition."""
+        settings = {key: sound[key] for key in ("version", *SETTINGS) if key in sound}
+        name = sound.get("name", "?")
+        graph = self.scope.make(name, state=self._state(sound, name), **settings)
+        for node in sound.get("nodes", ()):
+            if "name" in node:
+                self._node(graph, node)
+        for edge in sound.get("edges", ()):
+            if "source" in edge:
+                self._edge(graph, edge)
+        return graph.set_entry_point(*_names(sound.get("entry_point", ())))
+
+    def _state(self, sound: Found, name: str) -> Any:
+        if "state" not in sound:
+            return dict
+        keys = {key: _key(found) for key, found in sound["state"].items()}
+        for key, found in keys.items():
+            check = Checks().of(found.type.python)
+            if found.default is not attrs.NOTHING and check is not None:
+                misfits: list[StateFault] = []
+                check(found.default, (key, "default"), misfits)
+                for misfit in misfits:
+                    at = below(self.places.at, "state") + misfit.pointer
+                    self.faults.add(at, f"the default does not fit: {misfit.message}", code="type_mismatch")
+        return DataState(name, keys)
+
+    # --- nodes ----------------------------------------------------------------------------------------
+
+    def _node(self, graph: Any, node: Found) -> None:
+        name, at = node["name"], node.at
+        self.places.nodes.setdefault(name, []).append(at)
+        self.places.keys[at] = node.keys()
+        whats = [what for what in _WHATS if what in node]
+        if len(whats) > 1 or ("wait" in whats and "map" in node):
+            both = " and ".join(map(repr, [*whats, *(["map"] if "map" in node else [])]))
+            self.faults.add(at, f"node {name!r} has {both} at once", "give it one of them")
+            return
+        options = {key: value for key, value in node.items() if key in NODE_OPTIONS}
+        self._read_options(options)
+        if "wait" in node:
+            graph.add_wait(name, **{"signal": "?", "into": "?", **node["wait"]}, **options)
+        elif "map" in node:
+            # Its concurrency counts items, and stands with what it does with them.
+            options.pop("concurrency", None)
+            graph.add_map(name, self._what(node), **{"over": "?", "into": "?", **node["map"]}, **options)
+        else:
+            graph.add_node(name, self._what(node), **options)
+
+    def _read_options(self, options: dict[str, Any]) -> None:
+        if (retry := options.get("retry")) is not None:
+            options["retry"] = [_retry(one) for one in retry] if isinstance(retry, list) else _retry(retry)
+        if "batch" in options:
+            options["batch"] = Batch(**options["batch"]) if "size" in options["batch"] else None
+        for option in ("goto", "accepts", "produces"):
+            if option in options:
+                options[option] = _names(options[option])
+
+    def _what(self, node: Found) -> Any:
+        """What a node runs: a graph, or the tool that is called as it says, or as the node is."""
+        if "graph" not in node:
+            return node.get("tool", node["name"])
+        graph, at = node["graph"], below(node.at, "graph")
+        if isinstance(graph, str):
+            found = self.scope.find(graph, at)
+            if found is None:
+                return node["name"]
+            self.places.parts[node["name"]] = found[1]
+            return found[0]
+        places = self.places.parts[node["name"]] = _Places(at)
+        return _Reader(self.scope, places).read(graph)
+
+    # --- edges ----------------------------------------------------------------------------------------
+
+    def _edge(self, graph: Any, edge: Found) -> None:
+        self.places.keys[edge.at] = edge.keys()
+        if "choose" in edge or "targets" in edge:
+            self._choice(graph, edge)
+            return
+        if "target" not in edge:
+            self.faults.add(edge.at, "an edge needs 'target'", "add 'target', or 'choose' and 'targets'")
+            return
+        options = {key: value for key, value in edge.items() if key not in ("source", "target")}
+        if "on_error" in options:
+            options["on_error"] = tuple(ERRORS[name] for name in _names(options["on_error"]))
+        for source in _names(edge["source"]):
+            for target in _names(edge["target"]):
+                self.places.edges.setdefault(f"{source} -> {target}", []).append(edge.at)
+        graph.add_edge(edge["source"], edge["target"], **options)
+
+    def _choice(self, graph: Any, edge: Found) -> None:
+        missing = [key for key in ("choose", "targets") if key not in edge]
+        beside = sorted(edge.keys() - {"source", "choose", "targets"})
+        if missing or beside:
+            why = f"needs {missing[0]!r} too" if missing else f"has no {beside[0]!r}"
+            self.faults.add(edge.at, f"an edge that chooses {why}", "it has 'source', 'choose' and 'targets'")
+            return
+        targets = edge["targets"]
+        labels = targets if isinstance(targets, dict) else {target: target for target in targets}
+        for source in _names(edge["source"]):
+            for target in labels.values():
+                self.places.edges.setdefault(f"{source} -> {target}", []).append(edge.at)
+        graph.add_choice(edge["source"], edge["choose"], targets)
+
+
+def _names(names: Any) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _key(found: Mapping[str, Any]) -> DataKey:
+    plain = {key: value for key, value in found.items() if key not in ("type", "items")}
+    return DataKey(type=_type(found), **plain)
+
+
+def _type(found: Mapping[str, Any]) -> DataType:
+    items = _type(found["items"]) if "items" in found else None
+    return DataType(_names(found.get("type", "any")), items)
+
+
+def _retry(found: Mapping[str, Any]) -> Retry:
+    given = dict(found)
+    if "on" in given:
+        kinds = tuple(ERRORS[name] for name in _names(given["on"]))
+        given["on"] = kinds[0] if len(kinds) == 1 else kinds
+    return Retry(**given)
