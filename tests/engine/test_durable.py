@@ -112,6 +112,25 @@ async def test_a_run_that_was_in_the_middle_goes_on_and_only_what_was_in_flight_
     assert again.submitted_at == run.submitted_at
 
 
+async def test_runs_go_on_once_their_graph_is_registered_and_nobody_need_ask(engine_on: Reopen) -> None:
+    second_life, finished = False, set[int]()
+
+    async def last(state: State) -> None:
+        if not second_life:
+            await anyio.sleep_forever()
+        finished.add(state["n"])
+
+    graph = line("g", ("first", Calls().node("first")), ("last", last))
+    async with crashing(engine_on()) as engine:
+        for n in range(3):
+            await engine.submit(graph, {"n": n})
+
+    second_life = True
+    async with engine_on() as engine:
+        engine.register(graph)
+        await until(lambda: finished == {0, 1, 2})
+
+
 async def test_submitting_returns_when_the_run_is_on_disk(tmp_path: Path) -> None:
     graph = line("g", ("a", Calls().node("a", wait=60)))
     async with crashing(Engine(f"sqlite:///{tmp_path}/runs.db")) as engine:

@@ -341,7 +341,7 @@ async def test_names_with_quotes_and_lines_make_valid_text() -> None:
 
 
 async def test_a_busy_loop_goes_on_while_a_thread_scrapes() -> None:
-    graph = graph_of(*(f"n{number}" for number in range(1_000)))
+    graph = graph_of(*(f"n{number}" for number in range(200)))
     turns = 0
     async with Engine() as engine:
         await engine.run(graph, {})
@@ -363,6 +363,6 @@ async def test_a_busy_loop_goes_on_while_a_thread_scrapes() -> None:
             text = await to_thread.run_sync(generate_latest, engine.metrics)
             scraped.set()
 
-    assert text.count(b"\n") > 10_000
-    # Some 150 on an idle machine. Threads take turns of 5 ms, and a scrape takes 0.1 s of processor time.
+    assert text.count(b"\n") > 2_000
+    # Hundreds on an idle machine. Threads take turns of 5 ms, and a scrape takes 0.02 s of processor time.
     assert turns >= 5

@@ -15,6 +15,7 @@ import pytest
 from engine.errors import StoreUnavailable
 from engine.stored import Kept, Query, SetStatus, Write
 from engine.stores.sqlite import SqliteStore, compacting, writing
+from engine.stores.sqlite.link import connect
 from tests.contracts.stores import admit, append, everything
 
 NOBODY = 65_534
@@ -412,3 +413,18 @@ async def test_a_synced_commit_that_changes_nothing_is_written_to_the_log_all_th
 
         # Without anything in the log there would be nothing to sync, and what came before would not be either.
         assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize(("sync", "synchronous"), [(True, 2), (False, 1), (None, 1)])
+def test_a_commit_that_must_survive_a_power_cut_is_made_with_synchronous_full(
+    file: Path, sync: bool | None, synchronous: int
+) -> None:
+    """No power is cut here: SQLite promises that FULL (2) syncs the log at each commit, and NORMAL (1) does not."""
+    with closing(connect(str(file), "rwc", 1.0, writing.Writer)) as writer:
+        writer.start(str(file))
+        for before in (True, False):  # whatever the commits before were made with
+            writer.commit_writes([admit(f"r{before}")], before)
+            if sync is not None:
+                writer.commit_writes([admit(f"r{before}{sync}")], sync)
+
+        assert writer.execute("PRAGMA synchronous").fetchone() == (synchronous,)
