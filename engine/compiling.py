@@ -36,7 +36,7 @@ from .plan import (
     compile_plan,
 )
 from .reading import Reader, Reading, is_dict, nothing, source_fault
-from .schema import Key, Schema, did_you_mean, is_state_type, read_schema
+from .schema import Hints, Key, Schema, is_state_type, read_schema
 from .typecheck import fits, shown, type_name
 from .values import RESERVED, Reducer
 from .views import View, view_of
@@ -67,9 +67,10 @@ class Compiler:
         self.inherited = dict(inherited or {})
         self.outer = (*outer, written)
         self.problems: list[GraphProblem] = []
+        self.hint = Hints()
         self.schema = self._schema()
         self.reader = Reader(self.schema)
-        self.edges = Edges(written, self.reader, self.problems)
+        self.edges = Edges(written, self.reader, self.problems, self.hint)
 
     def problem(self, code: str, where: str, message: str, hint: str = "") -> None:
         self.problems.append(GraphProblem(code, where, message, hint))
@@ -193,7 +194,7 @@ class Compiler:
         if function is None:
             tools: Any = self.tools
             hint = (
-                did_you_mean(what, map(str, tools) if isinstance(tools, Iterable) else ())
+                self.hint(what, list(map(str, tools)) if isinstance(tools, Iterable) else ())
                 or "register it, or give the function itself"
             )
             self.problem("unknown_tool", written.name, f"no tool is called {what!r}", hint)
@@ -214,7 +215,7 @@ class Compiler:
         options, name = written.options, written.name
         for option in options:
             if option not in NODE_OPTIONS:
-                self.problem("bad_option", name, f"there is no option {option!r}", did_you_mean(option, NODE_OPTIONS))
+                self.problem("bad_option", name, f"there is no option {option!r}", self.hint(option, NODE_OPTIONS))
         faulty = set()
         for option, fault in node_option_faults(options):
             faulty.add(option)
@@ -317,7 +318,7 @@ class Compiler:
             self.problem("bad_option", where, f"{what} must name a key, found {shown(key)}")
         elif not self.schema.knows(key):
             message = f"{what} names {key!r}, which the state {self.schema.name} does not have"
-            self.problem("unknown_key", where, message, did_you_mean(key, self.schema.keys))
+            self.problem("unknown_key", where, message, self.hint(key, self.schema.keys))
 
     # --- subgraphs, maps, waits -----------------------------------------------------------------------
 
@@ -398,7 +399,7 @@ class Compiler:
     def _known_inside(self, key: str, inner: Schema, where: str, what: str) -> None:
         if not inner.knows(key):
             message = f"{what} names {key!r}, which the state {inner.name} inside does not have"
-            self.problem("unknown_key", where, message, did_you_mean(key, inner.keys))
+            self.problem("unknown_key", where, message, self.hint(key, inner.keys))
 
     def _map(self, written: WrittenNode) -> NodeDecl:
         name, own = written.name, written.own

@@ -10,6 +10,7 @@ import collections.abc
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any, Final
 
 import attrs
@@ -31,6 +32,15 @@ PYTHON: Final[Mapping[str, Any]] = types.MappingProxyType(
 """What each word means; an `integer` fits a `number`."""
 
 _WORDS = {python: word for word, python in PYTHON.items()} | {object: "any", None: "null"}
+
+
+class Absent(Enum):
+    """There is no default; pickled, it stays the one it is."""
+
+    ABSENT = "absent"
+
+
+ABSENT: Final = Absent.ABSENT
 
 
 class NoWord(ValueError):
@@ -100,7 +110,7 @@ class DataKey:
 
     type: DataType = attrs.field(factory=DataType)
     required: bool = False
-    default: Any = attrs.NOTHING
+    default: Any = ABSENT
     reduce: str | None = None
     description: str = ""
 
@@ -109,7 +119,7 @@ class DataKey:
         found = self.type.to_dict()
         if self.required:
             found["required"] = True
-        if self.default is not attrs.NOTHING:
+        if self.default is not ABSENT:
             found["default"] = self.default
         if self.reduce is not None:
             found["reduce"] = self.reduce

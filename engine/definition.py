@@ -6,30 +6,28 @@ that an unknown tool is told together with a key that there is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
 from .compiling import MOST_NESTED, Compiler, ToolSource
-from .datastate import DataKey, DataState, DataType
-from .definition_format import GRAPH, SETTINGS
+from .datastate import ABSENT, DataKey, DataState, DataType
+from .definition_format import GRAPH, MOST_EDGES, MOST_NODES, SETTINGS
 from .errors import GraphInvalid, GraphProblem, StateFault
 from .named import ERRORS
 from .options import NODE_OPTIONS, Batch
+from .reading import nothing
 from .retry import Retry
-from .schema import did_you_mean
 from .shapes import Faults, Found, below
 from .typecheck import Checks
 from .texts import NotData, check_data
 from .written import Written, written_of
 
-MOST_NODES: Final = 10_000
-"""Those of all graphs inside counted too, as often as they are used. More are better made in Python."""
-MOST_EDGES: Final = 50_000
-
+MOST_PROBLEMS: Final = 500
+"""More are counted, not listed: they come from a program, not from a slip."""
 _WHATS: Final = ("tool", "graph", "wait")
-_FOLLOWS: Final = {"unreachable", "no_exit", "no_entry_point", "unknown_node"}
+_FOLLOWS: Final = ("unreachable", "no_exit")
 """Problems that may be there only because something faulty was left out."""
 
 
@@ -52,18 +50,48 @@ def read_definition(data: Any, make: Make, tools: ToolSource | None, graphs: Map
         raise GraphInvalid.of("?", faults.problems)
     scope, places = _Scope(faults, make, sound.get("graphs", {}), graphs), _Places("")
     graph = _Reader(scope, places).read(sound)
-    scope.read_all()
-    left_out = bool(faults.problems)
+    named = scope.read_all()
+    left_out = {*_FOLLOWS} if faults.problems else set()
+    if "entry_point" in data and "entry_point" not in sound:
+        left_out.add("no_entry_point")
     written = written_of(graph)
     assert written is not None
-    if scope.fits_together(written):
-        compiler = Compiler(written, tools)
-        compiler.compile()
-        found = [places.placed(problem) for problem in compiler.problems if problem.severity == "error"]
-        faults.problems += [p for p in found if not (left_out and p.code in _FOLLOWS)]
+    inside = set(map(id, written.everything()))
+    apart = [(found, at) for found, at in named if id(found) not in inside]
+    if "nodes" in sound and scope.fits_together([(written, places), *named]):
+        for what, at in [(written, places), *apart]:
+            compiler = Compiler(what, tools)
+            compiler.compile()
+            problems = [problem for problem in compiler.problems if problem.severity == "error"]
+            faults.problems += [at.placed(problem) for problem in problems if problem.code not in left_out]
     if faults.problems:
-        raise GraphInvalid.of(written.name, list(dict.fromkeys(faults.problems)))
+        raise GraphInvalid.of(written.name, _told(faults.problems, data))
     return graph
+
+
+def _told(problems: Sequence[GraphProblem], data: Any) -> list[GraphProblem]:
+    """Each problem once, in the order in which they are read; of very many the first."""
+    once = list(dict.fromkeys(problems))
+    told = sorted(once[:MOST_PROBLEMS], key=lambda problem: _position(data, problem.where))
+    if len(once) > MOST_PROBLEMS:
+        told.append(GraphProblem("bad_definition", "/", f"there are {len(once) - MOST_PROBLEMS:,} more problems"))
+    return told
+
+
+def _position(data: Any, pointer: str) -> tuple[int, ...]:
+    """Where a place stands in its definition, to tell faults in the order in which they are read."""
+    position = []
+    for part in pointer.split("/")[1:]:
+        part = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(data, Mapping) and part in data:
+            position.append(list(data).index(part))
+            data = data[part]
+        elif isinstance(data, list | tuple) and part.isdigit() and int(part) < len(data):
+            position.append(int(part))
+            data = data[int(part)]
+        else:
+            break
+    return tuple(position)
 
 
 @attrs.define
@@ -109,10 +137,10 @@ class _Scope:
         self._read: dict[str, tuple[Any, _Places]] = {}
         self._open: list[str] = []
 
-    def read_all(self) -> None:
-        """Those that nobody names are read as well: their faults count."""
-        for name, graph in self.own.items():
-            self.find(name, graph.at)
+    def read_all(self) -> list[tuple[Written, _Places]]:
+        """All of the definition's own: of those that nobody names the faults count as well."""
+        found = [self.find(name, graph.at) for name, graph in self.own.items()]
+        return [(graph._written, places) for graph, places in filter(None, found)]
 
     def find(self, name: str, at: str) -> tuple[Any, _Places] | None:
         if name in self._open:
@@ -135,21 +163,21 @@ class _Scope:
             return self._read[name]
         if name in self.outside:
             return self.outside[name], _Places(at)
-        hint = did_you_mean(name, [*self.own, *self.outside]) or "define it under 'graphs'"
+        hint = self.faults.hint(name, [*self.own, *self.outside]) or "define it under 'graphs'"
         self.faults.add(at, f"there is no graph {name!r}", hint, "unknown_node")
         return None
 
-    def fits_together(self, written: Written) -> bool:
-        """Whether it is small enough to be compiled, each graph counted as often as it is used."""
+    def fits_together(self, graphs: Sequence[tuple[Written, _Places]]) -> bool:
+        """Whether all are small enough to be compiled, each graph inside counted as often as it is used."""
         sizes: dict[int, tuple[int, int]] = {}
-        named = [(graph._written, places.at) for graph, places in self._read.values()]
-        for what, at in [(written, "/nodes"), *named]:
+        for what, places in graphs:
             nodes, edges = _size(what, sizes)
             for count, most, of in ((nodes, MOST_NODES, "nodes"), (edges, MOST_EDGES, "edges")):
                 if count > most:
                     shown = f"{count:,}" if count < 10**9 else "more than a thousand million"
                     hint = "make the repetition a loop or a map, or make the graph in Python"
-                    self.faults.add(at, f"with the graphs inside it has {shown} {of}, and at most {most:,} are read", hint)
+                    message = f"with the graphs inside it has {shown} {of}, and at most {most:,} are read"
+                    self.faults.add(below(places.at, "nodes"), message, hint)
                     return False
         return not any(problem.code == "subgraph_cycle" for problem in self.faults.problems)
 
@@ -190,7 +218,7 @@ class _Reader:
         keys = {key: _key(found) for key, found in sound["state"].items()}
         for key, found in keys.items():
             check = Checks().of(found.type.python)
-            if found.default is not attrs.NOTHING and check is not None:
+            if found.default is not ABSENT and check is not None:
                 misfits: list[StateFault] = []
                 check(found.default, (key, "default"), misfits)
                 for misfit in misfits:
@@ -208,6 +236,7 @@ class _Reader:
         if len(whats) > 1 or ("wait" in whats and "map" in node):
             both = " and ".join(map(repr, [*whats, *(["map"] if "map" in node else [])]))
             self.faults.add(at, f"node {name!r} has {both} at once", "give it one of them")
+            graph.add_node(name, nothing)
             return
         options = {key: value for key, value in node.items() if key in NODE_OPTIONS}
         self._read_options(options)
@@ -237,7 +266,7 @@ class _Reader:
         if isinstance(graph, str):
             found = self.scope.find(graph, at)
             if found is None:
-                return node["name"]
+                return nothing
             self.places.parts[node["name"]] = found[1]
             return found[0]
         places = self.places.parts[node["name"]] = _Places(at)

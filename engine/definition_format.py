@@ -11,6 +11,11 @@ from .shapes import Anything, Either, Flag, ListOf, MapOf, Named, Null, Number, 
 
 ADDRESS: Final = "https://json-schema.org/draft/2020-12/schema"
 
+MOST_NODES: Final = 10_000
+"""Those of all graphs inside counted too, as often as they are used. More are better made in Python."""
+MOST_EDGES: Final = 20_000
+MOST_KEYS: Final = 10_000
+
 INNER_GRAPH: Final = Named("graph", lambda: Record("a graph", PARTS, required=["name", "nodes"]))
 INNER_TYPE: Final = Named("type", lambda: Record("a type", TYPE))
 
@@ -118,10 +123,10 @@ PARTS: Final[Mapping[str, Shape]] = {
     "version": NAME,
     "description": Text(may_be_empty=True),
     "entry_point": NAMES,
-    "state": MapOf(KEY),
+    "state": MapOf(KEY, most=MOST_KEYS),
     **SETTINGS,
-    "nodes": ListOf(NODE),
-    "edges": ListOf(EDGE),
+    "nodes": ListOf(NODE, most=MOST_NODES),
+    "edges": ListOf(EDGE, most=MOST_EDGES),
 }
 GRAPH: Final = Record(
     "a definition", {"$schema": Text(), **PARTS, "graphs": MapOf(INNER_GRAPH)}, required=["name", "nodes"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from .datastate import DataKey, DataState, DataType, NoWord
+from .datastate import ABSENT, DataKey, DataState, DataType, NoWord
 from .definition_format import OPTIONS, SETTINGS
 from .errors import GraphInvalid, GraphProblem
 from .named import error_name, reducer_name
@@ -118,7 +118,7 @@ class _Writer:
             reduce = reducer_name(key.reducer) if key.reducer is not None else None
             if key.reducer is not None and reduce is None:
                 self._fault("state", f"the reducer of {name!r} has no name", "use one of engine's: Reduce('extend')")
-            default = defaults.get(name, attrs.NOTHING)
+            default = defaults.get(name, ABSENT)
             yield name, DataKey(words, key.required, default, reduce)
 
     # --- nodes ----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from .errors import GraphProblem
 from .options import edge_option_faults
 from .plan import ChoiceDecl, EdgeDecl
 from .reading import Reader
-from .schema import did_you_mean
+from .schema import Hints
 from .typecheck import shown
 from .values import RESERVED
 from .written import Written
@@ -20,13 +20,15 @@ from .written import Written
 class Edges:
     """Judges the edges of one graph as written. `loose` gathers where faulty ones hang."""
 
-    def __init__(self, written: Written, reader: Reader, problems: list[GraphProblem]) -> None:
+    def __init__(self, written: Written, reader: Reader, problems: list[GraphProblem], hint: Hints) -> None:
         self.written = written
+        self.hint = hint
         self.reader = reader
         self.problems = problems
         names: list[Any] = [node.name for node in written.nodes]
         self.known = {name for name in names if is_name(name)}
         self._wrong = {name for name in names if isinstance(name, str)} - self.known - RESERVED
+        self._ends = [*sorted(self.known), *sorted(RESERVED)]
         self.loose = Loose()
 
     def problem(self, code: str, where: str, message: str, hint: str = "") -> None:
@@ -38,7 +40,7 @@ class Edges:
             if self._is_wrong(name):
                 self.loose.anywhere = True
             elif name not in self.known:
-                hint = did_you_mean(name, self.known)
+                hint = self.hint(name, self.known)
                 self.problem("unknown_node", str(name), f"the entry point {name!r} is no node", hint)
                 self.loose.anywhere = True
             elif name in entries:
@@ -115,7 +117,7 @@ class Edges:
         name = getattr(wrong, "__name__", None)
         if name in self.known:
             return f"give its name, {name!r}"
-        return did_you_mean(wrong, [*sorted(self.known), *sorted(RESERVED)])
+        return self.hint(wrong, self._ends)
 
     def _sound_edge(self, edge: EdgeDecl) -> EdgeDecl:
         """The edge without what is wrong with it; nearly always the very same."""

@@ -7,6 +7,7 @@ order and all its faults are found at once, by `validate()` or `compile()`.
 from __future__ import annotations
 
 import gc
+import inspect
 import logging
 import re
 import sys
@@ -16,12 +17,15 @@ from contextlib import contextmanager
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from .compiling import Compiler, ToolSource
+from .definition import read_definition
+from .definition_of import definition_of
 from .errors import GraphInvalid, GraphProblem
 from .logs import about
 from .options import MapOptions, NodeOptions, WaitOptions
 from .plan import ChoiceDecl, EdgeDecl, Plan
 from .schema import Isolation
 from .steps import read_steps
+from .texts import NotData, read_json, read_yaml
 from .values import Reducer
 from .written import Written, WrittenNode
 
@@ -259,7 +263,7 @@ class Graph:
         Raises `GraphInvalid` with all that no data can say: functions that are no tools, conditions that are not
         written as text, types that JSON does not have.
         """
-        return definition_of(self._written, _defaults(), tool_name)
+        return definition_of(self._written, _defaults(), lambda function: None)
 
     @classmethod
     def from_dict(
@@ -321,6 +325,11 @@ class Graph:
         for source, target in read.edges:
             graph.add_edge(source, target)
         return graph.set_entry_point(*read.entries)
+
+
+def _defaults() -> dict[str, Any]:
+    """The settings of a graph that nobody gave any."""
+    return {name: parameter.default for name, parameter in inspect.signature(Graph).parameters.items()}
 
 
 @contextmanager

@@ -13,11 +13,14 @@ from typing import Any, Final, Protocol
 import attrs
 
 from .errors import GraphProblem
-from .schema import did_you_mean
+from .schema import Hints
 from .typecheck import shown
 
 FAULTY: Final[Any] = attrs.NOTHING
 """What reading gives where nothing can be used."""
+
+
+TOO_MANY: Final = "a definition this large is better made in Python"
 
 
 class Faults:
@@ -25,6 +28,7 @@ class Faults:
 
     def __init__(self) -> None:
         self.problems: list[GraphProblem] = []
+        self.hint = Hints()
 
     def add(self, at: str, message: str, hint: str = "", code: str = "bad_option") -> Any:
         self.problems.append(GraphProblem(code, at or "/", message, hint))
@@ -123,7 +127,7 @@ class OneOf:
         if isinstance(value, str) and value in self.words:
             return value
         known = ", ".join(map(repr, self.words))
-        hint = did_you_mean(value, self.words) if isinstance(value, str) and len(self.words) > 8 else ""
+        hint = faults.hint(value, self.words) if isinstance(value, str) and len(self.words) > 8 else ""
         if len(self.words) > 8:
             return faults.add(at, f"there is nothing called {shown(value)}", hint or f"known are {known}")
         return faults.add(at, f"expected one of {known}, found {shown(value)}", hint)
@@ -138,17 +142,22 @@ class ListOf:
 
     item: Shape
     least: int = 0
+    most: int | None = None
 
     def read(self, value: Any, at: str, faults: Faults) -> Any:
         if not isinstance(value, list | tuple):
             return faults.add(at, f"expected a list, found {shown(value)}")
         if len(value) < self.least:
             return faults.add(at, "expected a list that is not empty")
+        if self.most is not None and len(value) > self.most:
+            return faults.add(at, f"there are {len(value):,} here, and at most {self.most:,} are read", TOO_MANY)
         found = [self.item.read(item, below(at, index), faults) for index, item in enumerate(value)]
         return [item for item in found if item is not FAULTY]
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "array", "items": self.item.schema(), **({"minItems": self.least} if self.least else {})}
+        least = {"minItems": self.least} if self.least else {}
+        most = {} if self.most is None else {"maxItems": self.most}
+        return {"type": "array", "items": self.item.schema(), **least, **most}
 
 
 @attrs.frozen
@@ -156,15 +165,19 @@ class MapOf:
     """An object with any keys, each value of one shape."""
 
     value: Shape
+    most: int | None = None
 
     def read(self, value: Any, at: str, faults: Faults) -> Any:
         if not isinstance(value, Mapping):
             return faults.add(at, f"expected an object, found {shown(value)}")
+        if self.most is not None and len(value) > self.most:
+            return faults.add(at, f"there are {len(value):,} here, and at most {self.most:,} are read", TOO_MANY)
         found = {key: self.value.read(item, below(at, key), faults) for key, item in value.items()}
         return {key: item for key, item in found.items() if item is not FAULTY}
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "object", "additionalProperties": self.value.schema()}
+        most = {} if self.most is None else {"maxProperties": self.most}
+        return {"type": "object", "additionalProperties": self.value.schema(), **most}
 
 
 class Found(dict[str, Any]):
@@ -188,7 +201,7 @@ class Record:
             return faults.add(at, f"expected an object ({self.title}), found {shown(value)}")
         for key in value:
             if key not in self.keys:
-                hint = did_you_mean(key, self.keys) or f"known are {', '.join(map(repr, self.keys))}"
+                hint = faults.hint(key, self.keys) or f"known are {', '.join(map(repr, self.keys))}"
                 faults.add(below(at, key), f"{self.title} has nothing called {key!r}", hint)
         found = {
             key: shape.read(value[key], below(at, key), faults) for key, shape in self.keys.items() if key in value
