@@ -5,6 +5,8 @@ from .context import Context
 from .errors import (
     ActivationLimit,
     ClassChanged,
+    ConditionFailed,
+    ConditionInvalid,
     Damaged,
     EngineBusy,
     EngineClosed,
@@ -59,6 +61,8 @@ __all__ = [
     "Arrival",
     "Batch",
     "ClassChanged",
+    "ConditionFailed",
+    "ConditionInvalid",
     "Context",
     "Damaged",
     "END",

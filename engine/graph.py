@@ -165,14 +165,17 @@ class Graph:
         source: Names,
         target: Names,
         *,
-        when: Condition | None = None,
+        when: Condition | str | None = None,
         otherwise: bool = False,
         on_error: type[BaseException] | Sequence[type[BaseException]] | None = None,
         max_iterations: int | None = None,
         on_limit: Literal["exit", "fail"] | None = None,
         capacity: int | None = None,
     ) -> Self:
-        """Draw an edge, or with lists one from each source to each target."""
+        """Draw an edge, or with lists one from each source to each target.
+
+        A condition is a function of the state, or text: `when="state.score < 0.8"`.
+        """
         errors: Any = tuple(on_error) if isinstance(on_error, list) else on_error
         written = self._written
         for one in _each(source):
@@ -192,8 +195,11 @@ class Graph:
         written.revision += 1
         return self
 
-    def add_choice(self, node: Names, router: Callable[[Any], object], targets: Targets) -> Self:
-        """Let `router` choose where to go after `node`: names or labels of `targets`, END or STOP."""
+    def add_choice(self, node: Names, router: Callable[[Any], object] | str, targets: Targets) -> Self:
+        """Let `router` choose where to go after `node`: names or labels of `targets`, END or STOP.
+
+        It is a function of the state, or text: `"state.kind"`.
+        """
         if isinstance(targets, Mapping):
             labels: Any = dict(targets)
         else:

@@ -90,7 +90,8 @@ class EdgeDecl:
 
     source: str
     target: str
-    when: Condition | None = None
+    when: Condition | str | None = None
+    """Text until it is compiled."""
     otherwise: bool = False
     on_error: ErrorTypes | None = None
     max_iterations: int | None = None
@@ -103,7 +104,8 @@ class ChoiceDecl:
     """A router and what its answers mean: label -> target, in order of declaration."""
 
     source: str
-    router: Router
+    router: Router | str
+    """Text until it is compiled."""
     targets: Mapping[str, str]
 
 
