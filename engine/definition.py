@@ -6,7 +6,7 @@ that an unknown tool is told together with a key that there is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -51,9 +51,9 @@ def read_definition(data: Any, make: Make, tools: ToolSource | None, graphs: Map
     scope, places = _Scope(faults, make, sound.get("graphs", {}), graphs), _Places("")
     graph = _Reader(scope, places).read(sound)
     named = scope.read_all()
-    left_out = {*_FOLLOWS} if faults.problems else set()
-    if "entry_point" in data and "entry_point" not in sound:
-        left_out.add("no_entry_point")
+    follows = {*_FOLLOWS} if faults.problems else set()
+    if "entry_point" in sound.faulty:
+        follows.add("no_entry_point")
     written = written_of(graph)
     assert written is not None
     inside = set(map(id, written.everything()))
@@ -63,7 +63,7 @@ def read_definition(data: Any, make: Make, tools: ToolSource | None, graphs: Map
             compiler = Compiler(what, tools)
             compiler.compile()
             problems = [problem for problem in compiler.problems if problem.severity == "error"]
-            faults.problems += [at.placed(problem) for problem in problems if problem.code not in left_out]
+            faults.problems += [at.placed(problem) for problem in problems if problem.code not in follows]
     if faults.problems:
         raise GraphInvalid.of(written.name, _told(faults.problems, data))
     return graph
@@ -99,31 +99,55 @@ class _Places:
     """Where the parts of a graph stand in its definition, so that what compiling finds is told there."""
 
     at: str
-    nodes: dict[str, list[str]] = attrs.field(factory=dict)
-    edges: dict[str, list[str]] = attrs.field(factory=dict)
+    nodes: dict[str, list[Found]] = attrs.field(factory=dict)
+    edges: dict[str, list[Found]] = attrs.field(factory=dict)
     parts: dict[str, _Places] = attrs.field(factory=dict)
-    keys: dict[str, Iterable[str]] = attrs.field(factory=dict)
-    """The keys that stand at a place, by its pointer."""
 
     def placed(self, problem: GraphProblem) -> GraphProblem:
         """The same problem at its JSON pointer."""
-        at, name = self._find(problem.where, problem.code)
+        at, name = self._find(problem.where, problem)
         message = f"{name}: {problem.message}" if name else problem.message
         return GraphProblem(problem.code, at or "/", message, problem.hint, problem.severity)
 
-    def _find(self, where: str, code: str) -> tuple[str, str]:
-        for known, kind in ((self.nodes, "node "), (self.edges, "")):
+    def _find(self, where: str, problem: GraphProblem) -> tuple[str, str]:
+        for known, kind in ((self.nodes, "node {!r}"), (self.edges, "{}")):
             if found := known.get(where):
-                return found[-1 if code.startswith("duplicate") else 0], f"{kind}{where!r}" if kind else where
+                # What is there twice is told of the second.
+                return _deeper(found[-1 if problem.code.startswith("duplicate") else 0], problem), kind.format(where)
         head, _, rest = where.partition("/")
         if rest and head in self.parts:
-            at, name = self.parts[head]._find(rest, code)
-            return at, name
+            return self.parts[head]._find(rest, problem)
         if where == "state":
             return below(self.at, "state"), ""
-        if code in ("no_entry_point", "unknown_node", "duplicate_edge"):
+        if problem.code in ("no_entry_point", "unknown_node", "duplicate_edge"):
             return below(self.at, "entry_point"), ""
         return self.at, ""
+
+
+_CODES: Final[Mapping[str, Sequence[str]]] = {
+    "unknown_tool": ["tool"],
+    "bad_params": ["params"],
+    "bad_condition": ["when", "choose", "on_error"],
+    "unknown_key": ["when", "choose"],
+    "subgraph_cycle": ["graph"],
+}
+"""The keys that problems of a code are about."""
+
+
+def _deeper(found: Found, problem: GraphProblem) -> str:
+    """The place of the very key of a node or edge that a problem is about, where that is known."""
+    first = problem.message.partition(" ")[0]  # "timeout must be …", "into names …"
+    for inner in (found, found.get("map"), found.get("wait")):
+        if isinstance(inner, Found) and first in inner:
+            return below(inner.at, first)
+    for key in _CODES.get(problem.code, ()):
+        if key in found:
+            return below(found.at, key)
+    if problem.code == "unknown_node":
+        for key in ("source", "target"):
+            if isinstance(found.get(key), str) and problem.message.endswith(repr(found[key])):
+                return below(found.at, key)
+    return found.at
 
 
 class _Scope:
@@ -139,7 +163,7 @@ class _Scope:
 
     def read_all(self) -> list[tuple[Written, _Places]]:
         """All of the definition's own: of those that nobody names the faults count as well."""
-        found = [self.find(name, graph.at) for name, graph in self.own.items()]
+        found = [self.find(name, graph.at) for name, graph in self.own.items() if "nodes" in graph]
         return [(graph._written, places) for graph, places in filter(None, found)]
 
     def find(self, name: str, at: str) -> tuple[Any, _Places] | None:
@@ -230,8 +254,7 @@ class _Reader:
 
     def _node(self, graph: Any, node: Found) -> None:
         name, at = node["name"], node.at
-        self.places.nodes.setdefault(name, []).append(at)
-        self.places.keys[at] = node.keys()
+        self.places.nodes.setdefault(name, []).append(node)
         whats = [what for what in _WHATS if what in node]
         if len(whats) > 1 or ("wait" in whats and "map" in node):
             both = " and ".join(map(repr, [*whats, *(["map"] if "map" in node else [])]))
@@ -260,6 +283,8 @@ class _Reader:
 
     def _what(self, node: Found) -> Any:
         """What a node runs: a graph, or the tool that is called as it says, or as the node is."""
+        if not node.faulty.isdisjoint(("graph", "tool")):
+            return nothing
         if "graph" not in node:
             return node.get("tool", node["name"])
         graph, at = node["graph"], below(node.at, "graph")
@@ -275,7 +300,6 @@ class _Reader:
     # --- edges ----------------------------------------------------------------------------------------
 
     def _edge(self, graph: Any, edge: Found) -> None:
-        self.places.keys[edge.at] = edge.keys()
         if "choose" in edge or "targets" in edge:
             self._choice(graph, edge)
             return
@@ -287,7 +311,7 @@ class _Reader:
             options["on_error"] = tuple(ERRORS[name] for name in _names(options["on_error"]))
         for source in _names(edge["source"]):
             for target in _names(edge["target"]):
-                self.places.edges.setdefault(f"{source} -> {target}", []).append(edge.at)
+                self.places.edges.setdefault(f"{source} -> {target}", []).append(edge)
         graph.add_edge(edge["source"], edge["target"], **options)
 
     def _choice(self, graph: Any, edge: Found) -> None:
@@ -301,7 +325,7 @@ class _Reader:
         labels = targets if isinstance(targets, dict) else {target: target for target in targets}
         for source in _names(edge["source"]):
             for target in labels.values():
-                self.places.edges.setdefault(f"{source} -> {target}", []).append(edge.at)
+                self.places.edges.setdefault(f"{source} -> {target}", []).append(edge)
         graph.add_choice(edge["source"], edge["choose"], targets)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from .datastate import PYTHON
@@ -143,3 +145,13 @@ def json_schema() -> dict[str, Any]:
         **GRAPH.schema(),
         "$defs": {name: shape.find().schema() for name, shape in _NAMED.items()},
     }
+
+
+def publish() -> None:
+    """Write the schema into the package."""
+    text = json.dumps(json_schema(), indent=2) + "\n"
+    Path(__file__).with_name("definition.schema.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    publish()

@@ -280,7 +280,7 @@ class Graph:
         `tools` are those that nodes may name (as a rule those of `get_tool_registry()`), `graphs` those that they may
         run besides the definition's own. Nothing in a definition runs code, imports or reads anything.
         """
-        if isinstance(data, Mapping) and "steps" in data:
+        if "steps" in _keys(data):
             return cls._checked(cls.from_steps(data), tools)
         graph: Self = read_definition(data, cls, tools, graphs or {})
         return graph
@@ -331,6 +331,10 @@ class Graph:
         for source, target in read.edges:
             graph.add_edge(source, target)
         return graph.set_entry_point(*read.entries)
+
+
+def _keys(data: Any) -> Iterable[str]:
+    return data if isinstance(data, Mapping) else ()
 
 
 def _defaults() -> dict[str, Any]:

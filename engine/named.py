@@ -36,7 +36,8 @@ def union(value: Any, contribution: Any) -> Any:
     if isinstance(value, set | frozenset):
         return value.union(contribution)
     found = list(value)
-    known, strange = set(), []
+    known: set[Any] = set()
+    strange: list[Any] = []
     for item in found:
         _know(item, known, strange)
     for item in contribution:

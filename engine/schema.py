@@ -626,7 +626,7 @@ def _attrs_keys(declared: Any, names: dict[str, Any] | None) -> tuple[type[Schem
             hint = hints.get(field.name, field.type if field.type is not None else Any)
             argument = field.alias or field.name
             required = field.default is attrs.NOTHING
-            keys.append(Key(field.name, hint, required, None, argument, checks.of(hint), not required))
+            keys.append(Key(field.name, hint, required, None, argument, not required, checks.of(hint)))
     return AttrsSchema, keys
 
 

@@ -181,11 +181,12 @@ class MapOf:
 
 
 class Found(dict[str, Any]):
-    """What is sound of an object, and where it stood."""
+    """What is sound of an object, where it stood, and the keys whose values are not sound."""
 
     def __init__(self, found: Mapping[str, Any], at: str) -> None:
-        super().__init__(found)
+        super().__init__((key, value) for key, value in found.items() if value is not FAULTY)
         self.at = at
+        self.faulty = found.keys() - self.keys()
 
 
 @attrs.frozen
@@ -209,7 +210,7 @@ class Record:
         for key in self.required:
             if key not in value:
                 faults.add(at, f"{self.title} needs {key!r}", f"add {key!r}")
-        return Found({key: item for key, item in found.items() if item is not FAULTY}, at)
+        return Found(found, at)
 
     def schema(self) -> dict[str, Any]:
         return {
