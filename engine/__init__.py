@@ -4,6 +4,7 @@ from .app import Engine, EngineStatistics
 from .context import Context
 from .errors import (
     ActivationLimit,
+    BadArguments,
     ClassChanged,
     Damaged,
     EngineBusy,
@@ -35,10 +36,14 @@ from .errors import (
     StateMutated,
     StoreUnavailable,
     TooDeep,
+    ToolConflict,
+    ToolInvalid,
+    ToolsNotLoaded,
     UnknownKey,
     UnknownNode,
     UnknownRoute,
     UnknownSignal,
+    UnknownTool,
     VersionMismatch,
     WorkerLost,
 )
@@ -46,17 +51,21 @@ from .executors import ProcessExecutor, ThreadExecutor
 from .graph import Graph
 from .handle import Run
 from .history import Event, LogEntry
+from .loading import Reloaded, load_installed_tools, load_tools, reload_tools
 from .options import Batch
 from .ports import Executor
 from .result import RunResult
 from .retry import Retry
 from .settings import Settings
 from .tokens import ErrorInfo
+from .toolbox import ToolBox
+from .tools import Tool, ToolRegistry, get_tool_registry, tool
 from .values import END, STOP, Arrival, Goto, ItemError, Reduce, Replace, Signal
 
 __all__ = [
     "ActivationLimit",
     "Arrival",
+    "BadArguments",
     "Batch",
     "ClassChanged",
     "Context",
@@ -70,6 +79,7 @@ __all__ = [
     "ErrorInfo",
     "Event",
     "Executor",
+    "get_tool_registry",
     "Goto",
     "Graph",
     "GraphConflict",
@@ -80,6 +90,8 @@ __all__ = [
     "IdempotencyConflict",
     "ItemError",
     "JoinStarved",
+    "load_installed_tools",
+    "load_tools",
     "LogEntry",
     "LoopLimit",
     "MergeConflict",
@@ -92,6 +104,8 @@ __all__ = [
     "ProcessExecutor",
     "RecordedError",
     "Reduce",
+    "reload_tools",
+    "Reloaded",
     "Replace",
     "Retry",
     "Run",
@@ -110,10 +124,18 @@ __all__ = [
     "StoreUnavailable",
     "ThreadExecutor",
     "TooDeep",
+    "Tool",
+    "tool",
+    "ToolBox",
+    "ToolConflict",
+    "ToolInvalid",
+    "ToolRegistry",
+    "ToolsNotLoaded",
     "UnknownKey",
     "UnknownNode",
     "UnknownRoute",
     "UnknownSignal",
+    "UnknownTool",
     "VersionMismatch",
     "WorkerLost",
 ]
