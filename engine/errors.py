@@ -113,6 +113,61 @@ class GraphInvalid(ExceptionGroup[GraphProblem], EngineError):
         return GraphInvalid(self.message, excs, graph=self.graph)
 
 
+# --- tools ----------------------------------------------------------------------------------------------
+
+
+class ToolInvalid(EngineError, ValueError):
+    """Something that cannot be a tool, because of its name, its version or what it is."""
+
+
+class ToolConflict(EngineError, ValueError):
+    """Two functions were registered as one tool."""
+
+    def __init__(self, name: str, version: str, places: Sequence[str]) -> None:
+        super().__init__(
+            f"tool {name!r} version {version!r} is defined twice: as {' and as '.join(places)}; "
+            f"give one of them another name or version"
+        )
+        self.name = name
+        self.version = version
+        self.places = tuple(places)
+        """Where both are defined: `module.function (file:line)`."""
+
+
+class UnknownTool(EngineError, LookupError):
+    """There is no tool of this name, or not in this version."""
+
+    def __init__(self, name: str, version: str | None = None, versions: Sequence[str] = (), hint: str = "") -> None:
+        said = f"no tool is called {name!r}"
+        if versions:
+            said = f"tool {name!r} has no version {version!r}"
+            hint = f"there {'is' if len(versions) == 1 else 'are'} {', '.join(map(repr, versions))}"
+        super().__init__(f"{said}; {hint}" if hint else said)
+        self.name = name
+        self.version = version
+        self.versions = tuple(versions)
+        self.said = said
+        self.hint = hint
+
+
+class BadArguments(EngineError, TypeError):
+    """A tool was called with arguments that it does not take, or without some that it needs."""
+
+    def __init__(self, tool: str, faults: Sequence[str]) -> None:
+        super().__init__(f"tool {tool!r} {'; '.join(faults)}")
+        self.tool = tool
+        self.faults = tuple(faults)
+
+
+class ToolsNotLoaded(EngineError):
+    """A module, an attribute of one or an entry point brings no tools; the cause says what its import raised."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"cannot load tools from {source!r}: {reason}")
+        self.source = source
+        self.reason = reason
+
+
 # --- state ----------------------------------------------------------------------------------------------
 
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 import gc
 import inspect
 import logging
-import re
-import sys
-import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
+from .call import names_around
 from .compiling import Compiler, ToolSource
 from .definition import read_definition
 from .definition_of import definition_of
@@ -26,6 +24,7 @@ from .plan import ChoiceDecl, EdgeDecl, Plan
 from .schema import Isolation
 from .steps import read_steps
 from .texts import NotData, read_json, read_yaml
+from .tools import get_tool_registry
 from .values import Reducer
 from .written import Written, WrittenNode
 
@@ -73,7 +72,7 @@ class Graph:
             "history": history,
             "deadline": deadline,
         }
-        self._written = Written(name, state, settings, names=_local_names(state))
+        self._written = Written(name, state, settings, names=names_around(state))
         self._compiled: tuple[Any, Plan, list[GraphProblem]] | None = None
         self._warned = False
 
@@ -112,8 +111,8 @@ class Graph:
         return add if function is None else add(function)
 
     def add_node(self, name: str, what: Any, **options: Unpack[NodeOptions]) -> Self:
-        """Add a node that runs a function, another `Graph`, or the tool of a name."""
-        self._written.add(WrittenNode(name, "function", what, options or _NOTHING, _NOTHING, _local_names(what)))
+        """Add a node that runs a function, another `Graph`, or the tool of a name: `"clean"`, or `"clean@2"`."""
+        self._written.add(WrittenNode(name, "function", what, options or _NOTHING, _NOTHING, names_around(what)))
         return self
 
     def add_map(
@@ -141,7 +140,7 @@ class Graph:
             "concurrency": concurrency,
             "on_item_error": on_item_error,
         }
-        self._written.add(WrittenNode(name, "map", worker, options, own, _local_names(worker)))
+        self._written.add(WrittenNode(name, "map", worker, options, own, names_around(worker)))
         return self
 
     def add_wait(
@@ -218,7 +217,10 @@ class Graph:
     # --- compiling ------------------------------------------------------------------------------------
 
     def validate(self, tools: ToolSource | None = None) -> list[GraphProblem]:
-        """Every problem of this graph and the graphs inside it: errors first, then warnings."""
+        """Every problem of this graph and the graphs inside it: errors first, then warnings.
+
+        `tools` finds those that nodes name: a `ToolRegistry` (by default the process-wide one), or a mapping.
+        """
         return list(self._outcome(tools)[1])
 
     def compile(self, tools: ToolSource | None = None) -> Plan:
@@ -237,6 +239,7 @@ class Graph:
         return plan
 
     def _outcome(self, tools: ToolSource | None) -> tuple[Plan, list[GraphProblem]]:
+        tools = get_tool_registry() if tools is None else tools
         now = self._fingerprint(tools)
         if self._compiled is None or self._compiled[0] != now:
             compiler = Compiler(self._written, tools)
@@ -247,11 +250,19 @@ class Graph:
             self._warned = False
         return self._compiled[1], self._compiled[2]
 
-    def _fingerprint(self, tools: ToolSource | None) -> Any:
-        parts = list(self._written.everything())
-        names = [name for part in parts for name in part.tools]
-        found = [tools.get(name) for name in names] if tools is not None else []
-        return [(id(part), part.revision) for part in parts], found, id(tools) if names else 0
+    def _fingerprint(self, tools: ToolSource) -> Any:
+        names = self.tool_names
+        return self.revisions, [tools.get(name) for name in names], id(tools) if names else 0
+
+    @property
+    def revisions(self) -> list[tuple[int, int]]:
+        """How often it, and each graph inside it, has been changed: equal if nothing was added in between."""
+        return [(id(part), part.revision) for part in self._written.everything()]
+
+    @property
+    def tool_names(self) -> list[str]:
+        """The tools that its nodes name, and those of the graphs inside it."""
+        return [name for part in self._written.everything() for name in part.tools]
 
     # --- other faces ----------------------------------------------------------------------------------
 
@@ -363,22 +374,3 @@ def _each(names: Any) -> Iterable[Any]:
         return (names,)
     # The order of edges counts at joins: a set must not decide it by chance.
     return sorted(names) if isinstance(names, set | frozenset) else names
-
-
-def _local_names(what: Any) -> Mapping[str, Any] | None:
-    """The names that annotations written as strings may mean, of what is defined inside a function.
-
-    They are found nowhere else than in the frames of the functions around it, while these still run.
-    """
-    place = getattr(what, "__qualname__", "")
-    if "<locals>" not in place:
-        return None
-    hints = (getattr(hint, "__forward_arg__", hint) for hint in (getattr(what, "__annotations__", None) or {}).values())
-    words = {word for hint in hints if isinstance(hint, str) for word in re.findall(r"\w+", hint)}
-    found: dict[str, Any] = {}
-    frame: types.FrameType | None = sys._getframe(1)
-    while words and frame is not None:
-        if place.startswith(f"{frame.f_code.co_qualname}.<locals>."):
-            found = {name: value for name, value in frame.f_locals.items() if name in words} | found
-        frame = frame.f_back
-    return found or None
