@@ -46,6 +46,9 @@ from .written import Written, WrittenNode, written_of
 # Each graph inside another costs a run about ten frames of the interpreter's thousand.
 MOST_NESTED: Final = 50
 
+# A definition may name ten thousand tools that there are not.
+MOST_HINTED: Final = 100
+
 
 class ToolSource(Protocol):
     """Finds tools by name: a `ToolRegistry`, or any mapping from names to functions."""
@@ -203,7 +206,7 @@ class Compiler:
 
     def _unknown_tool(self, where: str, name: str) -> None:
         tools: Any = self.tools
-        if isinstance(tools, ToolRegistry | ToolSet):
+        if isinstance(tools, ToolRegistry | ToolSet) and len(self.problems) < MOST_HINTED:
             unknown = tools.unknown(name)
             said, hint = unknown.said, unknown.hint
         else:

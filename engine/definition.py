@@ -13,7 +13,7 @@ import attrs
 
 from .compiling import MOST_NESTED, Compiler, ToolSource
 from .datastate import ABSENT, DataKey, DataState, DataType
-from .definition_format import GRAPH, MOST_EDGES, MOST_NODES, SETTINGS
+from .definition_format import GRAPH, MAP, MOST_EDGES, MOST_NODES, SETTINGS, WAIT
 from .errors import GraphInvalid, GraphProblem, StateFault
 from .named import ERRORS
 from .options import NODE_OPTIONS, Batch
@@ -26,6 +26,7 @@ from .written import Written, written_of
 
 MOST_PROBLEMS: Final = 500
 """More are counted, not listed: they come from a program, not from a slip."""
+_PARTS: Final = {"map": MAP, "wait": WAIT}
 _WHATS: Final = ("tool", "graph", "wait")
 _FOLLOWS: Final = ("unreachable", "no_exit")
 """Problems that may be there only because something faulty was left out."""
@@ -263,12 +264,15 @@ class _Reader:
             return
         options = {key: value for key, value in node.items() if key in NODE_OPTIONS}
         self._read_options(options)
-        if "wait" in node:
-            graph.add_wait(name, **{"signal": "?", "into": "?", **node["wait"]}, **options)
+        if any(key in node and not node[key].keys() >= set(shape.required) for key, shape in _PARTS.items()):
+            # It lacks something, which has been said: to the rest of the graph it is any node.
+            graph.add_node(name, nothing)
+        elif "wait" in node:
+            graph.add_wait(name, **node["wait"], **options)
         elif "map" in node:
             # Its concurrency counts items, and stands with what it does with them.
             options.pop("concurrency", None)
-            graph.add_map(name, self._what(node), **{"over": "?", "into": "?", **node["map"]}, **options)
+            graph.add_map(name, self._what(node), **node["map"], **options)
         else:
             graph.add_node(name, self._what(node), **options)
 

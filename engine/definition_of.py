@@ -56,9 +56,7 @@ class _Writer:
 
     def graph(self, written: Written) -> dict[str, Any]:
         found: dict[str, Any] = {"name": written.name, "version": written.settings["version"]}
-        found |= {
-            key: value for key in SETTINGS if (value := written.settings[key]) != self.defaults[key]
-        }
+        found |= {key: value for key in SETTINGS if (value := written.settings[key]) != self.defaults[key]}
         if len(written.entries) == 1:
             found["entry_point"] = written.entries[0]
         elif written.entries:
@@ -222,7 +220,9 @@ class _Writer:
     def _text(self, where: str, condition: Any) -> str:
         text = condition if isinstance(condition, str) else getattr(condition, "text", None)
         if not isinstance(text, str):
-            self._fault(where, f"its condition {shown(condition)} is a function", "write it as text: when='state.x < 1'")
+            self._fault(
+                where, f"its condition {shown(condition)} is a function", "write it as text: when='state.x < 1'"
+            )
             return ""
         return text
 

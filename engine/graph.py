@@ -280,7 +280,7 @@ class Graph:
         Raises `GraphInvalid` with all that no data can say: functions that are no tools, conditions that are not
         written as text, types that JSON does not have.
         """
-        return definition_of(self._written, _defaults(), lambda function: None)
+        return definition_of(self._written, _defaults(), get_tool_registry().current.name_of)
 
     @classmethod
     def from_dict(
@@ -293,7 +293,7 @@ class Graph:
         """
         if "steps" in _keys(data):
             return cls._checked(cls.from_steps(data), tools)
-        graph: Self = read_definition(data, cls, tools, graphs or {})
+        graph: Self = read_definition(data, cls, get_tool_registry() if tools is None else tools, graphs or {})
         return graph
 
     @classmethod

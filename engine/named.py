@@ -89,10 +89,15 @@ def _error_classes() -> dict[str, type[BaseException]]:
         name: kind
         for module in (builtins, errors)
         for name, kind in vars(module).items()
-        if isinstance(kind, type) and issubclass(kind, BaseException) and not name.startswith("_")
+        # No warnings, nothing that ends a program, and no second names (IOError).
+        if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, Warning)
+        if kind.__name__ == name and name not in _NEWER and not name.startswith("_")
     }
     return dict(sorted(found.items()))
 
+
+_NEWER = {"PythonFinalizationError"}
+"""In some versions of Python only: a definition is to mean the same in all."""
 
 ERRORS: Final[Mapping[str, type[BaseException]]] = MappingProxyType(_error_classes())
 

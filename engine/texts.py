@@ -61,7 +61,9 @@ def read_json(text: str | bytes) -> Any:
     try:
         return json.loads(plain, object_pairs_hook=_object, parse_constant=_constant, parse_int=_whole)
     except json.JSONDecodeError as error:
-        raise NotData(_place(error.lineno, error.colno), f"this is not JSON: {error.msg}", _nearby(plain, error)) from None
+        raise NotData(
+            _place(error.lineno, error.colno), f"this is not JSON: {error.msg}", _nearby(plain, error)
+        ) from None
     except RecursionError:
         raise _too_deep("/") from None
 
@@ -111,13 +113,17 @@ def check_data(data: Any) -> None:
         at, value = found
         count += 1
         if count > MOST_VALUES:
-            raise NotData("/", f"it holds more than {MOST_VALUES:,} values", "a graph this large is better made in Python")
+            raise NotData(
+                "/", f"it holds more than {MOST_VALUES:,} values", "a graph this large is better made in Python"
+            )
         if isinstance(value, Mapping | list | tuple):
             if len(pending) > MOST_DEEP:
                 raise _too_deep(at[:200] or "/")
             pending.append(_inside(at, value))
         elif value is not None and not isinstance(value, str | int | float):
-            raise NotData(at or "/", f"{shown(value)} is not JSON", "use text, numbers, true, false, null, lists, objects")
+            raise NotData(
+                at or "/", f"{shown(value)} is not JSON", "use text, numbers, true, false, null, lists, objects"
+            )
         elif isinstance(value, float) and not math.isfinite(value):
             raise NotData(at or "/", f"{value!r} is no JSON number", "use null, or text")
 

@@ -316,6 +316,13 @@ class ToolSet:
         """Every tool, by name and then by version."""
         return [tool for name in sorted(self._versions) for tool in self.versions(name)]
 
+    def name_of(self, function: Any) -> str | None:
+        """By what name a node would ask for this function, if it is a tool here; with a version if it must."""
+        for tool in self.tools():
+            if function is tool or function is tool.function:
+                return tool.name if self._newest[tool.name] is tool else tool.id
+        return None
+
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._versions))
 

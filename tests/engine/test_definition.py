@@ -13,7 +13,7 @@ import attrs
 import jsonschema
 import pytest
 
-from engine import END, Batch, Engine, Graph, GraphInvalid, NodeTimeout, Reduce, Retry
+from engine import END, Batch, Engine, Graph, GraphInvalid, NodeTimeout, Reduce, Retry, ToolRegistry
 from engine.definition_format import json_schema
 
 State = dict[str, Any]
@@ -34,7 +34,9 @@ async def shout(item: Any) -> str:
 def nothing(state: State) -> None: ...
 
 
-TOOLS: dict[str, Any] = {"double": double, "increase": increase, "shout": shout, "nothing": nothing}
+REGISTRY = ToolRegistry()
+for function in (double, increase, shout, nothing):
+    REGISTRY.add(function)
 
 EVERYTHING: State = {
     "name": "everything",
@@ -103,7 +105,7 @@ EVERYTHING: State = {
 
 
 def from_dict(data: Any, **more: Any) -> Graph:
-    return Graph.from_dict(data, tools=TOOLS, **more)
+    return Graph.from_dict(data, tools=REGISTRY, **more)
 
 
 def faults(data: Any, **more: Any) -> list[tuple[str, str]]:
@@ -152,10 +154,14 @@ async def test_a_definition_runs_like_the_graph_that_it_means() -> None:
             {"source": "step", "target": "step", "when": "state.n < 8", "max_iterations": 5},
             {"source": "step", "target": "both", "otherwise": True},
             {"source": "each", "target": "both"},
-            {"source": "both", "choose": "'ask' if len(state.log) == 3 else 'end'", "targets": {"ask": "asked", "end": END}},
+            {
+                "source": "both",
+                "choose": "'ask' if len(state.log) == 3 else 'end'",
+                "targets": {"ask": "asked", "end": END},
+            },
         ],
     }
-    async with Engine() as engine:
+    async with Engine(tools=REGISTRY) as engine:
         run = await engine.submit(from_dict(definition), {})
         await run.signal("go", "yes")
         result = await run.result()
@@ -170,8 +176,10 @@ async def test_a_definition_runs_like_the_graph_that_it_means() -> None:
 
 
 async def test_each_run_has_defaults_of_its_own_and_unknown_or_wrong_keys_are_refused() -> None:
-    graph = from_dict(small(state={"rows": {"type": "array", "default": []}, "n": {"type": "integer", "required": True}}))
-    async with Engine() as engine:
+    graph = from_dict(
+        small(state={"rows": {"type": "array", "default": []}, "n": {"type": "integer", "required": True}})
+    )
+    async with Engine(tools=REGISTRY) as engine:
         first = (await engine.run(graph, {"n": 1})).state
         first["rows"].append(1)
         second = (await engine.run(graph, {"n": 2})).state
@@ -199,7 +207,9 @@ def test_a_graph_written_in_python_is_the_same_data() -> None:
         x: NotRequired[float | None]
 
     graph = Graph("g", state=Typed, on_failure="continue")
-    graph.add_node("a", "double", retry=Retry(attempts=5, on=(OSError, NodeTimeout)), batch=Batch(3), params={"times": 2})
+    graph.add_node(
+        "a", "double", retry=Retry(attempts=5, on=(OSError, NodeTimeout)), batch=Batch(3), params={"times": 2}
+    )
     graph.add_node("b", "nothing", join=2)
     graph.add_edge("a", "b", when="state.n < 3").add_edge("a", "b", otherwise=True)
     graph.add_edge("b", "a", on_error=ValueError).add_choice("b", "state.x", {"1": "a", "2": END})
@@ -306,7 +316,10 @@ def test_graphs_can_be_written_where_they_are_used_or_be_given_by_name() -> None
 def test_steps_are_a_definition_too() -> None:
     steps = {
         "name": "sample",
-        "steps": [{"tasks": [{"name": "nothing"}]}, {"execution_type": "parallel", "tasks": [{"name": "double"}, {"name": "increase"}]}],
+        "steps": [
+            {"tasks": [{"name": "nothing"}]},
+            {"execution_type": "parallel", "tasks": [{"name": "double"}, {"name": "increase"}]},
+        ],
     }
     found = from_dict(steps).to_dict()
     assert [node["name"] for node in found["nodes"]] == ["nothing", "double", "increase"]
@@ -335,7 +348,7 @@ async def test_reducers_go_by_their_names(reduce: str, value: Any, contribution:
         graph = from_dict(small(state={"x": {"default": [], "reduce": "append"}}))
         graph = Graph("g", state=graph.state)
     graph.add_node("a", lambda state: {"x": contribution}).set_entry_point("a")
-    async with Engine() as engine:
+    async with Engine(tools=REGISTRY) as engine:
         found = (await engine.run(graph, {"x": value})).state["x"]
 
     assert found == result
@@ -382,8 +395,8 @@ def test_every_fault_is_told_at_once_each_at_its_place() -> None:
         ("unknown_node", "/entry_point"),
         ("bad_option", "/state/n/type"),
         ("type_mismatch", "/state/x/default"),
-        ("bad_option", "/nodes/0/timeout"),
         ("unknown_tool", "/nodes/0/tool"),
+        ("bad_option", "/nodes/0/timeout"),
         ("bad_option", "/nodes/1/retry/attempt"),
         ("bad_params", "/nodes/1/params"),
         ("duplicate_node", "/nodes/2"),
@@ -393,8 +406,8 @@ def test_every_fault_is_told_at_once_each_at_its_place() -> None:
         ("bad_option", "/nodes/6/map"),
         ("unknown_node", "/edges/0/target"),
         ("unknown_key", "/edges/1/when"),
-        ("bad_option", "/edges/2/otherwise"),
         ("bad_condition", "/edges/2/when"),
+        ("bad_option", "/edges/2/otherwise"),
         ("bad_option", "/edges/3"),
         ("bad_option", "/edges/4"),
         ("unknown_tool", "/graphs/score/nodes/0/tool"),
