@@ -15,17 +15,13 @@ from .compiling import MOST_NESTED, Compiler, ToolSource
 from .datastate import ABSENT, DataKey, DataState, DataType
 from .definition_format import GRAPH, MAP, MOST_EDGES, MOST_NODES, SETTINGS, WAIT
 from .errors import GraphInvalid, GraphProblem, StateFault
-from .named import ERRORS
-from .options import NODE_OPTIONS, Batch
+from .node_options import errors_of, names_of, read_options
 from .reading import nothing
-from .retry import Retry
 from .shapes import Faults, Found, below
-from .typecheck import Checks
 from .texts import NotData, check_data
+from .typecheck import Checks
 from .written import Written, written_of
 
-MOST_PROBLEMS: Final = 500
-"""More are counted, not listed: they come from a program, not from a slip."""
 _PARTS: Final = {"map": MAP, "wait": WAIT}
 _WHATS: Final = ("tool", "graph", "wait")
 _FOLLOWS: Final = ("unreachable", "no_exit")
@@ -66,33 +62,8 @@ def read_definition(data: Any, make: Make, tools: ToolSource | None, graphs: Map
             problems = [problem for problem in compiler.problems if problem.severity == "error"]
             faults.problems += [at.placed(problem) for problem in problems if problem.code not in follows]
     if faults.problems:
-        raise GraphInvalid.of(written.name, _told(faults.problems, data))
+        raise GraphInvalid.of(written.name, faults.told(data))
     return graph
-
-
-def _told(problems: Sequence[GraphProblem], data: Any) -> list[GraphProblem]:
-    """Each problem once, in the order in which they are read; of very many the first."""
-    once = list(dict.fromkeys(problems))
-    told = sorted(once[:MOST_PROBLEMS], key=lambda problem: _position(data, problem.where))
-    if len(once) > MOST_PROBLEMS:
-        told.append(GraphProblem("bad_definition", "/", f"there are {len(once) - MOST_PROBLEMS:,} more problems"))
-    return told
-
-
-def _position(data: Any, pointer: str) -> tuple[int, ...]:
-    """Where a place stands in its definition, to tell faults in the order in which they are read."""
-    position = []
-    for part in pointer.split("/")[1:]:
-        part = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(data, Mapping) and part in data:
-            position.append(list(data).index(part))
-            data = data[part]
-        elif isinstance(data, list | tuple) and part.isdigit() and int(part) < len(data):
-            position.append(int(part))
-            data = data[int(part)]
-        else:
-            break
-    return tuple(position)
 
 
 @attrs.define
@@ -235,7 +206,7 @@ class _Reader:
         for edge in sound.get("edges", ()):
             if "source" in edge:
                 self._edge(graph, edge)
-        return graph.set_entry_point(*_names(sound.get("entry_point", ())))
+        return graph.set_entry_point(*names_of(sound.get("entry_point", ())))
 
     def _state(self, sound: Found, name: str) -> Any:
         if "state" not in sound:
@@ -262,8 +233,7 @@ class _Reader:
             self.faults.add(at, f"node {name!r} has {both} at once", "give it one of them")
             graph.add_node(name, nothing)
             return
-        options = {key: value for key, value in node.items() if key in NODE_OPTIONS}
-        self._read_options(options)
+        options = read_options(node)
         if any(key in node and not node[key].keys() >= set(shape.required) for key, shape in _PARTS.items()):
             # It lacks something, which has been said: to the rest of the graph it is any node.
             graph.add_node(name, nothing)
@@ -275,15 +245,6 @@ class _Reader:
             graph.add_map(name, self._what(node), **node["map"], **options)
         else:
             graph.add_node(name, self._what(node), **options)
-
-    def _read_options(self, options: dict[str, Any]) -> None:
-        if (retry := options.get("retry")) is not None:
-            options["retry"] = [_retry(one) for one in retry] if isinstance(retry, list) else _retry(retry)
-        if "batch" in options:
-            options["batch"] = Batch(**options["batch"]) if "size" in options["batch"] else None
-        for option in ("goto", "accepts", "produces"):
-            if option in options:
-                options[option] = _names(options[option])
 
     def _what(self, node: Found) -> Any:
         """What a node runs: a graph, or the tool that is called as it says, or as the node is."""
@@ -312,9 +273,9 @@ class _Reader:
             return
         options = {key: value for key, value in edge.items() if key not in ("source", "target")}
         if "on_error" in options:
-            options["on_error"] = tuple(ERRORS[name] for name in _names(options["on_error"]))
-        for source in _names(edge["source"]):
-            for target in _names(edge["target"]):
+            options["on_error"] = errors_of(options["on_error"])
+        for source in names_of(edge["source"]):
+            for target in names_of(edge["target"]):
                 self.places.edges.setdefault(f"{source} -> {target}", []).append(edge)
         graph.add_edge(edge["source"], edge["target"], **options)
 
@@ -327,14 +288,10 @@ class _Reader:
             return
         targets = edge["targets"]
         labels = targets if isinstance(targets, dict) else {target: target for target in targets}
-        for source in _names(edge["source"]):
+        for source in names_of(edge["source"]):
             for target in labels.values():
                 self.places.edges.setdefault(f"{source} -> {target}", []).append(edge)
         graph.add_choice(edge["source"], edge["choose"], targets)
-
-
-def _names(names: Any) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _key(found: Mapping[str, Any]) -> DataKey:
@@ -344,12 +301,4 @@ def _key(found: Mapping[str, Any]) -> DataKey:
 
 def _type(found: Mapping[str, Any]) -> DataType:
     items = _type(found["items"]) if "items" in found else None
-    return DataType(_names(found.get("type", "any")), items)
-
-
-def _retry(found: Mapping[str, Any]) -> Retry:
-    given = dict(found)
-    if "on" in given:
-        kinds = tuple(ERRORS[name] for name in _names(given["on"]))
-        given["on"] = kinds[0] if len(kinds) == 1 else kinds
-    return Retry(**given)
+    return DataType(names_of(found.get("type", "any")), items)

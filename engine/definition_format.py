@@ -134,6 +134,26 @@ GRAPH: Final = Record(
     "a definition", {"$schema": Text(), **PARTS, "graphs": MapOf(INNER_GRAPH)}, required=["name", "nodes"]
 )
 
+TASK: Final = Record(
+    "a task",
+    {
+        "name": NAME,
+        "tool": NAME,
+        **{option: shape for option, shape in OPTIONS.items() if option not in ("batch", "inputs", "outputs", "goto")},
+    },
+    required=["name"],
+)
+STEP: Final = Record(
+    "a step",
+    {"execution_type": OneOf(["sequential", "parallel"]), "tasks": ListOf(TASK, least=1, most=MOST_NODES)},
+    required=["tasks"],
+)
+STEPS: Final = Record(
+    "a definition in steps",
+    {"$schema": Text(), "name": NAME, "version": NAME, "steps": ListOf(STEP, least=1, most=MOST_NODES)},
+    required=["name", "steps"],
+)
+
 _NAMED: Final = {shape.name: shape for shape in (INNER_GRAPH, INNER_TYPE)}
 
 
@@ -142,7 +162,7 @@ def json_schema() -> dict[str, Any]:
     return {
         "$schema": ADDRESS,
         "title": "A graph of workflow-engine",
-        **GRAPH.schema(),
+        "oneOf": [GRAPH.schema(), STEPS.schema()],
         "$defs": {name: shape.find().schema() for name, shape in _NAMED.items()},
     }
 

@@ -22,7 +22,7 @@ from .logs import about
 from .options import MapOptions, NodeOptions, WaitOptions
 from .plan import ChoiceDecl, EdgeDecl, Plan
 from .schema import Isolation
-from .steps import read_steps
+from .steps import Steps, read_steps
 from .texts import NotData, read_json, read_yaml
 from .tools import get_tool_registry
 from .values import Reducer
@@ -291,8 +291,9 @@ class Graph:
         `tools` are those that nodes may name (as a rule those of `get_tool_registry()`), `graphs` those that they may
         run besides the definition's own. Nothing in a definition runs code, imports or reads anything.
         """
-        if "steps" in _keys(data):
-            return cls._checked(cls.from_steps(data), tools)
+        given: Any = data
+        if isinstance(given, Mapping) and "steps" in given:
+            return cls._of_steps(given, tools)
         graph: Self = read_definition(data, cls, get_tool_registry() if tools is None else tools, graphs or {})
         return graph
 
@@ -319,8 +320,15 @@ class Graph:
         return cls.from_dict(data, tools=tools, graphs=graphs)
 
     @classmethod
-    def _checked(cls, graph: Self, tools: ToolSource | None) -> Self:
-        graph.compile(tools)
+    def _of_steps(cls, data: Mapping[str, Any], tools: ToolSource | None) -> Self:
+        read = read_steps(data)
+        graph = cls._built(read, {})
+        if problems := [problem for problem in graph.validate(tools) if problem.severity == "error"]:
+            places = {task.name: task.at for task in read.tasks}
+            placed = [
+                GraphProblem(p.code, places.get(p.where, "/"), f"{p.where}: {p.message}", p.hint) for p in problems
+            ]
+            raise GraphInvalid.of(graph.name, placed)
         return graph
 
     @classmethod
@@ -335,17 +343,16 @@ class Graph:
         `functions` finds tasks by name: a mapping, or a registry. Without it tasks are tools, found when the
         graph is compiled. Raises `GraphInvalid` with every fault and its JSON pointer.
         """
-        read = read_steps(steps, functions)
+        return cls._built(read_steps(steps, functions), settings)
+
+    @classmethod
+    def _built(cls, read: Steps, settings: Mapping[str, Any]) -> Self:
         graph = cls(read.name, **{**({"version": read.version} if read.version else {}), **settings})
         for task in read.tasks:
             graph.add_node(task.name, task.what, **task.options)
         for source, target in read.edges:
             graph.add_edge(source, target)
         return graph.set_entry_point(*read.entries)
-
-
-def _keys(data: Any) -> Iterable[str]:
-    return data if isinstance(data, Mapping) else ()
 
 
 def _defaults() -> dict[str, Any]:

@@ -20,6 +20,8 @@ FAULTY: Final[Any] = attrs.NOTHING
 """What reading gives where nothing can be used."""
 
 
+MOST_PROBLEMS: Final = 500
+"""More are counted, not listed: they come from a program, not from a slip."""
 TOO_MANY: Final = "a definition this large is better made in Python"
 
 
@@ -33,6 +35,31 @@ class Faults:
     def add(self, at: str, message: str, hint: str = "", code: str = "bad_option") -> Any:
         self.problems.append(GraphProblem(code, at or "/", message, hint))
         return FAULTY
+
+    def told(self, data: Any) -> list[GraphProblem]:
+        """Each problem once, in the order in which the data is read; of very many the first."""
+        once = list(dict.fromkeys(self.problems))
+        told = sorted(once[:MOST_PROBLEMS], key=lambda problem: _position(data, problem.where))
+        if len(once) > MOST_PROBLEMS:
+            more = f"there are {len(once) - MOST_PROBLEMS:,} more problems"
+            told.append(GraphProblem("bad_definition", "/", more))
+        return told
+
+
+def _position(data: Any, pointer: str) -> tuple[int, ...]:
+    """Where a place stands in its definition, to tell faults in the order in which they are read."""
+    position = []
+    for part in pointer.split("/")[1:]:
+        part = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(data, Mapping) and part in data:
+            position.append(list(data).index(part))
+            data = data[part]
+        elif isinstance(data, list | tuple) and part.isdigit() and int(part) < len(data):
+            position.append(int(part))
+            data = data[int(part)]
+        else:
+            break
+    return tuple(position)
 
 
 class Shape(Protocol):
@@ -200,15 +227,17 @@ class Record:
     def read(self, value: Any, at: str, faults: Faults) -> Any:
         if not isinstance(value, Mapping):
             return faults.add(at, f"expected an object ({self.title}), found {shown(value)}")
+        meant = ""
         for key in value:
             if key not in self.keys:
                 hint = faults.hint(key, self.keys) or f"known are {', '.join(map(repr, self.keys))}"
+                meant += hint if hint.startswith("did you mean") else ""
                 faults.add(below(at, key), f"{self.title} has nothing called {key!r}", hint)
         found = {
             key: shape.read(value[key], below(at, key), faults) for key, shape in self.keys.items() if key in value
         }
         for key in self.required:
-            if key not in value:
+            if key not in value and repr(key) not in meant:
                 faults.add(at, f"{self.title} needs {key!r}", f"add {key!r}")
         return Found(found, at)
 

@@ -143,6 +143,7 @@ ORDER = {
         "shapes",
         "texts",
         "definition_format",
+        "node_options",
         "definition",
         "definition_of",
         "steps",

@@ -185,7 +185,7 @@ async def test_each_run_has_defaults_of_its_own_and_unknown_or_wrong_keys_are_re
         second = (await engine.run(graph, {"n": 2})).state
         with pytest.raises(Exception, match="n: missing"):
             await engine.submit(graph, {})
-        with pytest.raises(Exception, match="m: .*no such key"):
+        with pytest.raises(Exception, match="no such key"):
             await engine.submit(graph, {"n": 1, "m": 1})
         with pytest.raises(Exception, match="n: expected int"):
             await engine.submit(graph, {"n": 1.5})
