@@ -497,11 +497,11 @@ def test_a_bomb_is_refused_at_once(bomb: str) -> None:
         "format": "%999999999d",
     }
 
-    began = time.perf_counter()
+    began = time.process_time()  # others may use this machine
     with pytest.raises((ConditionInvalid, ConditionFailed)) as refused:
         compile_condition(text)(state)
 
-    assert time.perf_counter() - began < 0.25
+    assert time.process_time() - began < 0.25
     assert len(str(refused.value)) < 3_000
 
 
