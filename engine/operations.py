@@ -95,7 +95,10 @@ def item(value: Any, index: Any) -> Any:
     if issubclass(cls, list | tuple | str):
         return value[index] if type(index) is int and -len(value) <= index < len(value) else MISSING
     if issubclass(cls, dict):
-        return dict.get(value, index, MISSING)
+        try:
+            return dict.get(value, index, MISSING)
+        except TypeError:  # of an index that cannot be hashed
+            return MISSING
     return MISSING
 
 

@@ -38,6 +38,7 @@ _TOKEN: Final = re.compile(
 _ESCAPE: Final = re.compile(
     r"\\(?:[\\'\"nrt]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U000[0-9a-fA-F]{5}|(?P<wrong>.))", re.DOTALL
 )
+_NO_CHARACTER: Final = re.compile(r"[\0\ud800-\udfff]")
 _PREFIXES: Final = frozenset("bfrtu")
 _CURES: Final = {
     "**": "write `x * x`",
@@ -88,7 +89,8 @@ class Scanned:
 
     def said(self, node: ast.expr) -> str:
         """A part as it was written."""
-        return " ".join(self.text[self.column(node) - 1 : self.end(node) - 1].split())
+        part = self.text[self.column(node) - 1 : self.end(node) - 1]
+        return " ".join("".join(c if c.isprintable() else " " for c in part).split())
 
 
 _GAP: Final = re.compile(r"[\s)]*")
@@ -104,6 +106,10 @@ def scan(text: Any) -> Scanned:
             text[:MOST_CHARACTERS], MOST_CHARACTERS, message, "let a node work it out and put it into the state"
         )
     text = str(text)
+    if found := _NO_CHARACTER.search(text):
+        # Half a character cannot be encoded, so the error must not carry it on.
+        whole = _NO_CHARACTER.sub("?", text)
+        raise refuse(whole, found.start() + 1, f"{found[0]!r} is no character", "leave it out")
     _check_tokens(text)
     line = re.sub(r"[\t\r\n]", " ", text)
     bare = line.strip(" ")
@@ -159,10 +165,6 @@ def _check_string(text: str, place: int, token: str) -> None:
         if escape["wrong"]:
             column = place + escape.start() + 1
             raise refuse(text, column, f"{escape[0]!r} is no escape", r"a backslash itself is written as \\")
-    for index, character in enumerate(token):
-        if 0xD800 <= ord(character) < 0xE000 or character == "\0":
-            shown_text = text.encode("utf-8", "replace").decode()
-            raise refuse(shown_text, place + index + 1, f"{character!r} is no character", "leave it out")
 
 
 def _check_word(text: str, place: int, token: str, previous: str) -> None:

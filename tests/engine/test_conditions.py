@@ -2,7 +2,9 @@
 
 import ast
 import copy
+import dataclasses
 import datetime
+import enum
 import pickle
 import time
 import warnings
@@ -17,6 +19,7 @@ import pytest
 from engine import END, Graph
 from engine.conditions import Condition, compile_condition
 from engine.errors import ConditionFailed, ConditionFault, ConditionInvalid
+from engine.kinds import kind_of_type
 from engine.sameness import same_plan
 from engine.schema import read_schema
 
@@ -96,6 +99,11 @@ state.off and (state.flag or state.flag)
 state.flag or state.off and state.off
 state.flag and state.flag and state.flag
 state.off or state.off or state.off
+1 < 2 and 2 < 3 and 3 < 4
+1 < 2 and 2 < 3 and 3 > 4
+1 > 2 or 2 > 3 or 3 > 4
+1 > 2 or 2 > 3 or 3 < 4
+1 > 2 or 2 < 3
 state.nothing is None
 state.nothing is not None
 None is state.nothing
@@ -216,6 +224,7 @@ def test_it_means_what_it_means_in_python(text: str) -> None:
         ("has(state.placed.total)", True),
         ("has(state.placed.method)", False),
         ("has(state)", True),
+        ("has(state.order[state.rows])", False),
         ("get(state.count, 0) == 3", True),
         ("get(state.rowz, 0) == 0", True),
         ("get(state.nothing, 0) is None", True),
@@ -245,8 +254,9 @@ def test_spaces_and_lines_do_not_matter() -> None:
         MappingProxyType({"count": 3, "order": MappingProxyType({"items": [1]})}),
         attrs.make_class("State", ["count", "order"])(3, Order([1])),  # type: ignore[list-item]
         attrs.make_class("Slotted", ["count", "order"], slots=True, frozen=True)(3, {"items": [1]}),
+        dataclasses.make_dataclass("Data", ["count", "order"])(3, {"items": [1]}),
     ],
-    ids=["dict", "OrderedDict", "mapping", "attrs", "slotted attrs"],
+    ids=["dict", "OrderedDict", "mapping", "attrs", "slotted attrs", "dataclass"],
 )
 def test_mappings_and_objects_are_read_alike(state: Any) -> None:
     assert holds("state.count == 3 and state['order'].items[0] == 1 and not has(state.other)", state)
@@ -287,7 +297,7 @@ def test_nothing_is_made_by_reading() -> None:
         ("state.a; state.b", 8, "';' is no part"),
         ("state.a # and more", 9, "'#' is no part"),
         ("state.a \\\n", 9, "is no part"),
-        ("state.a < 1\0", 12, "is no part"),
+        ("state.a < 1\0", 12, "no character"),
         ("state.a\x0c", 8, "is no part"),
         ("`state`", 1, "is no part"),
         ("...", 1, "'...' is no part"),
@@ -303,6 +313,7 @@ def test_nothing_is_made_by_reading() -> None:
         (r'"\U00110000"', 2, "is no escape"),
         ('"\ud800"', 2, "no character"),
         ('"\0"', 2, "no character"),
+        ('1j < "\ud800"', 7, "no character"),
         ("0x10", 1, "is no number"),
         ("1j", 1, "is no number"),
         ("1if state else 2", 1, "is no number"),
@@ -460,8 +471,8 @@ BOMBS: dict[str, str | Callable[[], str]] = {
     "comparisons": "<".join(["1"] * 900),
     "choices": "1 if 1 else " * 150 + "1",
     "comprehensions": "[[y for y in state.a] for x in state.a for z in state.a]",
-    "text sum": "len(" + "+".join(["state.big"] * 39) + ") > 1",
-    "list sum": "len(" + "+".join(["state.list"] * 39) + ") > 1",
+    "text sum": "len(" + "+".join(["state.big"] * 3) + ") > 1",
+    "list sum": "len(" + "+".join(["state.list"] * 3) + ") > 1",
     "digits": "round(7, -999999999)",
     "digits of the state": "round(state.n, -state.n * 1000)",
     "product of the state": "state.huge * state.huge",
@@ -486,11 +497,11 @@ def test_a_bomb_is_refused_at_once(bomb: str) -> None:
         "format": "%999999999d",
     }
 
-    began = time.perf_counter()
+    began = time.process_time()  # others may use this machine
     with pytest.raises((ConditionInvalid, ConditionFailed)) as refused:
         compile_condition(text)(state)
 
-    assert time.perf_counter() - began < 0.25
+    assert time.process_time() - began < 0.25
     assert len(str(refused.value)) < 3_000
 
 
@@ -502,6 +513,14 @@ def test_what_is_as_large_as_it_may_be_is_taken() -> None:
     assert len(long) == 2_000
     assert [holds(text, {"a": True}) for text in (deep, wide, long)] == [True, True, False]
     assert holds(str(2**256 - 1) + " == state.n", {"n": 2**256 - 1})
+
+
+def test_what_is_told_can_be_printed_and_encoded() -> None:
+    for text in ('state["\x1b[31m"].x[1:2]', '1 < "\x1b[31m"', 'x"\ud800"', "len(state['\x1b']) == 'x'", '"\x07".x'):
+        with pytest.raises(ConditionInvalid) as refused:
+            compile_condition(text)
+        assert str(refused.value).replace("\n", "").isprintable()
+        assert refused.value.text.encode()
 
 
 def test_no_warning_leaks() -> None:
@@ -646,6 +665,14 @@ def test_a_state_without_a_schema_may_have_any_key() -> None:
     assert holds("state.whatever == 1 and len(state.notes) == 0", {"whatever": 1, "notes": []}, schema)
 
 
+def test_a_kind_may_stand_for_a_schema() -> None:
+    assert faults("state.totl > 1", kind_of_type(Order))[0].code == "unknown_key"
+
+
+def test_a_state_with_no_keys_has_none() -> None:
+    assert faults("state.a == 1", {})[0].message == "the state has no key 'a'"
+
+
 def test_a_field_that_a_class_works_out_itself_can_be_read() -> None:
     @attrs.frozen
     class Sized:
@@ -668,9 +695,10 @@ def test_a_field_that_a_class_works_out_itself_can_be_read() -> None:
         ("state.rows[3] == 1", 11, "`state.rows` is a list of 3 items, so there is no [3]"),
         ("state.rows['a'] == 1", 11, "`state.rows` is a list of 3 items, which has no 'a'"),
         ("state.rows[state.quality]", 11, "which has no 0.5"),
+        ("state.rows[state.missing]", 18, "`state` has no 'missing'"),
         ("state.rows[True]", 11, "which has no True"),
         ("state.name[9]", 11, "`state.name` is 'Ann', so there is no [9]"),
-        ("state.order[state.rows]", 12, "TypeError: unhashable"),
+        ("state.order[state.rows]", 12, "`state.order` has no a list of 3 items"),
         ("state.placed.method", 14, "`state.placed` has no 'method'"),
         ("state.placed.computed", 14, "`state.placed` has no 'computed'"),
         ("state.placed['_secret']", 13, "`state.placed` has no '_secret'"),
@@ -750,6 +778,37 @@ def test_what_an_object_raises_is_told_and_only_comparing_and_truth_run_its_code
 
     assert ("do not look" in str(error)) is ran
     assert isinstance(error.__cause__, RuntimeError) is ran
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Metres(float):
+    def __add__(self, other: object) -> Any:
+        raise AssertionError("asked to add")
+
+
+def test_numbers_of_other_classes_are_calculated_with_as_plain_ones() -> None:
+    assert holds("state.level + 1 == 4 and state.length + 1 == 2.5", {"level": Level.HIGH, "length": Metres(1.5)})
+
+
+@attrs.frozen
+class Locked:
+    """A field that cannot be read."""
+
+    key: int = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+
+@pytest.mark.parametrize("text", ["state.x.key == 1", "has(state.x.key)", "get(state.x.key, 1) == 1"])
+def test_a_field_that_raises_is_told(text: str) -> None:
+    error = failure(text, {"x": Locked()})
+
+    assert error.message == "RuntimeError: no key"
+    assert isinstance(error.__cause__, RuntimeError)
 
 
 def test_other_objects_are_not_asked_for_anything() -> None:
