@@ -251,11 +251,12 @@ def version_order(version: str) -> tuple[Any, ...]:
     So 1.9 < 1.10 < 2rc1 < 2 = 2.0 < 2.0.1, and dates come in their order. A `v` in front says nothing.
     """
     parts: list[tuple[int, Any]] = []
-    for part in re.findall(r"\d+|[a-z]+", version.lower().removeprefix("v")):
-        parts.append((2, int(part)) if part.isdigit() else (0, part))
-    while parts and parts[-1] == (2, 0):
-        parts.pop()
-    return (*parts, (1, 0))
+    for part in [*re.findall(r"\d+|[a-z]+", version.lower().removeprefix("v")), ""]:
+        if not part.isdigit():
+            while parts and parts[-1] == (2, 0):
+                parts.pop()
+        parts.append((2, int(part)) if part.isdigit() else (0, part) if part else (1, 0))
+    return tuple(parts)
 
 
 def split_id(name: str) -> tuple[str, str | None]:
@@ -304,7 +305,7 @@ class ToolSet:
         if version is None:
             name, version = split_id(name)
         versions = [tool.version for tool in self.versions(name)]
-        return UnknownTool(name, version, versions, did_you_mean(name, self._versions))
+        return UnknownTool(name, version, versions, did_you_mean(name, self))
 
     def versions(self, name: str) -> list[Tool]:
         """Every version of a tool, the oldest first."""
