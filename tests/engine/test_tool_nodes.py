@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import attrs
 import pytest
 
@@ -307,7 +308,7 @@ async def test_a_sync_node_calls_tools_in_its_own_thread() -> None:
 
     @registry.tool
     async def later(x: int) -> int:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return x
 
     def node(state: Any, ctx: Context) -> dict[str, Any]:
@@ -505,5 +506,5 @@ async def test_a_run_goes_on_after_a_restart_if_its_nodes_name_the_same_tools(
             await run.signal("go")
             assert (await run.result()).state["log"] == ["new", "2" if before == "f" else "1"]
         else:
-            with pytest.raises(EngineError, match="is .* here, expected"):
+            with pytest.raises(EngineError, match=r"is .* here, expected"):
                 await run.result()
