@@ -4,6 +4,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -321,9 +322,10 @@ async def test_runs_in_flight_keep_the_tools_that_they_began_with(write: Write) 
 
     async with Engine(tools="tools_s") as engine:
         old = await engine.submit(graph, {})
-        async for event in old.events():
-            if event.type == "run_waiting":
-                break
+        async with aclosing(old.events()) as events:
+            async for event in events:
+                if event.type == "run_waiting":
+                    break
         write("tools_s", STEPPED.format(word="newer"))
         assert (await engine.reload_tools()).changed == ("say@1", "step@1")
         by_name = await engine.submit("g", {})
