@@ -77,6 +77,12 @@ class Call:
     """It takes the subject and nothing else: call `function(subject)`."""
     wants_context: bool = False
 
+    def bound(self, function: Callable[..., Any]) -> tuple[Callable[..., Any], Call]:
+        """The function with its params bound, once, and how to call that: mostly with the subject alone."""
+        if self.fixed and self.positional == ("subject",) and not self.named:
+            return functools.partial(function, **self.fixed), PLAIN
+        return function, self
+
     def arguments(
         self, subject: Any, context: Context | None = None, state: Any = None
     ) -> tuple[list[Any], dict[str, Any]]:

@@ -206,28 +206,18 @@ def prepare_reload(registry: ToolRegistry) -> Reload:
     modules = _to_import(registry)
     if not modules:
         return Reload(registry)
-    with _anew(modules) as (old, defined):
+    with _anew(modules) as defined:
         marked = get_tool_registry()
         owners = {id(each): each for each in (registry, marked, *(owner for owner, _ in defined))}
         news: dict[int, ToolSet] = {}
         for key, each in owners.items():
             kept = [tool for tool in each.tools() if tool.module not in modules]
             news[key] = _together([*kept, *(tool for owner, tool in defined if owner is each)])
-        mine = [*news[id(registry)].tools(), *_moved(registry, old, news), *_given(registry, modules, defined)]
+        mine = [*news[id(registry)].tools(), *_given(registry, modules, defined)]
         for source in registry.sources:
             mine += _from_source(source, news[id(marked)], news)
         news[id(registry)] = _together(mine)
     return Reload(registry, tuple(modules), tuple((each, news[key]) for key, each in owners.items()))
-
-
-def _moved(registry: ToolRegistry, old: Mapping[str, ModuleType], news: Mapping[int, ToolSet]) -> Iterator[Tool]:
-    """What is in the new registry that a new module has where this one was; this one takes its place again."""
-    for name, module in old.items():
-        for attribute in [attribute for attribute, value in vars(module).items() if value is registry]:
-            new = getattr(sys.modules[name], attribute, None)
-            if isinstance(new, ToolRegistry) and new is not registry:
-                yield from news.get(id(new), new.current).tools()
-                setattr(sys.modules[name], attribute, registry)
 
 
 def _given(registry: ToolRegistry, modules: Iterable[str], defined: Iterable[tuple[Any, Tool]]) -> Iterator[Tool]:
@@ -268,8 +258,8 @@ def _to_import(registry: ToolRegistry) -> list[str]:
 
 
 @contextmanager
-def _anew(names: list[str]) -> Iterator[tuple[dict[str, ModuleType], list[tuple[ToolRegistry, Tool]]]]:
-    """Import modules once more: the old ones, and what the new ones define. If the body raises, the old are back."""
+def _anew(names: list[str]) -> Iterator[list[tuple[ToolRegistry, Tool]]]:
+    """Import modules once more; gives what they define, and where. If the body raises, the old ones are back."""
     old = {name: sys.modules[name] for name in names if name in sys.modules}
     defined: list[tuple[ToolRegistry, Tool]] = []
     token = staged.set(defined)
@@ -280,7 +270,8 @@ def _anew(names: list[str]) -> Iterator[tuple[dict[str, ModuleType], list[tuple[
         importlib.invalidate_caches()
         for name in names:
             _imported(name, name)
-        yield old, defined
+        kept = _kept_registries(old)
+        yield [(kept.get(id(owner), owner), tool) for owner, tool in defined]
     except BaseException:
         for name, module in old.items():
             sys.modules[name] = module
@@ -290,6 +281,21 @@ def _anew(names: list[str]) -> Iterator[tuple[dict[str, ModuleType], list[tuple[
         raise
     finally:
         staged.reset(token)
+
+
+def _kept_registries(old: Mapping[str, ModuleType]) -> dict[int, ToolRegistry]:
+    """The registries of old modules, by those that took their places in the new ones; there they stand again.
+
+    For an engine may have been given one, or another module, and must not be left with what was.
+    """
+    kept: dict[int, ToolRegistry] = {}
+    for name, module in old.items():
+        for attribute, registry in vars(module).items():
+            new = getattr(sys.modules[name], attribute, None)
+            if isinstance(registry, ToolRegistry) and isinstance(new, ToolRegistry) and new is not registry:
+                setattr(sys.modules[name], attribute, registry)
+                kept[id(new)] = registry
+    return kept
 
 
 def _forget_bytecode(module: ModuleType) -> None:

@@ -220,12 +220,12 @@ class CrewMaker:
         is_map = node.decl.map is not None
         function: Callable[..., Any] | Any = node.decl.map.worker if node.decl.map is not None else node.decl.function
         if spec.is_async and spec.run_in in ("loop", "thread"):
-            return AsyncBody(function, spec.call, is_map), None
+            return AsyncBody(*spec.call.bound(function), is_map), None
         if spec.run_in == "loop":
-            return LoopBody(function, spec.call, is_map), None
+            return LoopBody(*spec.call.bound(function), is_map), None
         executor, places = self._executors[spec.run_in]
         if getattr(executor, "shares_memory", False):
-            return ElsewhereBody(function, spec.call, is_map, executor), places
+            return ElsewhereBody(*spec.call.bound(function), is_map, executor), places
         return RemoteBody(function, spec.call, is_map, executor), places
 
     def _unused(self, name: str) -> str:

@@ -305,7 +305,7 @@ class ToolSet:
         if version is None:
             name, version = split_id(name)
         versions = [tool.version for tool in self.versions(name)]
-        return UnknownTool(name, version, versions, did_you_mean(name, self._versions))
+        return UnknownTool(name, version, versions, did_you_mean(name, self))
 
     def versions(self, name: str) -> list[Tool]:
         """Every version of a tool, the oldest first."""

@@ -232,7 +232,7 @@ def test_versions_are_ordered_by_their_numbers() -> None:
 
 def test_an_unknown_tool_gets_a_hint(registry: ToolRegistry) -> None:
     registry.add(clean)
-    with pytest.raises(UnknownTool, match="no tool is called 'clena'; did you mean 'clean'?") as caught:
+    with pytest.raises(UnknownTool, match="no tool is called 'clena'; did you mean 'clean'") as caught:
         registry.find("clena")
 
     assert (caught.value.name, caught.value.version, caught.value.versions) == ("clena", None, ())
