@@ -38,6 +38,9 @@ class Registered:
         self.revisions: Final = None if graph is None else graph.revisions
         self.generation: Final = generation
         """Which it is of those that were made of one graph, as its tools were replaced."""
+        self.forgotten = False
+        """Whether it is not known any more, and no run of it may begin or go on."""
+        self._child = ""
         self._starting: anyio.Lock | None = None
         self._started = False
 
@@ -48,12 +51,18 @@ class Registered:
         if self._starting is None:
             self._starting = anyio.Lock()
         async with self._starting:
-            if not self._started:
+            if not self._started and not self.forgotten:
                 again = f" ({self.generation})" if self.generation > 1 else ""
-                name = f"graph {self.plan.name} {self.plan.version}{again}".replace("/", "|")
+                self._child = f"graph {self.plan.name} {self.plan.version}{again}".replace("/", "|")
                 nodes = ChildSpec("nodes", NodesActor, (self.scheduler.hands,))
-                await root.start_child(Supervisor.spec(name, [nodes]))
+                await root.start_child(Supervisor.spec(self._child, [nodes]))
                 self._started = True
+
+    async def stop(self, root: SupervisorRef) -> None:
+        """End its nodes for good: no run of it goes on."""
+        if self._started:
+            await root.terminate_child(self._child)
+            await root.delete_child(self._child)
 
 
 class Registry:
@@ -127,11 +136,22 @@ class Registry:
             self._newest[plan.name] = registered
         return registered
 
-    def find(self, name: str) -> Registered:
-        """The graph registered last under this name."""
-        found = self._newest.get(name)
+    def forget(self, known: Registered) -> None:
+        """Know it no more."""
+        del self._graphs[known.plan.name, known.plan.version]
+        known.forgotten = True
+        if self._newest[known.plan.name] is known:
+            del self._newest[known.plan.name]
+            for other in self.all():
+                if other.plan.name == known.plan.name:
+                    self._newest[known.plan.name] = other
+
+    def find(self, name: str, version: str | None = None) -> Registered:
+        """The graph of this name and version; without one, that which was registered last."""
+        found = self._newest.get(name) if version is None else self._graphs.get((name, version))
         if found is None:
-            raise GraphNotFound(name, sorted(self._newest))
+            versions = [version for other, version in self._graphs if other == name]
+            raise GraphNotFound(name, sorted(versions or self._newest), version if versions else None)
         return found
 
     def get(self, name: str, version: str) -> Registered | None:

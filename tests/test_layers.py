@@ -151,6 +151,7 @@ ORDER = {
         "sameness",
         "registry",
         "settings",
+        "reader",
         "handle",
         "kept",
         "books",
@@ -158,6 +159,8 @@ ORDER = {
         "returning",
         "beside",
         "app",
+        "readable",
+        "web",
     ],
 }
 
