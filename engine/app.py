@@ -47,6 +47,7 @@ from .history import Event
 from .loading import Reloaded, prepare_reload, tools_of
 from .locks import Locks
 from .logs import about
+from .plan import Plan
 from .ports import Executor, Store
 from .registry import Registered, Registry
 from .remembered import equal, remembered
@@ -309,7 +310,7 @@ class Engine:
         """Start a run, or queue it; returns once it is safe, which in memory is at once.
 
         Refuses before anything is accepted: `GraphInvalid`, `StateInvalid`, `UnknownKey`, `EngineBusy`,
-        `EngineClosed`. A name without a `version` means the graph that was registered last under it. `deadline` is in
+        `EngineClosed`. A name without a `version` means its newest one: 1.10 comes after 1.9. `deadline` is in
         seconds from now. Higher priorities start first, then older runs.
         """
         if (run_id, idempotency_key, tags, deadline) != _NONE_GIVEN or type(priority) is not int:
@@ -460,7 +461,7 @@ class Engine:
         return await self._returning.fork(run_id, at, update)
 
     async def migrate(self, run_id: str) -> Run:
-        """Let a run whose graph has changed go on, on the version registered last, if its records fit that one.
+        """Let a run whose graph has changed go on, on the newest version, if its records fit that one.
 
         Records name edges by their places: what is new must stand after what was there, or a token that had gone
         along an edge is taken to have gone along the one in its place.
@@ -583,8 +584,12 @@ class Engine:
                 await self._durable.forget_definition(known.plan)
 
     def graph(self, name: str, version: str | None = None) -> Graph | None:
-        """The graph of this name and version, or the last one; None if it was given as a plan. `GraphNotFound`."""
+        """The graph of this name and version, or its newest; None if it was given as a plan. Or `GraphNotFound`."""
         return self._registry.find(name, version).graph
+
+    def plan(self, name: str, version: str | None = None) -> Plan:
+        """What that graph was compiled to, as the engine runs it."""
+        return self._registry.find(name, version).plan
 
     def graphs(self) -> list[tuple[str, str]]:
         """Name and version of each graph, in the order of their registration."""

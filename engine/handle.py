@@ -143,6 +143,11 @@ class Run:
         return self._done or self.machine.over
 
     @property
+    def error(self) -> Exception | None:
+        """Why it has no result, once it is over: `RunFailed`, `RunCancelled`; None if it succeeded."""
+        return self._error() if self.over else None
+
+    @property
     def state(self) -> Any:
         """The state as it stands: of a run that is not over, everything live and ended merged."""
         return self.machine.plan.state.build(self.machine.present_values())

@@ -86,6 +86,10 @@ class KeptRun(Run):
         return self._row.status != "running"
 
     @property
+    def error(self) -> Exception | None:
+        return self._known().error
+
+    @property
     def state(self) -> Any:
         return self._known().state
 

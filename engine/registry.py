@@ -25,6 +25,7 @@ from .sameness import same_plan
 from .scheduler import Scheduler
 from .timers import Timers
 from .tokens import Activation
+from .tools import version_order
 
 
 class Registered:
@@ -46,12 +47,12 @@ class Registered:
 
     async def start(self, root: SupervisorRef) -> None:
         """Give its nodes a supervisor, once."""
-        if self._started:
+        if self._started or self.forgotten:
             return
         if self._starting is None:
             self._starting = anyio.Lock()
         async with self._starting:
-            if not self._started and not self.forgotten:
+            if not self._started:
                 again = f" ({self.generation})" if self.generation > 1 else ""
                 self._child = f"graph {self.plan.name} {self.plan.version}{again}".replace("/", "|")
                 nodes = ChildSpec("nodes", NodesActor, (self.scheduler.hands,))
@@ -133,8 +134,14 @@ class Registry:
         registered = Registered(plan, scheduler, graph, generation)
         self._graphs[plan.name, plan.version] = registered
         if generation == 1:
-            self._newest[plan.name] = registered
+            self._make_newest(registered)
         return registered
+
+    def _make_newest(self, known: Registered) -> None:
+        """Have it mean the name alone, unless that means a higher version: as with tools, 1.10 comes after 1.9."""
+        there = self._newest.get(known.plan.name)
+        if there is None or version_order(known.plan.version) >= version_order(there.plan.version):
+            self._newest[known.plan.name] = known
 
     def forget(self, known: Registered) -> None:
         """Know it no more."""
@@ -144,10 +151,10 @@ class Registry:
             del self._newest[known.plan.name]
             for other in self.all():
                 if other.plan.name == known.plan.name:
-                    self._newest[known.plan.name] = other
+                    self._make_newest(other)
 
     def find(self, name: str, version: str | None = None) -> Registered:
-        """The graph of this name and version; without one, that which was registered last."""
+        """The graph of this name and version; without one, the newest of the name."""
         found = self._newest.get(name) if version is None else self._graphs.get((name, version))
         if found is None:
             versions = [version for other, version in self._graphs if other == name]

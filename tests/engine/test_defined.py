@@ -159,6 +159,16 @@ async def test_a_run_that_is_parked_keeps_its_graph(tmp_path: Path) -> None:
             await engine.forget("parked", "1")
 
 
+async def test_a_name_means_its_newest_version_in_whatever_order_they_came() -> None:
+    async with Engine(tools=TOOLS) as engine:
+        for version in ("1.9", "1.10", "1.2"):
+            await engine.define(definition(version=version))
+        newest = engine.plan("counting").version
+        await engine.forget("counting", "1.10")
+
+        assert (newest, engine.plan("counting").version) == ("1.10", "1.9")
+
+
 async def test_a_version_that_is_not_there_is_told_with_those_that_are() -> None:
     async with Engine(tools=TOOLS) as engine:
         await engine.define(definition())
