@@ -13,6 +13,7 @@ from typing import Final
 import anyio
 import attrs
 
+from ..errors import HistoryGone
 from ..handle import Run
 from ..history import Event
 from .problems import Refused
@@ -41,6 +42,8 @@ async def stream_events(call: Call) -> Answer | EventStream:
         raise Refused(409, "not_here", f"run {run.id!r} has no events here: {run.explain('')}")
     if run.over and after >= machine.history.seq:
         return Answer(204)
+    if after + 1 < (first := machine.history.first_kept) and run.past() is None:
+        raise HistoryGone(after + 1, first)  # while there is still an answer to say it with
     return EventStream(call.service, run, after)
 
 
