@@ -51,6 +51,7 @@ from .toolbox import Threads
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
 
+    from .auditing import AuditLine, AuditLog
     from .durable import Durable
     from .keeping import Durability, RunJournal
     from .past import Past
@@ -167,6 +168,7 @@ class Engine:
         self._actors = Tree(self._restarts)
         self._entered: list[Executor] = []
         self._open = False
+        self._audit_log: AuditLog | None = None
         self.thread: int | None = None
         self.token: Any = None
         self._draining = False
@@ -425,12 +427,47 @@ class Engine:
             raise RunNotFound(run_id)
         return await self._returning.migrate(run_id)
 
-    async def compact(self, *, keep_seconds: float | None = None, keep_count: int | None = None) -> Compacted:
-        """Remove ended runs from the store: those that ended longer ago, or all but the newest of each graph."""
+    async def compact(
+        self,
+        *,
+        keep_seconds: float | None = None,
+        keep_count: int | None = None,
+        keep_audit_seconds: float | None = None,
+    ) -> Compacted:
+        """Remove ended runs from the store: those that ended longer ago, or all but the newest of each graph.
+
+        Lines of the audit log stay, whatever becomes of the runs, but for those older than `keep_audit_seconds`.
+        """
         self._check_open()
         if self._durable is None:
             raise EngineError("there is no store to compact: runs in memory are limited by Settings(keep_runs=...)")
-        return await self._durable.compact(keep_seconds, keep_count)
+        from .stored import Kept
+
+        return await self._durable.compact(
+            Kept(seconds=keep_seconds, count=keep_count, audit_seconds=keep_audit_seconds)
+        )
+
+    # -- the audit log
+
+    def audit(self, line: AuditLine) -> None:
+        """Write down who did what: to the logger `engine.audit`, and into the store if there is one."""
+        if self._audit_log is None:
+            from .auditing import AuditLog
+
+            self._audit_log = AuditLog(None) if self._durable is None else self._durable.audit_log
+        self._audit_log.add(line)
+
+    async def audits(
+        self, run_id: str | None = None, *, after: int = 0, limit: int = 100, newest_first: bool = False
+    ) -> list[tuple[int, AuditLine]]:
+        """Lines of the audit log with their numbers, all or those about one run; `after` is the last number seen."""
+        if not self._open:
+            raise EngineClosed()
+        if self._durable is None:
+            raise EngineError(
+                "there is no store that keeps an audit log: it is written to the logger engine.audit only"
+            )
+        return await self._durable.audits(run_id, after, limit, newest_first)
 
     # -- for those who do not await
 

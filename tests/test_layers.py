@@ -91,6 +91,7 @@ ORDER = {
         "gates",
         "counts",
         "journal",
+        "auditing",
         "metrics",
         "timers",
         "driving",
