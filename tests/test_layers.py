@@ -159,6 +159,7 @@ ORDER = {
         "returning",
         "beside",
         "app",
+        "web",
     ],
 }
 

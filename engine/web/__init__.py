@@ -1,0 +1,1 @@
+"""The service: HTTP, WebSocket, and what keeps it safe and running."""
