@@ -46,6 +46,8 @@ ORDER = {
     ],
     "engine": [
         "logs",
+        "redaction",
+        "logging_json",
         "values",
         "errors",
         "locks",
@@ -156,6 +158,7 @@ ORDER = {
         "kept",
         "books",
         "blocking",
+        "vitals",
         "returning",
         "beside",
         "app",
