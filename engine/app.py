@@ -21,7 +21,7 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-from actors import ActorRef, ChildSpec, NullObserver, Tree, Waker, new_waker, supervise
+from actors import ActorRef, ChildSpec, NullObserver, State, Tree, Waker, new_waker, supervise
 
 from .beside import Beside
 from .blocking import Backend, BlockingEngine
@@ -63,11 +63,13 @@ from .toolbox import Threads
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
 
+    from .auditing import AuditLine, AuditLog
     from .durable import Durable
     from .keeping import Durability, RunJournal
     from .past import Past
     from .returning import Returning
     from .stored import Compacted
+    from .vitals import Vitals
 
 logger = logging.getLogger("engine")
 
@@ -179,6 +181,7 @@ class Engine:
         self._actors = Tree(self._restarts)
         self._entered: list[Executor] = []
         self._open = False
+        self._audit_log: AuditLog | None = None
         self.thread: int | None = None
         self.token: Any = None
         self._draining = False
@@ -292,6 +295,45 @@ class Engine:
         with anyio.move_on_after(timeout):
             await self._until(lambda: not self._books.active)
         return list(self._books.active.values())
+
+    async def settle(self, timeout: float | None = None) -> bool:
+        """Refuse new runs and wait until nothing goes on any more; whether that came about in time.
+
+        As `drain`, but runs that only wait, for a signal or a timer, are not waited for: what leaving the engine then
+        finds is what it can leave to the store at once.
+        """
+        refuse("settle", [("timeout", fault)] if (fault := timeout_fault(timeout)) else ())
+        self._begin_draining()
+        with anyio.move_on_after(timeout):
+            await self._come_to_rest()
+            return True
+        return False
+
+    @property
+    def vitals(self) -> Vitals:
+        """Whether it is well, at this moment; looks at memory only, and may be asked by any thread."""
+        from .vitals import Vitals
+
+        alive = self._open and not self._abandoned and self._root.state is State.RUNNING
+        durable = self._durable
+        if durable is None or not self._open:
+            return Vitals(alive=alive, draining=self._draining)
+        trouble = durable.journal.trouble
+        return Vitals(
+            alive=alive,
+            draining=self._draining,
+            store=durable.store.facts.url,
+            fell_back=durable.fell_back,
+            trouble=None if trouble is None else str(trouble),
+        )
+
+    async def check_store(self) -> None:
+        """Return if the store answers; raises `StoreUnavailable` at once if it cannot be read or written."""
+        if not self._open:
+            raise EngineClosed()
+        if self._durable is not None:
+            self._durable.check_writable()
+            await self._durable.store.find_key("")
 
     # -- runs
 
@@ -473,12 +515,47 @@ class Engine:
             raise RunNotFound(run_id)
         return await self._returning.migrate(run_id)
 
-    async def compact(self, *, keep_seconds: float | None = None, keep_count: int | None = None) -> Compacted:
-        """Remove ended runs from the store: those that ended longer ago, or all but the newest of each graph."""
+    async def compact(
+        self,
+        *,
+        keep_seconds: float | None = None,
+        keep_count: int | None = None,
+        keep_audit_seconds: float | None = None,
+    ) -> Compacted:
+        """Remove ended runs from the store: those that ended longer ago, or all but the newest of each graph.
+
+        Lines of the audit log stay, whatever becomes of the runs, but for those older than `keep_audit_seconds`.
+        """
         self._check_open()
         if self._durable is None:
             raise EngineError("there is no store to compact: runs in memory are limited by Settings(keep_runs=...)")
-        return await self._durable.compact(keep_seconds, keep_count)
+        from .stored import Kept
+
+        return await self._durable.compact(
+            Kept(seconds=keep_seconds, count=keep_count, audit_seconds=keep_audit_seconds)
+        )
+
+    # -- the audit log
+
+    def audit(self, line: AuditLine) -> None:
+        """Write down who did what: to the logger `engine.audit`, and into the store if there is one."""
+        if self._audit_log is None:
+            from .auditing import AuditLog
+
+            self._audit_log = AuditLog(None) if self._durable is None else self._durable.audit_log
+        self._audit_log.add(line)
+
+    async def audits(
+        self, run_id: str | None = None, *, after: int = 0, limit: int = 100, newest_first: bool = False
+    ) -> list[tuple[int, AuditLine]]:
+        """Lines of the audit log with their numbers, all or those about one run; `after` is the last number seen."""
+        if not self._open:
+            raise EngineClosed()
+        if self._durable is None:
+            raise EngineError(
+                "there is no store that keeps an audit log: it is written to the logger engine.audit only"
+            )
+        return await self._durable.audits(run_id, after, limit, newest_first)
 
     # -- for those who do not await
 
@@ -645,7 +722,13 @@ class Engine:
             kept = None
             if durable is not None:
                 recovered, available = lambda: durable.recovered, lambda: durable.available
-                kept = JournalNumbers(durable.commit_seconds, durable.batch_records, recovered, available)
+                kept = JournalNumbers(
+                    durable.commit_seconds,
+                    durable.batch_records,
+                    recovered,
+                    available,
+                    lambda: durable.audit_log.dropped,
+                )
             numbers = EngineNumbers(
                 graphs=graphs,
                 in_flight=lambda: Counter(run.graph for run in list(self._books.active.values()) if run.counted),
@@ -797,13 +880,11 @@ class Engine:
         """Wait for what is running; what only waits for a signal or a timer stays in the store, or is given up."""
         active = self._books.active
         if self._returning is not None:
-            returning = self._returning
-            await self._until(lambda: returning.is_through)
-            await self._until(lambda: all(run.at_rest for run in active.values() if run.counted))
+            await self._come_to_rest()
             await self._leave_to_the_store()
             return
         while active:
-            await self._until(lambda: all(run.at_rest for run in active.values() if run.counted))
+            await self._come_to_rest()
             left = [run for run in active.values() if run.counted]
             if left:
                 logger.warning(
@@ -817,6 +898,13 @@ class Engine:
                 await run.cancel("the engine was left")
             for run in left:
                 await run.wait()
+
+    async def _come_to_rest(self) -> None:
+        active = self._books.active
+        if self._returning is not None:
+            returning = self._returning
+            await self._until(lambda: returning.is_through)
+        await self._until(lambda: all(run.at_rest for run in active.values() if run.counted))
 
     async def _abandon(self) -> None:
         self._abandoned = True

@@ -94,9 +94,19 @@ class BlockingEngine:
         """Let a run whose graph has changed go on: see `Engine.migrate`."""
         return BlockingRun(self, self._await(lambda: self._engine.migrate(run_id)))
 
-    def compact(self, *, keep_seconds: float | None = None, keep_count: int | None = None) -> Compacted:
+    def compact(
+        self,
+        *,
+        keep_seconds: float | None = None,
+        keep_count: int | None = None,
+        keep_audit_seconds: float | None = None,
+    ) -> Compacted:
         """Remove ended runs from the store: see `Engine.compact`."""
-        return self._await(lambda: self._engine.compact(keep_seconds=keep_seconds, keep_count=keep_count))
+        return self._await(
+            lambda: self._engine.compact(
+                keep_seconds=keep_seconds, keep_count=keep_count, keep_audit_seconds=keep_audit_seconds
+            )
+        )
 
     def drain(self, timeout: float | None = None) -> list[BlockingRun]:
         """Refuse new runs and wait until none is running; returns those that still are when time is up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -11,6 +12,7 @@ import anyio
 import attrs
 from anyio.abc import TaskGroup
 
+from .auditing import AuditLine, AuditLog, lines_of
 from .codec import pack
 from .counts import Histogram
 from .errors import StoreUnavailable
@@ -50,6 +52,7 @@ class Durable:
         self.commit_seconds: Final = Histogram(COMMIT_SECONDS)
         self.batch_records: Final = Histogram(BATCH_RECORDS)
         self._journal: Journal | None = None
+        self.audit_log = AuditLog(None)
         self._group: TaskGroup | None = None
         self._work: list[Callable[[], Awaitable[None]]] = []
         self._defined: set[tuple[str, str, str]] = set()
@@ -75,6 +78,7 @@ class Durable:
             if (data := definition_in(text)) is not None:
                 self.kept[name, version] = data
         self._journal = Journal(store, self.commit_seconds, self.batch_records)
+        self.audit_log = AuditLog(self._journal)
 
     @property
     def journal(self) -> Journal:
@@ -235,9 +239,16 @@ class Durable:
         data = pack({"name": name, "payload": payload, "id": id}, owner=f"signal {name!r}")
         await self.journal.write(Post(run_id, id, data))
 
-    async def compact(self, keep_seconds: float | None, keep_count: int | None) -> Compacted:
+    async def audits(
+        self, run_id: str | None, after: int, limit: int, newest_first: bool
+    ) -> list[tuple[int, AuditLine]]:
+        """Lines of the audit log, those that were added until now included."""
+        await self.journal.flush(gives_up=True)
+        read = partial(self.store.audits, run_id=run_id, after=after, limit=limit, newest_first=newest_first)
+        return lines_of(await patiently(read))
+
+    async def compact(self, keep: Kept) -> Compacted:
         """Remove what need not be kept."""
-        keep = Kept(seconds=keep_seconds, count=keep_count)
         await self.journal.flush(gives_up=True)
         return await patiently(lambda: self.store.compact(keep, now=time()))
 

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import MutableMapping
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Final
+
+asker: Final[ContextVar[tuple[str, str] | None]] = ContextVar("workflow_engine_asker", default=None)
+"""The request that led to what happens now, and who sent it; a run that it submitted has it, too."""
 
 
 def about(run: str | None = None, graph: str | None = None, node: str | None = None, **more: Any) -> dict[str, Any]:

@@ -7,8 +7,8 @@ which nothing else happens, in a thread at most 0.04 s at a time.
 Labels are names of graphs and nodes, never ids of runs. Versions of a graph count together. Of each graph the first
 `MOST_NODES` nodes that ran are told apart, the rest is one node called `OTHERS`; a node that never ran is not told of.
 
-An engine without a store has no `journal_commit_seconds`, `journal_batch_records`, `recovered_runs_total` and
-`store_available`.
+An engine without a store has no `journal_commit_seconds`, `journal_batch_records`, `recovered_runs_total`,
+`audit_lines_dropped_total` and `store_available`.
 """
 
 from __future__ import annotations
@@ -92,6 +92,8 @@ class JournalNumbers:
     recovered: Callable[[], int]
     available: Callable[[], bool]
     """Whether the store that was asked for takes writes."""
+    audit_dropped: Callable[[], int]
+    """Lines of the audit log that are not in the store."""
 
 
 @attrs.frozen
@@ -191,6 +193,8 @@ def _journal(journal: JournalNumbers) -> Iterator[Metric]:
         family.add_metric([], _cumulated(histogram), histogram.seconds)
         yield family
     yield _counter("recovered_runs", "Runs that went on from the store.", [], {(): journal.recovered()})
+    dropped = {(): journal.audit_dropped()}
+    yield _counter("audit_lines_dropped", "Lines of the audit log that the store has missed.", [], dropped)
     help = "Whether the store takes writes: 0 while it does not, and for an engine that fell back to memory."
     yield _gauge("store_available", help, [], {(): int(journal.available())})
 

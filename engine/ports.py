@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
-    from .stored import Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
+    from .stored import Audit, Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
 
 
 class Executor(Protocol):
@@ -110,7 +110,7 @@ class Store(Protocol):
 
         With `sync` they survive a power cut, too, and so does everything committed before. Raises `KeyTaken` if an
         idempotency key belongs to another run: then none has been applied. A write for a run that is not there
-        (any more) is dropped with its blobs, `Admit` and `Define` apart.
+        (any more) is dropped with its blobs, `Admit`, `Define` and `Audit` apart.
         Cancelling it leaves open whether it was applied; what it had begun is over before the next commit begins.
         """
         ...
@@ -143,8 +143,18 @@ class Store(Protocol):
         """Graph, version, fingerprint and text of each definition, by name and version."""
         ...
 
+    async def audits(
+        self, *, run_id: str | None = None, after: int = 0, limit: int = 1000, newest_first: bool = False
+    ) -> Sequence[tuple[int, Audit]]:
+        """Lines of the audit log with their numbers, in the order they were written: all, or those about one run.
+
+        `after` is the number of the last one seen, 0 for none. A number never comes back.
+        """
+        ...
+
     async def compact(self, keep: Kept, *, now: float) -> Compacted:
-        """Remove ended runs that need not be kept, blobs that nothing names, and give space back.
+        """Remove what need not be kept, ended runs and lines of the audit log, and blobs that nothing names; give space
+        back.
 
         Never a run that has not ended. Safe beside running engines; done in steps, so that commits go on. Cancelling
         it leaves the rest to the next one.

@@ -157,7 +157,23 @@ class Forget:
     run_id: str
 
 
-Write = Admit | Append | SetStatus | PutSnapshot | Post | Collect | Define | Rebase | Forget
+@attrs.frozen
+class Audit:
+    """A line of the audit log: that somebody has done something, told in `data`.
+
+    It is no part of a run, only about one, which need not be there: it outlives the run, and says so of one that was
+    never there. A line whose id is there already is dropped.
+    """
+
+    id: str
+    at: float
+    """In seconds since 1970: what retention goes by."""
+    run_id: str | None
+    """What it is about, if that is one run."""
+    data: bytes
+
+
+Write = Admit | Append | SetStatus | PutSnapshot | Post | Collect | Define | Rebase | Forget | Audit
 
 
 # --- reading --------------------------------------------------------------------------------------------
@@ -184,12 +200,14 @@ class Query:
 
 @attrs.frozen(kw_only=True)
 class Kept:
-    """Which ended runs to keep: those that both allow; what is None does not limit."""
+    """Which ended runs to keep: those that `seconds` and `count` both allow; what is None does not limit."""
 
     seconds: float | None = None
     """Those that ended at most so long ago."""
     count: int | None = None
     """Of each graph the so many that ended last."""
+    audit_seconds: float | None = None
+    """Of the audit log, which no limit of runs touches, the lines that are at most so old."""
 
 
 @attrs.frozen(kw_only=True)
@@ -199,6 +217,7 @@ class Compacted:
     runs: int = 0
     records: int = 0
     blobs: int = 0
+    audits: int = 0
 
 
 @attrs.frozen

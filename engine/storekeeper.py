@@ -39,9 +39,12 @@ async def migrate(store: Store, _options: argparse.Namespace) -> int:
 
 
 async def compact(store: Store, options: argparse.Namespace) -> int:
-    """Remove ended runs that need not be kept."""
-    removed = await store.compact(Kept(seconds=options.keep_seconds, count=options.keep_count), now=time())
+    """Remove ended runs that need not be kept, and old lines of the audit log."""
+    keep = Kept(seconds=options.keep_seconds, count=options.keep_count, audit_seconds=options.keep_audit_seconds)
+    removed = await store.compact(keep, now=time())
     print(f"{removed.runs} runs, {removed.records} records and {removed.blobs} blobs removed")
+    if options.keep_audit_seconds is not None:
+        print(f"{removed.audits} lines of the audit log removed")
     return 0
 
 
@@ -82,6 +85,10 @@ async def lines_of(store: Store) -> AsyncIterator[dict[str, Any]]:
                 yield {"blob": digest, "base64": b64encode(data).decode()}
             told.update(new)
         after = rows[-1].run_id
+    number = 0
+    while lines := await store.audits(after=number):
+        for number, line in lines:
+            yield {"audit": number, "at": line.at, "run": line.run_id, "data": orjson.Fragment(line.data)}
 
 
 async def _records(store: Store, run_id: str) -> AsyncIterator[tuple[int, bytes]]:
@@ -99,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=commands)
     parser.add_argument("url", help="sqlite:///runs.db, postgresql://…, redis://…")
     parser.add_argument("--keep-seconds", type=float, help="compact: keep runs that ended at most so long ago")
+    parser.add_argument("--keep-audit-seconds", type=float, help="compact: keep lines of the audit log so long")
     parser.add_argument("--keep-count", type=int, help="compact: keep the newest so many runs of each graph")
     options = parser.parse_args(arguments)
 

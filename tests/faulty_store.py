@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint
 
 from engine.errors import StoreUnavailable
 from engine.ports import Store
-from engine.stored import Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
+from engine.stored import Audit, Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
 
 T = TypeVar("T")
 
@@ -106,6 +106,14 @@ class FaultyStore:
     async def definitions(self) -> Sequence[tuple[str, str, str, str]]:
         """See `Store.definitions`."""
         return await self._call(self.inner.definitions)
+
+    async def audits(
+        self, *, run_id: str | None = None, after: int = 0, limit: int = 1000, newest_first: bool = False
+    ) -> Sequence[tuple[int, Audit]]:
+        """See `Store.audits`."""
+        return await self._call(
+            lambda: self.inner.audits(run_id=run_id, after=after, limit=limit, newest_first=newest_first)
+        )
 
     async def compact(self, keep: Kept, *, now: float) -> Compacted:
         """See `Store.compact`."""

@@ -17,6 +17,7 @@ from ..errors import EngineClosed, KeyTaken, RunNotFound
 from ..stored import (
     Admit,
     Append,
+    Audit,
     Collect,
     Compacted,
     Define,
@@ -84,6 +85,10 @@ class MemoryStore:
         self._blobs: dict[str, bytes] = {}
         self._definitions: dict[tuple[str, str], tuple[str, str]] = {}
         self._numbers = itertools.count(1)
+        self._audits: dict[int, Audit] = {}
+        self._audited: set[str] = set()
+        """Ids of these."""
+        self._audit_numbers = itertools.count(1)
 
     async def claim(self) -> None:
         """Nobody else can reach it but by this object."""
@@ -139,12 +144,23 @@ class MemoryStore:
         _ = self._runs
         return [(*name, *said) for name, said in sorted(self._definitions.items())]
 
+    async def audits(
+        self, *, run_id: str | None = None, after: int = 0, limit: int = 1000, newest_first: bool = False
+    ) -> Sequence[tuple[int, Audit]]:
+        """Lines of the audit log; see `Store.audits`."""
+        _ = self._runs
+        found = [item for item in self._audits.items() if run_id is None or item[1].run_id == run_id]
+        if newest_first:
+            return [item for item in reversed(found) if not after or item[0] < after][:limit]
+        return [item for item in found if item[0] > after][:limit]
+
     async def compact(self, keep: Kept, *, now: float) -> Compacted:
         """Remove what need not be kept; see `Store.compact`."""
         gone = [self._forget(row.run_id) for row in _past(keep, now, [run.row for run in self._runs.values()])]
         named = set[str]().union(*(names for run in self._runs.values() for names in run.named.values()))
         unnamed = [self._blobs.pop(digest) for digest in self._blobs.keys() - named]
-        return Compacted(runs=len(gone), records=sum(len(run.records) for run in gone), blobs=len(unnamed))
+        records = sum(len(run.records) for run in gone)
+        return Compacted(runs=len(gone), records=records, blobs=len(unnamed), audits=self._forget_audits(keep, now))
 
     async def verify(self) -> Sequence[Fault]:
         """Look for what cannot be so; see `Store.verify`."""
@@ -195,6 +211,10 @@ class MemoryStore:
             case Forget(run_id):
                 if run_id in self._runs:
                     self._forget(run_id)
+            case Audit(id):
+                if id not in self._audited:
+                    self._audited.add(id)
+                    self._audits[next(self._audit_numbers)] = write
             case _:
                 if run := self._runs.get(write.run_id):
                     self._change(run, write)
@@ -210,6 +230,14 @@ class MemoryStore:
         if run.row.key is not None:
             del self._owners[run.row.key]
         return run
+
+    def _forget_audits(self, keep: Kept, now: float) -> int:
+        if keep.audit_seconds is None:
+            return 0
+        gone = [number for number, audit in self._audits.items() if audit.at < now - keep.audit_seconds]
+        for number in gone:
+            self._audited.remove(self._audits.pop(number).id)
+        return len(gone)
 
     def _change(self, run: _Run, write: Append | SetStatus | PutSnapshot | Post | Collect | Rebase) -> None:
         match write:

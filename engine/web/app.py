@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import attrs
@@ -10,8 +10,15 @@ import orjson
 
 from ..app import Engine
 from .aliases import ALIAS_ROUTES, ALIAS_SOCKETS
+from .draining import Draining
+from .guard import guarded
+from .health import Readiness
+from .keys import Keys
+from .limits import Limits
+from .measures import numbers_of
 from .models import read
 from .openapi import document
+from .principals import allowed
 from .problems import Detail, Refused, answer_of, invalid, is_of_the_guard, of_error, unknown_path
 from .routes import AFTER_EVENT, ROUTES, SOCKETS, VERSION
 from .service import Service
@@ -39,35 +46,44 @@ MOST_GRAPHS: Final = 10_000
 def create_app(
     engine: Engine,
     *,
-    keys: Any = None,
-    limits: Any = None,
+    keys: Keys | None = None,
+    limits: Limits | None = None,
     cors: Sequence[str] = (),
+    hosts: Collection[str] | None = None,
+    draining: Draining | None = None,
     streams: StreamLimits | None = None,
     most_graphs: int = MOST_GRAPHS,
 ) -> ASGIApp:
     """The engine over HTTP and WebSockets, for any ASGI server, or mounted in another application.
 
     It needs no lifespan, and neither starts nor ends the engine: whoever has entered that leaves it. When the engine
-    begins to drain, open streams and waiting requests end themselves.
+    begins to drain, open streams and waiting requests end themselves. Without `keys` everybody may do everything.
     """
-    service = Service(engine=engine, streams=Streams(engine, streams or StreamLimits()), most_graphs=most_graphs)
-    return guarded(Application(service), keys=keys, limits=limits, cors=cors)
-
-
-def guarded(app: ASGIApp, *, keys: Any, limits: Any, cors: Sequence[str]) -> ASGIApp:
-    """A stand-in for the guard."""
-    return app
-
-
-def allowed(scope: Scope, needed: Needed) -> None:
-    """Another."""
+    draining = draining or Draining()
+    service = Service(
+        engine=engine,
+        streams=Streams(engine, streams or StreamLimits()),
+        readiness=Readiness(engine, draining),
+        most_graphs=most_graphs,
+    )
+    return guarded(
+        Application(service, needs_key=keys is not None),
+        keys=keys,
+        limits=limits,
+        cors=cors,
+        audit=engine.audit,
+        numbers=numbers_of(engine.metrics),
+        hosts=hosts,
+        draining=draining,
+    )
 
 
 class Application:
     """Finds what a request asks for, reads what it says, and answers."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, *, needs_key: bool) -> None:
         self._service = service
+        self._needs_key = needs_key
         openapi = Route(
             method="GET",
             path="/openapi.json",
@@ -151,7 +167,7 @@ class Application:
         if root not in self._documents:
             if len(self._documents) > 10:
                 self._documents.clear()  # where it is mounted is told by whoever asks
-            self._documents[root] = orjson.dumps(document(self._routes, root))
+            self._documents[root] = orjson.dumps(document(self._routes, root, needs_key=self._needs_key))
         return Answer(data=self._documents[root])
 
     # -- WebSockets

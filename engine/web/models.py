@@ -326,3 +326,12 @@ class ToolList:
     """Tools by name."""
 
     tools: list[ToolItem]
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """Whether something is well."""
+
+    status: str
+    reason: str | None = None
+    fallback: Annotated[str | None, "where runs are kept, if not where they were meant to be"] = None

@@ -40,7 +40,7 @@ WITH_KEY: Final = {401: "there is no key, or none that is known", 403: "the key 
 TYPES: Final = {"text": "string", "whole": "integer", "number": "number", "flag": "boolean"}
 
 
-def document(routes: Iterable[Route], root: str = "") -> Data:
+def document(routes: Iterable[Route], root: str = "", *, needs_key: bool = False) -> Data:
     """The whole description, for an application that is mounted at `root`."""
     schemas = Schemas()
     paths: Data = {}
@@ -69,7 +69,7 @@ def document(routes: Iterable[Route], root: str = "") -> Data:
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             },
         },
-        "security": [{}, {"bearer": []}, {"key": []}],
+        "security": [{"bearer": []}, {"key": []}] if needs_key else [{}, {"bearer": []}, {"key": []}],
     }
     referred: Data = _referring(found)
     return referred
@@ -148,7 +148,8 @@ def _responses(route: Route, schemas: Schemas) -> Data:
         found[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
     with_body = {413, 415} if route.body is not None else set()
     for status in [*sorted(ANY_MAY.keys() - {413, 415} | with_body), *(WITH_KEY if route.needs else ())]:
-        found[str(status)] = {"$ref": f"#/components/responses/{status}"}
+        if str(status) not in found:
+            found[str(status)] = {"$ref": f"#/components/responses/{status}"}
     return found
 
 

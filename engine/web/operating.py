@@ -5,8 +5,24 @@ from __future__ import annotations
 import anyio.to_thread
 from prometheus_client.exposition import choose_encoder
 
+from .health import Checked, health
 from .table import Call
 from .wire import Answer
+
+
+async def get_health(call: Call) -> Answer:
+    """`GET /health`."""
+    return _checked(health(call.service.engine))
+
+
+async def get_ready(call: Call) -> Answer:
+    """`GET /ready`."""
+    return _checked(await call.service.readiness.check())
+
+
+def _checked(found: Checked) -> Answer:
+    status, document = found
+    return Answer(status, document, {"Retry-After": "5"} if status == 503 else {})
 
 
 async def get_metrics(call: Call) -> Answer:

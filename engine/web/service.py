@@ -16,6 +16,7 @@ from ..history import LogEntry
 from ..kept import KeptRun
 from ..plan import Plan
 from ..readable import readable
+from .health import Readiness
 from .models import Failure, LogItem, RunError, RunInfo, RunItem
 from .streams import Streams
 
@@ -29,6 +30,7 @@ class Service:
 
     engine: Engine
     streams: Streams
+    readiness: Readiness
     most_graphs: int
     """So many graphs may be known; more cannot be defined."""
 

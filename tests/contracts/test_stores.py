@@ -13,6 +13,7 @@ from engine.ports import Store
 from engine.stored import (
     Admit,
     Append,
+    Audit,
     Collect,
     Compacted,
     Define,
@@ -832,3 +833,94 @@ async def test_a_cancelled_commit_is_over_before_the_next_begins(store: Store) -
 
     assert [number for number, _ in await store.records("r1", limit=5000)] == list(range(1, seq + 1))
     assert await store.verify() == []
+
+
+# --- the audit log --------------------------------------------------------------------------------------
+
+
+def line(number: int, run_id: str | None = None, at: float | None = None) -> Audit:
+    return Audit(f"line {number}", float(number) if at is None else at, run_id, b"\0\xff%d" % number)
+
+
+async def numbers(store: Store, run_id: str | None = None, *, after: int = 0, newest_first: bool = False) -> list[str]:
+    return [audit.id for _, audit in await store.audits(run_id=run_id, after=after, newest_first=newest_first)]
+
+
+async def test_lines_of_the_audit_log_are_kept_as_they_were_given(store: Store) -> None:
+    given = [Audit(text, 1_700_000_000.123456, text, bytes(range(256))) for text in ODD_TEXTS]
+    await store.commit([*given, line(1)], sync=True)
+
+    assert [audit for _, audit in await store.audits()] == [*given, line(1)]
+    for audit in given:
+        assert [found for _, found in await store.audits(run_id=audit.run_id)] == [audit]
+
+
+async def test_lines_of_the_audit_log_are_there_after_a_restart(make: Make) -> None:
+    async with make() as store:
+        await store.commit([line(1), admit(), line(2, "r1")])
+        before = await store.audits()
+    async with make() as store:
+        assert await store.audits() == before
+        await store.commit([line(3)])
+
+        assert await numbers(store) == ["line 1", "line 2", "line 3"]
+
+
+async def test_a_line_whose_answer_was_lost_can_be_written_again(store: Store) -> None:
+    await store.commit([line(1, "r1")])
+    before = await store.audits()
+    await store.commit([line(1, "r1"), line(1, "other", 9.0), line(2)], sync=True)
+
+    assert (await store.audits())[:1] == before
+    assert await numbers(store) == ["line 1", "line 2"]
+    assert await numbers(store, "other") == []
+
+
+async def test_a_line_about_a_run_outlives_it_and_needs_none(store: Store) -> None:
+    await store.commit([admit(), line(1, "r1"), line(2, "never"), Forget("r1"), line(3, "r1")])
+
+    assert await numbers(store, "r1") == ["line 1", "line 3"]
+    assert await numbers(store, "never") == ["line 2"]
+    assert await store.verify() == []
+
+
+async def test_nothing_of_a_refused_commit_is_in_the_audit_log(store: Store) -> None:
+    await store.commit([admit("r1", key="k")])
+    with pytest.raises(KeyTaken):
+        await store.commit([line(1), admit("r2", key="k")])
+    await store.commit([line(2)])
+
+    assert await numbers(store) == ["line 2"]
+
+
+@pytest.mark.parametrize("about", [None, "r1"])
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_pages_of_the_audit_log_show_each_line_once(store: Store, newest_first: bool, about: str | None) -> None:
+    await store.commit([line(number, "r1" if number % 2 else None) for number in range(500)])
+    expected = [f"line {number}" for number in range(500) if about is None or number % 2]
+    seen: list[str] = []
+    after = 0
+    while page := await store.audits(run_id=about, after=after, limit=220, newest_first=newest_first):
+        seen += [audit.id for _, audit in page]
+        after = page[-1][0]
+
+    assert seen == (expected[::-1] if newest_first else expected)
+
+
+async def test_compaction_removes_old_lines_only_if_it_is_told_how_long_to_keep_them(store: Store) -> None:
+    await store.commit([line(1), line(2, "r1"), line(3, "r1"), admit(), SetStatus("r1", "failed", 1.0)])
+    assert await store.compact(Kept(seconds=0, count=0), now=1e9) == Compacted(runs=1)
+    assert await numbers(store) == ["line 1", "line 2", "line 3"]
+
+    assert await store.compact(Kept(audit_seconds=7.0), now=10.0) == Compacted(audits=2)
+    assert await store.audits(run_id="r1") == [(3, line(3, "r1"))]
+    assert await store.compact(Kept(audit_seconds=0), now=10.0) == Compacted(audits=1)
+    await store.commit([line(1)])
+    assert [number for number, _ in await store.audits(after=3)] == [4], "a number never comes back"
+
+
+async def test_compaction_removes_many_lines(store: Store) -> None:
+    await store.commit([line(number, "r1", at=1.0) for number in range(6000)])
+
+    assert await store.compact(Kept(audit_seconds=1.0), now=10.0) == Compacted(audits=6000)
+    assert await store.audits() == []

@@ -16,6 +16,7 @@ import attrs
 from ...stored import (
     Admit,
     Append,
+    Audit,
     Collect,
     Define,
     Forget,
@@ -48,6 +49,8 @@ class Batch:
     collected_of: set[str] = attrs.field(factory=set)
     statuses: dict[str, SetStatus] = attrs.field(factory=dict)
     rebased: dict[str, Rebase] = attrs.field(factory=dict)
+    audited: list[Audit] = attrs.field(factory=list)
+    """Depend on nothing else, and nothing on them."""
     forgotten: list[str] = attrs.field(factory=list)
     seen: set[str] = attrs.field(factory=set)
     """Runs that something has been written for, other than an admission."""
@@ -97,6 +100,8 @@ class Batch:
                 self.collected += [(run_id, id) for id in ids]
             case Define(graph, version):
                 self.definitions[graph, version] = write
+            case Audit():
+                self.audited.append(write)
             case Forget(run_id):
                 self.forgotten.append(run_id)
             case _:

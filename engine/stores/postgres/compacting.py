@@ -14,6 +14,7 @@ from .schema import query
 
 RUNS_IN_A_STEP = 200
 BLOBS_IN_A_STEP = 500
+_AUDITS_IN_A_STEP = 5000
 
 _PAST = """
     SELECT number FROM (
@@ -37,6 +38,10 @@ _REMOVE_RUNS = """
 _REMOVE_BLOBS = """
     DELETE FROM $.blobs
     WHERE digest = ANY(%s::text[]) AND NOT EXISTS (SELECT FROM $.refs WHERE refs.digest = blobs.digest)
+"""
+
+_REMOVE_AUDITS = """
+    DELETE FROM $.audits WHERE number IN (SELECT number FROM $.audits WHERE at < %s::float8 LIMIT %s)
 """
 
 
@@ -65,3 +70,8 @@ def remove_blobs(connection: psycopg.Connection, schema: str, digests: Sequence[
     with connection.transaction():
         connection.execute(query(_ALONE, schema))
         return connection.execute(query(_REMOVE_BLOBS, schema), [list(digests)]).rowcount
+
+
+def remove_audits(connection: psycopg.Connection, schema: str, before: float) -> int:
+    """Remove some lines of the audit log from before a time; how many that were."""
+    return connection.execute(query(_REMOVE_AUDITS, schema), [before, _AUDITS_IN_A_STEP]).rowcount

@@ -10,7 +10,7 @@ import orjson
 import psycopg
 
 from ...errors import RunNotFound
-from ...stored import Fault, Query, RunRow, StoredRun
+from ...stored import Audit, Fault, Query, RunRow, StoredRun
 from ..faults import Outline, fault_of_ref, faults_of_blob, faults_of_run
 from .schema import query
 from .text import held, told
@@ -123,6 +123,22 @@ class Reader:
         """See `Store.definitions`."""
         found = [tuple(map(told, row)) for row in self._rows(_DEFINITIONS)]
         return sorted((graph, version, fingerprint, text) for graph, version, fingerprint, text in found)
+
+    def audits(self, run_id: str | None, after: int, limit: int, newest_first: bool) -> Sequence[tuple[int, Audit]]:
+        """See `Store.audits`."""
+        backwards = newest_first and after
+        conditions, parameters = [f"number {'<' if backwards else '>'} %s"], list[Any]([after])
+        if run_id is not None:
+            conditions.append("run_id = %s")
+            parameters.append(held(run_id))
+        template = (
+            f"SELECT number, id, at, run_id, data FROM $.audits WHERE {' AND '.join(conditions)} "
+            f"ORDER BY number {'DESC' if newest_first else 'ASC'} LIMIT %s"
+        )
+        return [
+            (number, Audit(told(id), at, None if about is None else told(about), data))
+            for number, id, at, about, data in self._rows(template, [*parameters, limit])
+        ]
 
     def faults_of_runs(self, after: int) -> tuple[Sequence[Fault], int | None]:
         """What is wrong with the next runs by number, and the last of these numbers; None if there are no more."""

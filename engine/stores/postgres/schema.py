@@ -77,6 +77,17 @@ MIGRATIONS = [
         PRIMARY KEY (graph, version)
     );
     """,
+    """
+    CREATE TABLE $.audits (
+        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        id text COLLATE "C" NOT NULL CONSTRAINT audits_id UNIQUE,
+        at double precision NOT NULL,
+        run_id text COLLATE "C",
+        data bytea NOT NULL
+    );
+    CREATE INDEX audits_of_run ON $.audits (run_id, number) WHERE run_id IS NOT NULL;
+    CREATE INDEX audits_by_time ON $.audits (at);
+    """,
 ]
 
 # Every commit holds it shared, a step of a compaction alone. So none begins on what the other is about to remove: a

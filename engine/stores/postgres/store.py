@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 import psycopg
 
 from ...errors import EngineClosed, StoreUnavailable
-from ...stored import Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
+from ...stored import Audit, Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
 from . import compacting, writing
 from .address import Address
 from .links import Links
@@ -106,10 +106,16 @@ class PostgresStore:
         """Graph, version, fingerprint and text of each definition."""
         return await self._read(lambda reader: reader.definitions())
 
+    async def audits(
+        self, *, run_id: str | None = None, after: int = 0, limit: int = 1000, newest_first: bool = False
+    ) -> Sequence[tuple[int, Audit]]:
+        """Lines of the audit log; see `Store.audits`."""
+        return await self._read(lambda reader: reader.audits(run_id, after, limit, newest_first))
+
     async def compact(self, keep: Kept, *, now: float) -> Compacted:
         """Remove what need not be kept; see `Store.compact`."""
         schema = self._address.schema
-        runs = records = blobs = 0
+        runs = records = blobs = audits = 0
         numbers = await self._use(lambda connection: compacting.past(connection, schema, keep, now))
         for step in _steps(numbers, compacting.RUNS_IN_A_STEP):
             gone = await self._use(partial(compacting.remove_runs, schema=schema, numbers=step))
@@ -119,7 +125,11 @@ class PostgresStore:
             compacting.BLOBS_IN_A_STEP,
         ):
             blobs += await self._use(partial(compacting.remove_blobs, schema=schema, digests=digests))
-        return Compacted(runs=runs, records=records, blobs=blobs)
+        if keep.audit_seconds is not None:
+            old = partial(compacting.remove_audits, schema=schema, before=now - keep.audit_seconds)
+            while removed := await self._use(old):
+                audits += removed
+        return Compacted(runs=runs, records=records, blobs=blobs, audits=audits)
 
     async def verify(self) -> Sequence[Fault]:
         """Look for what cannot be so; see `Store.verify`."""

@@ -20,7 +20,7 @@ import psycopg
 from psycopg import errors
 
 from ...errors import KeyTaken
-from ...stored import Admit, Define, Forget, Rebase, RunRow, Write
+from ...stored import Admit, Audit, Define, Forget, Rebase, RunRow, Write
 from .batches import Batch, Named, batches, named
 from .schema import query
 from .text import held, indexed, told
@@ -117,6 +117,13 @@ _REBASE = """
     FROM unnest(%b::text[], %b::text[], %b::text[]) AS given (run_id, version, fingerprint)
     WHERE runs.run_id = given.run_id
 """
+_AUDIT = """
+    INSERT INTO $.audits (id, at, run_id, data)
+    SELECT id, at, run_id, data
+    FROM unnest(%b::text[], %b::float8[], %b::text[], %b::bytea[]) WITH ORDINALITY AS given (id, at, run_id, data, nth)
+    ORDER BY nth
+    ON CONFLICT DO NOTHING
+"""
 _FORGET = """
     WITH gone AS (DELETE FROM $.runs WHERE run_id = ANY(%b::text[]) RETURNING number),
         records AS (DELETE FROM $.records USING gone WHERE run = number),
@@ -169,6 +176,8 @@ def _statements(batch: Batch) -> Iterator[Statement]:
         yield _SET_STATUS, _columns([(held(run), held(set.status), set.at) for run, set in batch.statuses.items()])
     if batch.rebased:
         yield _REBASE, _columns([_rebase(rebase) for rebase in batch.rebased.values()])
+    for lines in _portions([_audit(line) for line in batch.audited]):
+        yield _AUDIT, _columns(lines)
     if batch.forgotten:
         yield _FORGET, [[held(run) for run in batch.forgotten]]
 
@@ -212,6 +221,11 @@ def _definition(define: Define) -> tuple[str, ...]:
 
 def _rebase(rebase: Rebase) -> tuple[str, ...]:
     return held(rebase.run_id), indexed(rebase.version, "version"), held(rebase.fingerprint)
+
+
+def _audit(line: Audit) -> tuple[Any, ...]:
+    run_id = None if line.run_id is None else indexed(line.run_id, "run")
+    return indexed(line.id, "line of the audit log"), line.at, run_id, line.data
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> Sequence[list[Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from ...stored import RunRow, StoredRun
+from ...stored import Audit, RunRow, StoredRun
 from ..faults import Outline
 
 
@@ -39,6 +39,12 @@ def run_of(answer: Sequence[Any]) -> StoredRun:
     signals = [(signal.decode(), data) for signal, data in inbox]
     # The admission of a run that was damaged may not be there; verify() says so.
     return StoredRun(row_of(run_id, fields), fields[8] or b"", snapshot, records_of(records), signals)
+
+
+def audit_of(answer: Sequence[Any]) -> tuple[int, Audit]:
+    """Of lua/audits.lua."""
+    id, (number, at, run_id, data) = answer
+    return int(number), Audit(id.decode(), float(at), None if run_id is None else run_id.decode(), data)
 
 
 def records_of(entries: Sequence[Any]) -> list[tuple[int, bytes]]:

@@ -11,9 +11,9 @@ import orjson
 from anyio import current_time, sleep
 
 from ...errors import EngineClosed, KeyTaken, RunNotFound, StoreUnavailable
-from ...stored import Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
+from ...stored import Audit, Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
 from .address import Address
-from .answers import records_of, run_of
+from .answers import audit_of, records_of, run_of
 from .client import Client
 from .damage import faults_of_blobs, faults_of_runs
 from .listing import Listing
@@ -125,9 +125,23 @@ class RedisStore:
             (*orjson.loads(name), *orjson.loads(text)) for name, text in zip(said[::2], said[1::2], strict=True)
         )
 
+    async def audits(
+        self, *, run_id: str | None = None, after: int = 0, limit: int = 1000, newest_first: bool = False
+    ) -> Sequence[tuple[int, Audit]]:
+        """Lines of the audit log; see `Store.audits`."""
+        index = "audits:" if run_id is None else f"auditsof:{run_id}"
+        found: list[tuple[int, Audit]] = []
+        while size := min(IN_A_STEP, limit - len(found)):
+            page = await self._client.run("audits", index, int(newest_first), after, size)
+            found += map(audit_of, page)
+            if len(page) < size:
+                break
+            after = found[-1][0]
+        return found
+
     async def compact(self, keep: Kept, *, now: float) -> Compacted:
         """Remove what need not be kept; see `Store.compact`."""
-        runs = records = blobs = 0
+        runs = records = blobs = audits = 0
         for step in _steps(await self._past(keep, now), IN_A_STEP):
             removed, of_these = await self._client.run("remove", "runs", *step)
             runs, records = runs + removed, records + of_these
@@ -135,7 +149,11 @@ class RedisStore:
         while looked_at == IN_A_STEP:
             looked_at, removed = await self._client.run("remove", "blobs", IN_A_STEP)
             blobs += removed
-        return Compacted(runs=runs, records=records, blobs=blobs)
+        if keep.audit_seconds is not None:
+            before = repr(now - keep.audit_seconds)
+            while removed := (await self._client.run("remove", "audits", before, IN_A_STEP))[0]:
+                audits += removed
+        return Compacted(runs=runs, records=records, blobs=blobs, audits=audits)
 
     async def verify(self) -> Sequence[Fault]:
         """Look for what cannot be so; see `Store.verify`."""

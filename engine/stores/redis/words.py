@@ -10,6 +10,7 @@ import orjson
 from ...stored import (
     Admit,
     Append,
+    Audit,
     Collect,
     Define,
     Forget,
@@ -59,6 +60,8 @@ def _words(write: Write) -> Sequence[Word]:
             return ["rebase", run_id, version, fingerprint]
         case Forget(run_id):
             return ["forget", run_id]
+        case Audit(id, at, run_id, data):
+            return ["audit", id, _time(at), *((0,) if run_id is None else (1, run_id)), data]
         case _:
             assert_never(write)
 

@@ -15,6 +15,7 @@ _RUNS_AT_ONCE = 100
 _RECORDS_AT_ONCE = 1000
 _BLOBS_AT_ONCE = 20
 """Few: they are large."""
+_AUDITS_AT_ONCE = 1000
 _PAGES_AT_ONCE = 200
 
 
@@ -76,6 +77,16 @@ def remove_blobs(writer: Writer, after: str | None) -> tuple[int, str | None]:
     writer.executemany("DELETE FROM blobs WHERE digest = ?", unnamed)
     writer.execute("COMMIT")
     return len(unnamed), unnamed[-1][0] if len(unnamed) == _BLOBS_AT_ONCE else None
+
+
+def remove_audits(writer: Writer, before: float) -> int:
+    """Remove some lines of the audit log from before a time; returns how many."""
+    writer.execute("BEGIN IMMEDIATE")
+    removed = writer.execute(
+        "DELETE FROM audits WHERE number IN (SELECT number FROM audits WHERE at < ? LIMIT ?)", (before, _AUDITS_AT_ONCE)
+    ).rowcount
+    writer.execute("COMMIT")
+    return removed
 
 
 def give_space_back(writer: Writer) -> bool:

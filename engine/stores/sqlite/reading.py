@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from ...errors import RunNotFound
-from ...stored import Query, RunRow, StoredRun
+from ...stored import Audit, Query, RunRow, StoredRun
 
 _COLUMNS = (
     "u.run_id, u.graph, u.version, u.fingerprint, u.submitted_at, u.tags, u.priority, u.key, u.deadline, u.depth, "
@@ -168,6 +168,23 @@ def definitions(connection: sqlite3.Connection) -> list[tuple[str, str, str, str
     return connection.execute(
         "SELECT graph, version, fingerprint, text FROM definitions ORDER BY graph, version"
     ).fetchall()
+
+
+def audits(
+    connection: sqlite3.Connection, run_id: str | None, after: int, limit: int, newest_first: bool
+) -> list[tuple[int, Audit]]:
+    """Lines of the audit log."""
+    conditions = ["number < ?" if newest_first and after else "number > ?"]
+    values: list[Any] = [after]
+    if run_id is not None:
+        conditions.append("run_id = ?")
+        values.append(run_id)
+    found = connection.execute(
+        f"SELECT number, id, at, run_id, data FROM audits WHERE {' AND '.join(conditions)} "
+        f"ORDER BY number {'DESC' if newest_first else 'ASC'} LIMIT ?",
+        (*values, limit),
+    )
+    return [(number, Audit(*line)) for number, *line in found]
 
 
 def row_of(found: Sequence[Any]) -> RunRow:

@@ -89,7 +89,20 @@ CREATE TABLE synced (times INTEGER NOT NULL);
 INSERT INTO synced VALUES (0);
 """
 
-STEPS = [_FIRST]
+_AUDITS = """
+-- AUTOINCREMENT: a number never comes back, not even if the last lines are removed, or a reader would miss new ones.
+CREATE TABLE audits (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    at REAL NOT NULL,
+    run_id TEXT,
+    data BLOB NOT NULL
+);
+CREATE INDEX audits_run ON audits (run_id, number) WHERE run_id IS NOT NULL;
+CREATE INDEX audits_at ON audits (at);
+"""
+
+STEPS = [_FIRST, _AUDITS]
 """What makes each version of the one before; what has once been released is never changed."""
 
 

@@ -11,7 +11,7 @@ from typing import Self
 
 from ...errors import StoreUnavailable
 from ...logs import about
-from ...stored import Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
+from ...stored import Audit, Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
 from . import compacting, reading, verifying
 from .disk import doubts
 from .errors import is_damage
@@ -85,10 +85,16 @@ class SqliteStore:
         """Graph, version, fingerprint and text of each definition."""
         return await self._readers.run(reading.definitions)
 
+    async def audits(
+        self, *, run_id: str | None = None, after: int = 0, limit: int = 1000, newest_first: bool = False
+    ) -> Sequence[tuple[int, Audit]]:
+        """Lines of the audit log; see `Store.audits`."""
+        return await self._readers.run(reading.audits, run_id, after, limit, newest_first)
+
     async def compact(self, keep: Kept, *, now: float) -> Compacted:
         """Remove what need not be kept; see `Store.compact`."""
         writer = self._writer
-        runs = records = blobs = 0
+        runs = records = blobs = audits = 0
         for limit in (Kept(seconds=keep.seconds), Kept(count=keep.count)):
             while removed := await writer.run(compacting.remove_runs, limit, now):
                 runs += removed
@@ -101,9 +107,12 @@ class SqliteStore:
         while last is not None:
             removed, last = await writer.run(compacting.remove_blobs, last)
             blobs += removed
+        if keep.audit_seconds is not None:
+            while removed := await writer.run(compacting.remove_audits, now - keep.audit_seconds):
+                audits += removed
         while await writer.run(compacting.give_space_back):
             pass
-        return Compacted(runs=runs, records=records, blobs=blobs)
+        return Compacted(runs=runs, records=records, blobs=blobs, audits=audits)
 
     async def verify(self) -> Sequence[Fault]:
         """Look for damage; see `Store.verify`. Reads the whole file."""

@@ -17,7 +17,7 @@ import orjson
 
 from ...errors import KeyTaken
 from ...logs import about
-from ...stored import Admit, Append, Collect, Define, Forget, Post, PutSnapshot, Rebase, RunRow, SetStatus, Write
+from ...stored import Admit, Append, Audit, Collect, Define, Forget, Post, PutSnapshot, Rebase, RunRow, SetStatus, Write
 from .schema import prepare
 
 logger = logging.getLogger("engine.stores")
@@ -47,6 +47,7 @@ _INSERT: Mapping[str, str] = {
     "statuses": "UPDATE runs SET status = ?, ended_at = ? WHERE number = ?",
     "blobs": "INSERT INTO blobs VALUES (?, ?) ON CONFLICT DO NOTHING",
     "refs": "INSERT INTO refs VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+    "audits": "INSERT INTO audits (id, at, run_id, data) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
 }
 """In an order in which they can be written."""
 
@@ -162,6 +163,8 @@ class Writer(sqlite3.Connection):
                     self._waiting["statuses"].append((status, at, number))
             case Define(graph, version, fingerprint, text):
                 self.execute("REPLACE INTO definitions VALUES (?, ?, ?, ?)", (graph, version, fingerprint, text))
+            case Audit(id, at, run_id, data):
+                self._waiting["audits"].append((id, at, run_id, data))
             case _:
                 number = self.number_of(write.run_id)
                 if number is not None:

@@ -123,6 +123,18 @@ function apply.forget(w)
   remove(run)
 end
 
+function apply.audit(w)
+  if redis.call('EXISTS', key('audit', w.id)) == 1 then return end
+  local n = redis.call('HINCRBY', key('meta'), 'l', 1)
+  redis.call('HSET', key('audit', w.id), 'n', n, 'a', w.at, 'd', w.data)
+  redis.call('ZADD', key('audits'), n, w.id)
+  redis.call('ZADD', key('audited'), w.at, w.id)
+  if w.run then
+    redis.call('HSET', key('audit', w.id), 'r', w.run)
+    redis.call('ZADD', key('auditsof', w.run), n, w.id)
+  end
+end
+
 local read = {}
 
 function read.admit()
@@ -158,6 +170,7 @@ function read.collect() return {id = next_word(), signals = next_words()} end
 function read.define() return {name = next_word(), text = next_word()} end
 function read.rebase() return {id = next_word(), v = next_word(), f = next_word()} end
 function read.forget() return {id = next_word()} end
+function read.audit() return {id = next_word(), at = next_word(), run = next_words()[1], data = next_word()} end
 
 local writes = {}
 while at <= #ARGV do

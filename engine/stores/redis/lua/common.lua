@@ -1,6 +1,7 @@
 -- What every script begins with. ARGV[1] is the prefix of all keys; each key is prefix:kind:name, whatever the name.
 --
---   meta             hash     how many runs and signals there were (n, p), commits with sync (synced), the version of this
+--   meta             hash     how many runs, signals and lines of the audit log there were (n, p, l), commits with sync
+--                             (synced), the version of this
 --   run:ID           hash     number n, submitted s, graph g, version v, fingerprint f, status t, ended e ('' if not),
 --                             the rest of its row as JSON j, admission a, last record l, snapshot p with its data d,
 --                             key k, indexes of its tags x
@@ -13,6 +14,8 @@
 --   keys             hash     who has an idempotency key
 --   blob:D           string   refs is a hash: how many places name it; unnamed is the set of those that none names
 --   definitions      hash
+--   audit:ID         hash     a line of the audit log: number n, time a, data d, the run it is about r
+--   audits, auditsof:RUN      zsets, by number, of ids of lines; audited is one by time
 local P = ARGV[1]
 
 local function key(kind, name)

@@ -10,6 +10,18 @@ if ARGV[2] == 'runs' then
   return {runs, records}
 end
 
+if ARGV[2] == 'audits' then
+  local ids = redis.call('ZRANGEBYSCORE', key('audited'), '-inf', '(' .. ARGV[3], 'LIMIT', 0, ARGV[4])
+  for _, id in ipairs(ids) do
+    local about = redis.call('HGET', key('audit', id), 'r')
+    if about then redis.call('ZREM', key('auditsof', about), id) end
+    redis.call('ZREM', key('audits'), id)
+    redis.call('ZREM', key('audited'), id)
+    redis.call('UNLINK', key('audit', id))
+  end
+  return {#ids}
+end
+
 local digests, blobs = redis.call('SPOP', key('unnamed'), ARGV[3]), 0
 for _, digest in ipairs(digests) do
   if redis.call('HEXISTS', key('refs'), digest) == 0 then
