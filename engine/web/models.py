@@ -31,6 +31,7 @@ Definition = Annotated[
     "a graph as data, or its short form, `steps`",
     {"anyOf": [{"$ref": "#/$defs/Definition"}, {"$ref": "#/$defs/Steps"}]},
 ]
+AnyDefinition = Annotated[Any, "a definition, sound or not"]
 RunId = Annotated[
     str | None,
     "an id of your own; a new one if it is left out",

@@ -37,6 +37,10 @@ ANY_MAY: Final = {
     503: "the service is closing, or its store cannot be reached",
 }
 WITH_KEY: Final = {401: "there is no key, or none that is known", 403: "the key may not do this"}
+TEXT: Final = {"type": "string"}
+FIELDS: Final = {"id": TEXT, "event": TEXT, "data": {**TEXT, "description": "JSON"}, "retry": {}}
+SCHEMAS: Final[Mapping[str, Data]] = {"text/event-stream": {"type": "object", "properties": FIELDS}}
+"""Of content that is no JSON: a stream is described by what one event of it holds."""
 TYPES: Final = {"text": "string", "whole": "integer", "number": "number", "flag": "boolean"}
 
 
@@ -138,7 +142,7 @@ def _responses(route: Route, schemas: Schemas) -> Data:
     for status, body in route.answers.items():
         found[str(status)] = {"description": HTTPStatus(status).phrase}
         if isinstance(body, tuple):
-            found[str(status)]["content"] = {kind: {"schema": {"type": "string"}} for kind in body}
+            found[str(status)]["content"] = {kind: {"schema": SCHEMAS.get(kind, TEXT)} for kind in body}
         elif body is dict:
             found[str(status)]["content"] = {"application/json": {"schema": {"type": "object"}}}
         elif body is not None:
