@@ -128,6 +128,8 @@ def is_loopback(host: str) -> bool:
 @contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
     """A socket that listens there; raises `PortTaken`."""
+    if not 0 <= port < 65536:
+        raise PortTaken(f"{port} is no port: name one below 65536, or 0 for any that is free")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
