@@ -4,7 +4,10 @@ from .app import Engine, EngineStatistics
 from .context import Context
 from .errors import (
     ActivationLimit,
+    BadArguments,
     ClassChanged,
+    ConditionFailed,
+    ConditionInvalid,
     Damaged,
     EngineBusy,
     EngineClosed,
@@ -35,10 +38,14 @@ from .errors import (
     StateMutated,
     StoreUnavailable,
     TooDeep,
+    ToolConflict,
+    ToolInvalid,
+    ToolsNotLoaded,
     UnknownKey,
     UnknownNode,
     UnknownRoute,
     UnknownSignal,
+    UnknownTool,
     VersionMismatch,
     WorkerLost,
 )
@@ -46,19 +53,25 @@ from .executors import ProcessExecutor, ThreadExecutor
 from .graph import Graph
 from .handle import Run
 from .history import Event, LogEntry
+from .loading import Reloaded, load_installed_tools, load_tools, reload_tools
 from .options import Batch
 from .ports import Executor
 from .result import RunResult
 from .retry import Retry
 from .settings import Settings
 from .tokens import ErrorInfo
+from .toolbox import ToolBox
+from .tools import Tool, ToolRegistry, get_tool_registry, tool
 from .values import END, STOP, Arrival, Goto, ItemError, Reduce, Replace, Signal
 
 __all__ = [
     "ActivationLimit",
     "Arrival",
+    "BadArguments",
     "Batch",
     "ClassChanged",
+    "ConditionFailed",
+    "ConditionInvalid",
     "Context",
     "Damaged",
     "END",
@@ -70,6 +83,7 @@ __all__ = [
     "ErrorInfo",
     "Event",
     "Executor",
+    "get_tool_registry",
     "Goto",
     "Graph",
     "GraphConflict",
@@ -80,6 +94,8 @@ __all__ = [
     "IdempotencyConflict",
     "ItemError",
     "JoinStarved",
+    "load_installed_tools",
+    "load_tools",
     "LogEntry",
     "LoopLimit",
     "MergeConflict",
@@ -92,6 +108,8 @@ __all__ = [
     "ProcessExecutor",
     "RecordedError",
     "Reduce",
+    "reload_tools",
+    "Reloaded",
     "Replace",
     "Retry",
     "Run",
@@ -110,10 +128,18 @@ __all__ = [
     "StoreUnavailable",
     "ThreadExecutor",
     "TooDeep",
+    "Tool",
+    "tool",
+    "ToolBox",
+    "ToolConflict",
+    "ToolInvalid",
+    "ToolRegistry",
+    "ToolsNotLoaded",
     "UnknownKey",
     "UnknownNode",
     "UnknownRoute",
     "UnknownSignal",
+    "UnknownTool",
     "VersionMismatch",
     "WorkerLost",
 ]

@@ -29,9 +29,11 @@ from .books import Books, id_taken
 from .call import is_async
 from .errors import EngineClosed, EngineError, IdempotencyConflict, KeyTaken, RunNotFound, RunTimeout, TooDeep
 from .executors import ProcessExecutor, ThreadExecutor
+from .executors.worker import backend_here
 from .graph import Graph
 from .handle import Run
 from .history import Event
+from .loading import Reloaded, prepare_reload, tools_of
 from .locks import Locks
 from .logs import about
 from .ports import Executor, Store
@@ -44,6 +46,7 @@ from .settings import Settings
 from .state import Values
 from .submitting import engine_faults, refuse, submission_faults, timeout_fault
 from .timers import Timers
+from .toolbox import Threads
 
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
@@ -119,14 +122,16 @@ class Engine:
         if fallback not in (None, "memory"):
             raise ValueError(f"unknown fallback {fallback!r}: it is 'memory', or left out")
         refuse("Engine", engine_faults(tools, executors, max_runs, max_queued, settings, Settings))
-        self.tools = tools
+        self.tools: Final = tools_of(tools)
+        """The registry of its tools: the process-wide one unless others were given."""
+        self.threads: Threads | None = None
         self.files = files
         self.watched = False
         self._watchers: dict[object, Watcher] = {}
         self._settings = settings or Settings()
         self._arguments = {
             "store": store,
-            "tools": tools,
+            "tools": self.tools,
             "files": files,
             "executors": executors,
             "max_runs": max_runs,
@@ -142,7 +147,7 @@ class Engine:
         # Threads of their own: a source that blocks must not take a place that its own items wait for.
         self._sources = ThreadExecutor(self._settings.threads)
         names = ("thread", "process", *self._executors)
-        self._registry = Registry(self._timers, tools, Random(), self._sources, names)
+        self._registry = Registry(self._timers, self.tools, Random(), self._sources, names)
         self._durable: Durable | None = None
         self._returning: Returning | None = None
         self._locks = Locks()
@@ -196,6 +201,7 @@ class Engine:
                 places[name] = (entered, entered.limit)
             self._entered.append(await stack.enter_async_context(self._sources))
             self._registry.open(places)
+            self.threads = Threads(*self._registry.place("thread"), backend_here(), threading.get_ident())
             self._root = await stack.enter_async_context(supervise(children, name="engine", tree=self._actors))
             self._stack = stack.pop_all()
         self.thread = threading.get_ident()
@@ -454,6 +460,29 @@ class Engine:
         """This engine for sync programs and other threads, in `with`; on the class, a new one: `Engine.blocking()`."""
         return BlockingEngine(self, backend)
 
+    # -- tools
+
+    async def reload_tools(self) -> Reloaded:
+        """Import tools anew whose modules have changed, for runs that begin from now on.
+
+        Runs in flight keep what they began with (in worker processes they cannot: their next call there fails with
+        `NotTransferable`). Raises `ToolsNotLoaded`, or another fault of the new code; then nothing has changed. Graphs
+        that the new tools do not fit keep the old ones, and are told in `refused`. Classes that states are made of
+        belong in modules without tools: a class that is imported anew is another class.
+        """
+        self._check_open()
+        assert self.threads is not None
+        async with self._locks.of("tools", "all"):
+            prepared = await self.threads.run(prepare_reload, [self.tools], {})
+            # Nothing waits from here on: no run may begin with tools of both.
+            committed: Reloaded = prepared.commit()
+            reloaded: Reloaded = attrs.evolve(committed, refused=tuple(self._registry.compile_again()))
+            if reloaded.modules:
+                for executor in self._entered:
+                    if isinstance(executor, ProcessExecutor):
+                        await executor.renew()
+        return reloaded
+
     # -- graphs, watchers, numbers
 
     def register(self, graph: Graph) -> None:
@@ -497,7 +526,7 @@ class Engine:
     def statistics(self) -> EngineStatistics:
         """A snapshot."""
         ended: Counter[str] = Counter()
-        for known in self._registry.all():
+        for known in self._registry.ever():
             ended.update(known.counts.ended)
         books = self._books
         submitted, refused = books.submitted, books.refused
@@ -517,7 +546,7 @@ class Engine:
             def graphs() -> list[GraphNumbers]:
                 return [
                     GraphNumbers(known.plan.name, known.counts, known.scheduler.all_crews, known.scheduler.hands.lag)
-                    for known in self._registry.all()
+                    for known in self._registry.ever()
                 ]
 
             durable = self._durable

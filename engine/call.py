@@ -1,16 +1,24 @@
 """How a node's function is called: its signature, read once when the graph is compiled.
 
 A parameter gets, in this order: what `params` names it for; the `Context`, if it
-is annotated so; the subject (a node's state, a map's item) if it is the first;
-in a map, the state if it is the second; all `params` if it is called `params`;
-or else its own default. What nothing gives is a problem of the graph, not a
-surprise of the run.
+is annotated so; the subject (a node's state, a map's item) if it is the first
+that can take it, or called `state`; in a map, the state if it is the second; all
+`params` if it is called `params`; or else its own default. What nothing gives is
+a problem of the graph, not a surprise of the run.
+
+What is annotated with something that no state is (`x: int`) does not get the
+state if it has a default, nor where `params` are given, nor in a tool: there it
+is a parameter that was forgotten, and said to be so. In the latter two cases
+nothing with a default gets the state, unless it is annotated as one.
 """
 
 from __future__ import annotations
 
+import collections.abc
 import functools
 import inspect
+import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +27,8 @@ from typing import Any, Literal
 import attrs
 
 from .context import Context
-from .typecheck import unwrap
+from .schema import did_you_mean, is_state_type
+from .typecheck import is_union, type_name, unwrap
 from .values import Goto
 
 Source = Literal["subject", "state", "context"]
@@ -53,7 +62,8 @@ class Signature:
 class Fixed:
     """A value of `params`, the same at every call."""
 
-    value: Any
+    # Not compared: two calls of one function are the same if what was given to its node is.
+    value: Any = attrs.field(eq=False)
 
 
 @attrs.frozen
@@ -62,10 +72,16 @@ class Call:
 
     positional: tuple[Source | Fixed, ...] = ("subject",)
     named: Mapping[str, Source] = {}
-    fixed: Mapping[str, Any] = {}
+    fixed: Mapping[str, Any] = attrs.field(factory=dict, eq=False)
     plain: bool = True
     """It takes the subject and nothing else: call `function(subject)`."""
     wants_context: bool = False
+
+    def bound(self, function: Callable[..., Any]) -> tuple[Callable[..., Any], Call]:
+        """The function with its params bound, once, and how to call that: mostly with the subject alone."""
+        if self.fixed and self.positional == ("subject",) and not self.named:
+            return functools.partial(function, **self.fixed), PLAIN
+        return function, self
 
     def arguments(
         self, subject: Any, context: Context | None = None, state: Any = None
@@ -177,6 +193,25 @@ def _resolve(hint: str, scope: Mapping[str, Any], names: Mapping[str, Any] | Non
         return hint
 
 
+def names_around(what: Any) -> Mapping[str, Any] | None:
+    """The names that annotations written as strings may mean, of what is defined inside a function.
+
+    They are found nowhere else than in the frames of the functions around it, while these still run.
+    """
+    place = getattr(what, "__qualname__", "")
+    if "<locals>" not in place:
+        return None
+    hints = (getattr(hint, "__forward_arg__", hint) for hint in (getattr(what, "__annotations__", None) or {}).values())
+    words = {word for hint in hints if isinstance(hint, str) for word in re.findall(r"\w+", hint)}
+    found: dict[str, Any] = {}
+    frame: types.FrameType | None = sys._getframe(1)
+    while words and frame is not None:
+        if place.startswith(f"{frame.f_code.co_qualname}.<locals>."):
+            found = {name: value for name, value in frame.f_locals.items() if name in words} | found
+        frame = frame.f_back
+    return found or None
+
+
 def wants_context(annotation: Any) -> bool:
     """`Context`, `Context | None`, or the name of it where annotations could not be resolved."""
     if isinstance(annotation, str):
@@ -185,15 +220,54 @@ def wants_context(annotation: Any) -> bool:
     return any(isinstance(member, type) and issubclass(member, Context) for member in members)
 
 
+def can_be_state(annotation: Any, state: Any = None) -> bool:
+    """Whether what is annotated so may be given a graph's state, of the class `state` if that is known."""
+    tp = unwrap(annotation)
+    if is_union(tp):
+        return any(can_be_state(arg, state) for arg in typing.get_args(tp) if arg is not type(None))
+    if tp is Any or is_state_type(tp):  # no annotation is one of the latter
+        return True
+    plain = typing.get_origin(tp) or tp
+    if not isinstance(plain, type):
+        return isinstance(tp, str | typing.TypeVar | typing.ForwardRef)
+    if plain is object or getattr(plain, "_is_protocol", False):
+        return True
+    if issubclass(plain, collections.abc.MutableMapping):
+        return True
+    # A list of things is not meant for a dict, though that can be iterated, too.
+    return plain.__module__ != "collections.abc" and isinstance(state, type) and issubclass(state, plain)
+
+
+def is_for_state(annotation: Any) -> bool:
+    """Whether an annotation says that something is a state, and not only that it might be one."""
+    is_open = annotation in (None, Any, object) or isinstance(annotation, str | typing.TypeVar)
+    is_open = is_open or getattr(annotation, "_is_protocol", False)
+    return not is_open and not wants_context(annotation) and can_be_state(annotation)
+
+
+Facts = list[tuple[str, str]]
+"""(message, hint)"""
+
+
 def analyse(
-    signature: Signature, params: Mapping[str, Any] | None, *, is_map: bool = False
-) -> tuple[Call, Parameter | None, list[tuple[str, str]]]:
-    """How to call it, the parameter that gets the graph's state (or None), and faults as (message, hint)."""
+    signature: Signature,
+    params: Mapping[str, Any] | None,
+    *,
+    is_map: bool = False,
+    takes: Callable[[Any], bool] = lambda annotation: True,
+    is_tool: bool = False,
+) -> tuple[Call, Parameter | None, Facts]:
+    """How to call it, the parameter that gets the graph's state (or None), and faults as (message, hint).
+
+    `takes` tells by an annotation whether a parameter can take the subject.
+    """
+    strict = is_tool or bool(params)
     params = params or {}
     # Waiting to be given away, in order, to the first parameters that nothing else is meant for.
     waiting: list[Source] = ["subject", "state"] if is_map else ["subject"]
+    named = None if is_map or "state" in params else next((p for p in signature.parameters if p.name == "state"), None)
     given: list[tuple[Parameter, Source | Fixed]] = []
-    faults: list[tuple[str, str]] = []
+    faults: Facts = []
     used: set[str] = set()
     for parameter in signature.parameters:
         if parameter.name in params:
@@ -201,11 +275,13 @@ def analyse(
             given.append((parameter, Fixed(params[parameter.name])))
         elif wants_context(parameter.annotation):
             given.append((parameter, "context"))
-        elif parameter.positional and waiting and not (parameter.optional and waiting == ["state"]):
-            given.append((parameter, waiting.pop(0)))
-        elif parameter.name == "params":
+        elif parameter.name == "params" and strict:
             used.update(params)
             given.append((parameter, Fixed(dict(params))))
+        elif parameter is named or (named is None and _is_next(parameter, waiting, takes, strict)):
+            given.append((parameter, waiting.pop(0)))
+        elif parameter.name == "params":
+            given.append((parameter, Fixed({})))
         elif not parameter.optional:
             faults.append(_nothing_for(parameter))
     faults += _left_over(signature, params, used)
@@ -213,6 +289,17 @@ def analyse(
     call = _call(given, spare, more="subject" in waiting and signature.some)
     reads = "state" if is_map else "subject"
     return call, next((parameter for parameter, source in given if source == reads), None), faults
+
+
+def _is_next(parameter: Parameter, waiting: list[Source], takes: Callable[[Any], bool], strict: bool) -> bool:
+    """Whether a parameter gets what waits next."""
+    if not waiting or not parameter.positional:
+        return False
+    if parameter.optional and waiting == ["state"]:
+        return False
+    if strict and parameter.optional and "state" not in waiting and not is_for_state(parameter.annotation):
+        return False
+    return takes(parameter.annotation) or not (strict or parameter.optional)
 
 
 def _call(given: list[tuple[Parameter, Source | Fixed]], spare: Mapping[str, Any], more: bool) -> Call:
@@ -236,8 +323,9 @@ def _call(given: list[tuple[Parameter, Source | Fixed]], spare: Mapping[str, Any
 
 
 def _nothing_for(parameter: Parameter) -> tuple[str, str]:
+    expected = "" if parameter.annotation is None else f", expected {type_name(parameter.annotation)}"
     return (
-        f"its parameter {parameter.name!r} gets nothing",
+        f"its parameter {parameter.name!r} gets nothing{expected}",
         f"give it in params={{{parameter.name!r}: ...}}, give it a default, or annotate it with Context",
     )
 
@@ -245,10 +333,11 @@ def _nothing_for(parameter: Parameter) -> tuple[str, str]:
 def _left_over(signature: Signature, params: Mapping[str, Any], used: set[str]) -> Iterator[tuple[str, str]]:
     if signature.many:
         return
+    takes = [p.name for p in signature.parameters if not wants_context(p.annotation)]
     for name in params:
         if name not in used:
-            takes = ", ".join(repr(p.name) for p in signature.parameters) or "nothing"
-            yield f"params has {name!r}, which its function does not take", f"it takes {takes}"
+            hint = did_you_mean(name, takes) or f"it takes {', '.join(map(repr, takes)) or 'nothing'}"
+            yield f"params has {name!r}, which its function does not take", hint
 
 
 def returns_goto(function: Any, signature: Signature) -> bool:

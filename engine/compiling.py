@@ -36,7 +36,8 @@ from .plan import (
     compile_plan,
 )
 from .reading import Reader, Reading, is_dict, nothing, source_fault
-from .schema import Key, Schema, did_you_mean, is_state_type, read_schema
+from .schema import Hints, Key, Schema, is_state_type, read_schema
+from .tools import Tool, ToolRegistry, ToolSet
 from .typecheck import fits, shown, type_name
 from .values import RESERVED, Reducer
 from .views import View, view_of
@@ -45,9 +46,12 @@ from .written import Written, WrittenNode, written_of
 # Each graph inside another costs a run about ten frames of the interpreter's thousand.
 MOST_NESTED: Final = 50
 
+# A definition may name ten thousand tools that there are not.
+MOST_HINTED: Final = 100
+
 
 class ToolSource(Protocol):
-    """Finds tools by name: a registry, or any mapping from names to functions."""
+    """Finds tools by name: a `ToolRegistry`, or any mapping from names to functions."""
 
     def get(self, name: str, /) -> Callable[..., Any] | None: ...
 
@@ -67,9 +71,10 @@ class Compiler:
         self.inherited = dict(inherited or {})
         self.outer = (*outer, written)
         self.problems: list[GraphProblem] = []
+        self.hint = Hints()
         self.schema = self._schema()
         self.reader = Reader(self.schema)
-        self.edges = Edges(written, self.reader, self.problems)
+        self.edges = Edges(written, self.reader, self.problems, self.hint)
 
     def problem(self, code: str, where: str, message: str, hint: str = "") -> None:
         self.problems.append(GraphProblem(code, where, message, hint))
@@ -161,44 +166,53 @@ class Compiler:
             return self._subgraph(written)
         name, options = written.name, written.options
         function, tool = self._function(written)
-        reading = self.reader.read(function, written)
+        reading = self.reader.read(function, written, tool=tool)
         for code, message, hint in reading.faults:
             self.problem(code, name, message, hint)
         if reading.goes and not options.get("goto"):
             hint = "declare where it may go: goto=['...']"
             self.problem("undeclared_goto", name, "it returns a Goto, whose targets are not declared", hint)
         view = self._own_view(reading.view, name)
-        if not options and tool is None:
+        if not options and not isinstance(written.what, str | Tool):
             return NodeDecl(name=name, function=function, view=view, options=reading.spec)
         shared = self._shared_options(written)
         self._only_for("a subgraph", written, "inputs", "outputs")
         if reading.signature is not None:
             self._check_place(written, reading.signature)
         accepted = self._accepted(options, name)
-        spec = self._spec(reading, written, tool)
+        spec = self._spec(reading, written)
         return NodeDecl(
             name=name, function=function, view=self._own_view(accepted, name) or view, options=spec, **shared
         )
 
-    def _function(self, written: WrittenNode) -> tuple[Any, str | None]:
-        """The function of a node, found by its name if it is a tool."""
+    def _function(self, written: WrittenNode) -> tuple[Any, Tool | None]:
+        """The function of a node; of a registered tool that tool as well."""
         what = written.what
         if not isinstance(what, str):
+            if isinstance(what, Tool):
+                return what.function, what
             if callable(what):
                 return what, None
             hint = "give a function, a Graph or a tool's name"
             self.problem("bad_option", written.name, f"{shown(what)} cannot be run", hint)
             return nothing, None
-        function = self.tools.get(what) if self.tools is not None else None
-        if function is None:
-            tools: Any = self.tools
-            hint = (
-                did_you_mean(what, map(str, tools) if isinstance(tools, Iterable) else ())
-                or "register it, or give the function itself"
-            )
-            self.problem("unknown_tool", written.name, f"no tool is called {what!r}", hint)
-            return nothing, what
-        return function, what
+        found = self.tools.get(what) if self.tools is not None else None
+        if isinstance(found, Tool):
+            return found.function, found
+        if callable(found):
+            return found, None
+        self._unknown_tool(written.name, what)
+        return nothing, None
+
+    def _unknown_tool(self, where: str, name: str) -> None:
+        tools: Any = self.tools
+        if isinstance(tools, ToolRegistry | ToolSet) and len(self.problems) < MOST_HINTED:
+            unknown = tools.unknown(name)
+            said, hint = unknown.said, unknown.hint
+        else:
+            known = list(map(str, tools)) if isinstance(tools, Iterable) else ()
+            said, hint = f"no tool is called {name!r}", self.hint(name, known)
+        self.problem("unknown_tool", where, said, hint or "register it with @tool, or give the function itself")
 
     def _own_view(self, view: View | None, name: str) -> Any:
         """What the node reads, if not the whole state; where values are copied, what is said must name the node."""
@@ -214,7 +228,7 @@ class Compiler:
         options, name = written.options, written.name
         for option in options:
             if option not in NODE_OPTIONS:
-                self.problem("bad_option", name, f"there is no option {option!r}", did_you_mean(option, NODE_OPTIONS))
+                self.problem("bad_option", name, f"there is no option {option!r}", self.hint(option, NODE_OPTIONS))
         faulty = set()
         for option, fault in node_option_faults(options):
             faulty.add(option)
@@ -265,7 +279,7 @@ class Compiler:
             hint = "leave run_in out, or make the function sync"
             self.problem("bad_option", written.name, f"an async function cannot run in a {place}", hint)
 
-    def _spec(self, reading: Reading, written: WrittenNode, tool: str | None = None) -> NodeSpec:
+    def _spec(self, reading: Reading, written: WrittenNode) -> NodeSpec:
         options = written.options
         faulty = {option for option, _ in node_option_faults(options)}
 
@@ -284,6 +298,8 @@ class Compiler:
                 found[option] = self._declared_keys(option, declared, written.name)
         if gives := self.reader.gives(options.get("produces")):
             found["gives"] = gives
+        what = written.what
+        tool = what if isinstance(what, str) else what.id if isinstance(what, Tool) else None
         return attrs.evolve(reading.spec, tool=tool, **found)
 
     def _declared_keys(self, option: str, declared: Any, where: str) -> frozenset[str] | None:
@@ -317,7 +333,7 @@ class Compiler:
             self.problem("bad_option", where, f"{what} must name a key, found {shown(key)}")
         elif not self.schema.knows(key):
             message = f"{what} names {key!r}, which the state {self.schema.name} does not have"
-            self.problem("unknown_key", where, message, did_you_mean(key, self.schema.keys))
+            self.problem("unknown_key", where, message, self.hint(key, self.schema.keys))
 
     # --- subgraphs, maps, waits -----------------------------------------------------------------------
 
@@ -398,7 +414,7 @@ class Compiler:
     def _known_inside(self, key: str, inner: Schema, where: str, what: str) -> None:
         if not inner.knows(key):
             message = f"{what} names {key!r}, which the state {inner.name} inside does not have"
-            self.problem("unknown_key", where, message, did_you_mean(key, inner.keys))
+            self.problem("unknown_key", where, message, self.hint(key, inner.keys))
 
     def _map(self, written: WrittenNode) -> NodeDecl:
         name, own = written.name, written.own
@@ -438,12 +454,12 @@ class Compiler:
             hint = "a function gets the item as its first argument"
             self.problem("bad_option", name, "item is for a worker that is a graph", hint)
         function, tool = self._function(written)
-        reading = self.reader.read(function, written, is_map=True)
+        reading = self.reader.read(function, written, is_map=True, tool=tool)
         for code, message, hint in reading.faults:
             self.problem(code, name, message, hint)
         if reading.signature is not None:
             self._check_place(written, reading.signature)
-        return function, self._spec(reading, written, tool)
+        return function, self._spec(reading, written)
 
     def _wait(self, written: WrittenNode) -> NodeDecl:
         name, signal = written.name, written.own["signal"]

@@ -55,6 +55,7 @@ class Context:
     deadline: float | None = None
     """When the run must be over, on the engine's clock; None if it may take as long as it likes."""
     tools: Any = None
+    """Calls tools by name, `await ctx.tools.call("clean", rows=rows)`: a `ToolBox`."""
     files: Any = None
     logger: Any = attrs.field(factory=lambda: logging.getLogger("engine.node"))
     _report: Report = _unheard

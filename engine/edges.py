@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 
 from .checks import Loose
-from .errors import GraphProblem
+from .conditions import compile_condition, compile_router
+from .errors import ConditionInvalid, GraphProblem, pointed
 from .options import edge_option_faults
 from .plan import ChoiceDecl, EdgeDecl
 from .reading import Reader
-from .schema import did_you_mean
+from .schema import Hints, Schema
 from .typecheck import shown
 from .values import RESERVED
 from .written import Written
@@ -20,13 +22,15 @@ from .written import Written
 class Edges:
     """Judges the edges of one graph as written. `loose` gathers where faulty ones hang."""
 
-    def __init__(self, written: Written, reader: Reader, problems: list[GraphProblem]) -> None:
+    def __init__(self, written: Written, reader: Reader, problems: list[GraphProblem], hint: Hints) -> None:
         self.written = written
+        self.hint = hint
         self.reader = reader
         self.problems = problems
         names: list[Any] = [node.name for node in written.nodes]
         self.known = {name for name in names if is_name(name)}
         self._wrong = {name for name in names if isinstance(name, str)} - self.known - RESERVED
+        self._ends = [*sorted(self.known), *sorted(RESERVED)]
         self.loose = Loose()
 
     def problem(self, code: str, where: str, message: str, hint: str = "") -> None:
@@ -38,7 +42,7 @@ class Edges:
             if self._is_wrong(name):
                 self.loose.anywhere = True
             elif name not in self.known:
-                hint = did_you_mean(name, self.known)
+                hint = self.hint(name, self.known)
                 self.problem("unknown_node", str(name), f"the entry point {name!r} is no node", hint)
                 self.loose.anywhere = True
             elif name in entries:
@@ -115,7 +119,7 @@ class Edges:
         name = getattr(wrong, "__name__", None)
         if name in self.known:
             return f"give its name, {name!r}"
-        return did_you_mean(wrong, [*sorted(self.known), *sorted(RESERVED)])
+        return self.hint(wrong, self._ends)
 
     def _sound_edge(self, edge: EdgeDecl) -> EdgeDecl:
         """The edge without what is wrong with it; nearly always the very same."""
@@ -135,13 +139,26 @@ class Edges:
             hint = "draw an edge for each"
             self.problem("bad_condition", where, f"it has {' and '.join(conditions)} at once", hint)
             without |= {"otherwise": False, "on_error": None} if edge.when else {"otherwise": False}
-        if edge.when is not None and (fault := self.reader.condition_fault(edge.when)):
-            self.problem("bad_condition", where, f"its condition {fault}", "give a plain function of the state")
+        if isinstance(edge.when, str):
+            without["when"] = self._compiled(compile_condition, edge.when, where)
+        elif edge.when is not None and (fault := self.reader.condition_fault(edge.when)):
+            hint = "give a plain function of the state, or text: 'state.x < 1'"
+            self.problem("bad_condition", where, f"its condition {fault}", hint)
             without["when"] = _always
         for option, fault in edge_option_faults(edge):
             self.problem("bad_option", where, f"{option} {fault}")
             without[option] = Exception if option == "on_error" else False if option == "otherwise" else None
         return attrs.evolve(edge, **without) if without else edge
+
+    def _compiled(self, compile: Callable[[str, Schema], Any], text: str, where: str) -> Any:
+        """What a condition or router that is text does, or what stands for it."""
+        try:
+            return compile(text, self.reader.schema)
+        except ConditionInvalid as error:
+            for fault in error.faults:
+                message = f"column {fault.column}: {fault.message}\n{pointed(error.text, fault.column)}"
+                self.problem(fault.code, where, message, fault.hint)
+            return _always
 
     def _choice(self, choice: ChoiceDecl) -> ChoiceDecl | None:
         if not choice.targets:
@@ -153,8 +170,11 @@ class Edges:
         first = next(iter(wheres.values()))
         there = self._source_exists(choice.source, first)
         router = choice.router
-        if fault := self.reader.condition_fault(router):
-            self.problem("bad_condition", first, f"its router {fault}", "give a plain function of the state")
+        if isinstance(router, str):
+            router = self._compiled(compile_router, router, first)
+        elif fault := self.reader.condition_fault(router):
+            hint = "give a plain function of the state, or text: 'state.x'"
+            self.problem("bad_condition", first, f"its router {fault}", hint)
             router = _always
         targets = {
             label: target

@@ -113,6 +113,61 @@ class GraphInvalid(ExceptionGroup[GraphProblem], EngineError):
         return GraphInvalid(self.message, excs, graph=self.graph)
 
 
+# --- tools ----------------------------------------------------------------------------------------------
+
+
+class ToolInvalid(EngineError, ValueError):
+    """Something that cannot be a tool, because of its name, its version or what it is."""
+
+
+class ToolConflict(EngineError, ValueError):
+    """Two functions were registered as one tool."""
+
+    def __init__(self, name: str, version: str, places: Sequence[str]) -> None:
+        super().__init__(
+            f"tool {name!r} version {version!r} is defined twice: as {' and as '.join(places)}; "
+            f"give one of them another name or version"
+        )
+        self.name = name
+        self.version = version
+        self.places = tuple(places)
+        """Where both are defined: `module.function (file:line)`."""
+
+
+class UnknownTool(EngineError, LookupError):
+    """There is no tool of this name, or not in this version."""
+
+    def __init__(self, name: str, version: str | None = None, versions: Sequence[str] = (), hint: str = "") -> None:
+        said = f"no tool is called {name!r}"
+        if versions:
+            said = f"tool {name!r} has no version {version!r}"
+            hint = f"there {'is' if len(versions) == 1 else 'are'} {', '.join(map(repr, versions))}"
+        super().__init__(f"{said}; {hint}" if hint else said)
+        self.name = name
+        self.version = version
+        self.versions = tuple(versions)
+        self.said = said
+        self.hint = hint
+
+
+class BadArguments(EngineError, TypeError):
+    """A tool was called with arguments that it does not take, or without some that it needs."""
+
+    def __init__(self, tool: str, faults: Sequence[str]) -> None:
+        super().__init__(f"tool {tool!r} {'; '.join(faults)}")
+        self.tool = tool
+        self.faults = tuple(faults)
+
+
+class ToolsNotLoaded(EngineError):
+    """A module, an attribute of one or an entry point brings no tools; the cause says what its import raised."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"cannot load tools from {source!r}: {reason}")
+        self.source = source
+        self.reason = reason
+
+
 # --- state ----------------------------------------------------------------------------------------------
 
 
@@ -261,6 +316,73 @@ class JoinStarved(EngineError):
         self.needed = needed
         self.arrived = tuple(arrived)
         self.missing = tuple(missing)
+
+
+# --- conditions in data ---------------------------------------------------------------------------------
+
+# Of a condition's text, what a message shows around the place it speaks of.
+_WINDOW = 100
+
+
+def pointed(text: str, column: int) -> str:
+    """The text on one line, cut where it is long, and a caret below the column."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    start = max(0, min(column - 1 - _WINDOW // 2, len(line) - _WINDOW))
+    before = "…" if start else ""
+    after = "…" if start + _WINDOW < len(line) else ""
+    return f"    {before}{line[start : start + _WINDOW]}{after}\n    {' ' * (len(before) + column - 1 - start)}^"
+
+
+@attrs.frozen
+class ConditionFault:
+    """One fault of a condition's text: a code of problems, the column (from 1), what is wrong and the cure."""
+
+    code: Literal["bad_condition", "unknown_key"]
+    column: int
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"column {self.column}: {self.message}{hint}"
+
+
+class ConditionInvalid(EngineError, ValueError):
+    """A condition given as text that cannot be used, with every fault that was found, in the order of their columns."""
+
+    def __init__(self, text: str, faults: Sequence[ConditionFault]) -> None:
+        shown = "\n".join(f"{fault}\n{pointed(text, fault.column)}" for fault in faults)
+        super().__init__(f"condition cannot be used: {shown}")
+        self.text = text
+        self.faults = tuple(faults)
+
+    @property
+    def column(self) -> int:
+        """Where the first fault is."""
+        return self.faults[0].column
+
+    @property
+    def message(self) -> str:
+        """What the first fault is."""
+        return self.faults[0].message
+
+    @property
+    def hint(self) -> str:
+        """The cure of the first fault; empty if none is known."""
+        return self.faults[0].hint
+
+
+class ConditionFailed(EngineError):
+    """A condition given as text met a state that it cannot judge: a missing key, None where it wants a number."""
+
+    def __init__(self, text: str, column: int, message: str) -> None:
+        # One line, as what tells of a failed run shows; the caret is a note, as tracebacks show.
+        place = pointed(text, column)
+        super().__init__(f"condition `{place.partition(chr(10))[0].strip()}` failed at column {column}: {message}")
+        self.text = text
+        self.column = column
+        self.message = message
+        self.add_note(place)
 
 
 # --- nodes and runs -------------------------------------------------------------------------------------

@@ -7,21 +7,24 @@ order and all its faults are found at once, by `validate()` or `compile()`.
 from __future__ import annotations
 
 import gc
+import inspect
 import logging
-import re
-import sys
-import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
+from .call import names_around
 from .compiling import Compiler, ToolSource
+from .definition import read_definition
+from .definition_of import definition_of
 from .errors import GraphInvalid, GraphProblem
 from .logs import about
 from .options import MapOptions, NodeOptions, WaitOptions
 from .plan import ChoiceDecl, EdgeDecl, Plan
 from .schema import Isolation
-from .steps import read_steps
+from .steps import Steps, read_steps
+from .texts import NotData, read_json, read_yaml
+from .tools import get_tool_registry
 from .values import Reducer
 from .written import Written, WrittenNode
 
@@ -69,7 +72,7 @@ class Graph:
             "history": history,
             "deadline": deadline,
         }
-        self._written = Written(name, state, settings, names=_local_names(state))
+        self._written = Written(name, state, settings, names=names_around(state))
         self._compiled: tuple[Any, Plan, list[GraphProblem]] | None = None
         self._warned = False
 
@@ -108,8 +111,8 @@ class Graph:
         return add if function is None else add(function)
 
     def add_node(self, name: str, what: Any, **options: Unpack[NodeOptions]) -> Self:
-        """Add a node that runs a function, another `Graph`, or the tool of a name."""
-        self._written.add(WrittenNode(name, "function", what, options or _NOTHING, _NOTHING, _local_names(what)))
+        """Add a node that runs a function, another `Graph`, or the tool of a name: `"clean"`, or `"clean@2"`."""
+        self._written.add(WrittenNode(name, "function", what, options or _NOTHING, _NOTHING, names_around(what)))
         return self
 
     def add_map(
@@ -137,7 +140,7 @@ class Graph:
             "concurrency": concurrency,
             "on_item_error": on_item_error,
         }
-        self._written.add(WrittenNode(name, "map", worker, options, own, _local_names(worker)))
+        self._written.add(WrittenNode(name, "map", worker, options, own, names_around(worker)))
         return self
 
     def add_wait(
@@ -161,14 +164,17 @@ class Graph:
         source: Names,
         target: Names,
         *,
-        when: Condition | None = None,
+        when: Condition | str | None = None,
         otherwise: bool = False,
         on_error: type[BaseException] | Sequence[type[BaseException]] | None = None,
         max_iterations: int | None = None,
         on_limit: Literal["exit", "fail"] | None = None,
         capacity: int | None = None,
     ) -> Self:
-        """Draw an edge, or with lists one from each source to each target."""
+        """Draw an edge, or with lists one from each source to each target.
+
+        A condition is a function of the state, or text: `when="state.score < 0.8"`.
+        """
         errors: Any = tuple(on_error) if isinstance(on_error, list) else on_error
         written = self._written
         for one in _each(source):
@@ -188,8 +194,11 @@ class Graph:
         written.revision += 1
         return self
 
-    def add_choice(self, node: Names, router: Callable[[Any], object], targets: Targets) -> Self:
-        """Let `router` choose where to go after `node`: names or labels of `targets`, END or STOP."""
+    def add_choice(self, node: Names, router: Callable[[Any], object] | str, targets: Targets) -> Self:
+        """Let `router` choose where to go after `node`: names or labels of `targets`, END or STOP.
+
+        It is a function of the state, or text: `"state.kind"`.
+        """
         if isinstance(targets, Mapping):
             labels: Any = dict(targets)
         else:
@@ -208,7 +217,10 @@ class Graph:
     # --- compiling ------------------------------------------------------------------------------------
 
     def validate(self, tools: ToolSource | None = None) -> list[GraphProblem]:
-        """Every problem of this graph and the graphs inside it: errors first, then warnings."""
+        """Every problem of this graph and the graphs inside it: errors first, then warnings.
+
+        `tools` finds those that nodes name: a `ToolRegistry` (by default the process-wide one), or a mapping.
+        """
         return list(self._outcome(tools)[1])
 
     def compile(self, tools: ToolSource | None = None) -> Plan:
@@ -227,6 +239,7 @@ class Graph:
         return plan
 
     def _outcome(self, tools: ToolSource | None) -> tuple[Plan, list[GraphProblem]]:
+        tools = get_tool_registry() if tools is None else tools
         now = self._fingerprint(tools)
         if self._compiled is None or self._compiled[0] != now:
             compiler = Compiler(self._written, tools)
@@ -237,11 +250,19 @@ class Graph:
             self._warned = False
         return self._compiled[1], self._compiled[2]
 
-    def _fingerprint(self, tools: ToolSource | None) -> Any:
-        parts = list(self._written.everything())
-        names = [name for part in parts for name in part.tools]
-        found = [tools.get(name) for name in names] if tools is not None else []
-        return [(id(part), part.revision) for part in parts], found, id(tools) if names else 0
+    def _fingerprint(self, tools: ToolSource) -> Any:
+        names = self.tool_names
+        return self.revisions, [tools.get(name) for name in names], id(tools) if names else 0
+
+    @property
+    def revisions(self) -> list[tuple[int, int]]:
+        """How often it, and each graph inside it, has been changed: equal if nothing was added in between."""
+        return [(id(part), part.revision) for part in self._written.everything()]
+
+    @property
+    def tool_names(self) -> list[str]:
+        """The tools that its nodes name, and those of the graphs inside it."""
+        return [name for part in self._written.everything() for name in part.tools]
 
     # --- other faces ----------------------------------------------------------------------------------
 
@@ -250,6 +271,65 @@ class Graph:
         from . import drawing  # only who draws needs what draws
 
         return drawing.draw(self._written, format, run)
+
+    # --- as data --------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """The graph as data, which `from_dict` makes the same graph of.
+
+        Raises `GraphInvalid` with all that no data can say: functions that are no tools, conditions that are not
+        written as text, types that JSON does not have.
+        """
+        return definition_of(self._written, _defaults(), get_tool_registry().current.name_of)
+
+    @classmethod
+    def from_dict(
+        cls, data: Mapping[str, Any], *, tools: ToolSource | None = None, graphs: Mapping[str, Graph] | None = None
+    ) -> Self:
+        """A graph from its definition. Raises `GraphInvalid` with every fault, each at its JSON pointer.
+
+        `tools` are those that nodes may name (as a rule those of `get_tool_registry()`), `graphs` those that they may
+        run besides the definition's own. Nothing in a definition runs code, imports or reads anything.
+        """
+        given: Any = data
+        if isinstance(given, Mapping) and "steps" in given:
+            return cls._of_steps(given, tools)
+        graph: Self = read_definition(data, cls, get_tool_registry() if tools is None else tools, graphs or {})
+        return graph
+
+    @classmethod
+    def from_json(
+        cls, text: str | bytes, *, tools: ToolSource | None = None, graphs: Mapping[str, Graph] | None = None
+    ) -> Self:
+        """As `from_dict`, of JSON text; what is no JSON is told with line and column."""
+        return cls._from_text(read_json, text, tools, graphs)
+
+    @classmethod
+    def from_yaml(
+        cls, text: str | bytes, *, tools: ToolSource | None = None, graphs: Mapping[str, Graph] | None = None
+    ) -> Self:
+        """As `from_dict`, of YAML text, for which PyYAML must be there (the extra `yaml`)."""
+        return cls._from_text(read_yaml, text, tools, graphs)
+
+    @classmethod
+    def _from_text(cls, read: Callable[[str | bytes], Any], text: str | bytes, tools: Any, graphs: Any) -> Self:
+        try:
+            data = read(text)
+        except NotData as error:
+            raise error.as_invalid() from None
+        return cls.from_dict(data, tools=tools, graphs=graphs)
+
+    @classmethod
+    def _of_steps(cls, data: Mapping[str, Any], tools: ToolSource | None) -> Self:
+        read = read_steps(data)
+        graph = cls._built(read, {})
+        if problems := [problem for problem in graph.validate(tools) if problem.severity == "error"]:
+            places = {task.name: task.at for task in read.tasks}
+            placed = [
+                GraphProblem(p.code, places.get(p.where, "/"), f"{p.where}: {p.message}", p.hint) for p in problems
+            ]
+            raise GraphInvalid.of(graph.name, placed)
+        return graph
 
     @classmethod
     def from_steps(
@@ -263,13 +343,21 @@ class Graph:
         `functions` finds tasks by name: a mapping, or a registry. Without it tasks are tools, found when the
         graph is compiled. Raises `GraphInvalid` with every fault and its JSON pointer.
         """
-        read = read_steps(steps, functions)
+        return cls._built(read_steps(steps, functions), settings)
+
+    @classmethod
+    def _built(cls, read: Steps, settings: Mapping[str, Any]) -> Self:
         graph = cls(read.name, **{**({"version": read.version} if read.version else {}), **settings})
         for task in read.tasks:
             graph.add_node(task.name, task.what, **task.options)
         for source, target in read.edges:
             graph.add_edge(source, target)
         return graph.set_entry_point(*read.entries)
+
+
+def _defaults() -> dict[str, Any]:
+    """The settings of a graph that nobody gave any."""
+    return {name: parameter.default for name, parameter in inspect.signature(Graph).parameters.items()}
 
 
 @contextmanager
@@ -293,22 +381,3 @@ def _each(names: Any) -> Iterable[Any]:
         return (names,)
     # The order of edges counts at joins: a set must not decide it by chance.
     return sorted(names) if isinstance(names, set | frozenset) else names
-
-
-def _local_names(what: Any) -> Mapping[str, Any] | None:
-    """The names that annotations written as strings may mean, of what is defined inside a function.
-
-    They are found nowhere else than in the frames of the functions around it, while these still run.
-    """
-    place = getattr(what, "__qualname__", "")
-    if "<locals>" not in place:
-        return None
-    hints = (getattr(hint, "__forward_arg__", hint) for hint in (getattr(what, "__annotations__", None) or {}).values())
-    words = {word for hint in hints if isinstance(hint, str) for word in re.findall(r"\w+", hint)}
-    found: dict[str, Any] = {}
-    frame: types.FrameType | None = sys._getframe(1)
-    while words and frame is not None:
-        if place.startswith(f"{frame.f_code.co_qualname}.<locals>."):
-            found = {name: value for name, value in frame.f_locals.items() if name in words} | found
-        frame = frame.f_back
-    return found or None

@@ -27,6 +27,7 @@ from .runs import Status
 from .submitting import text_fault, timeout_fault
 from .timers import Timer, Timers
 from .tokens import RUNNING, Activation, Command
+from .toolbox import ToolBox
 
 if TYPE_CHECKING:
     import anyio.from_thread
@@ -72,6 +73,7 @@ class Run:
         "submitted_at",
         "tags",
         "told",
+        "tools",
         "variables",
         "version",
     )
@@ -99,6 +101,8 @@ class Run:
         self.registered: Final = registered
         self.machine: Final = machine
         self.variables = variables
+        # As they are now: what replaces one of them later is for runs that begin then.
+        self.tools: Final = engine.tools.current
         self.deadline_at: float | None = None
         self.deadline_seconds: float | None = None
         self.told = 0
@@ -379,7 +383,7 @@ class Run:
             error=activation.error,
             arrivals=activation.arrivals,
             deadline=self.deadline_at,
-            tools=self._engine.tools,
+            tools=ToolBox(self.tools, self._engine.threads, partial(self.context_for, activation)),
             files=self._engine.files,
             logger=NodeLogger(node_logger, about(self.id, self.graph, name, activation=number)),
             report=partial(self._report, activation, activation.attempt),

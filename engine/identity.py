@@ -3,6 +3,9 @@
 A run goes on from its records only where they still mean what they meant: on the same nodes, edges, joins, limits and
 keys. Functions, conditions and policies (retry, timeout, concurrency) may change from start to start: what they
 decided is on record, and what they will decide is for the new ones. So a mended node is picked up by a run in flight.
+
+Tools count as their nodes name them: another tool, or another version where one is asked for (`clean@2`), makes another
+definition. A name alone asks for the newest, which may be a mended one, as any function may.
 """
 
 from __future__ import annotations
@@ -50,6 +53,8 @@ def _of_node(node: NodeDecl) -> dict[str, Any]:
     found: dict[str, Any] = {"name": node.name, "kind": node.kind, "join": node.join}
     if node.rest != "absorb":
         found["rest"] = node.rest
+    if tool := getattr(node.options, "tool", None):
+        found["tool"] = tool
     if node.goto:
         found["goto"] = list(node.goto)
     if node.subgraph is not None:

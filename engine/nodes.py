@@ -460,21 +460,33 @@ def _cancellations() -> tuple[type[BaseException], ...]:
     return (own,) if asyncio is None else (own, asyncio.CancelledError)
 
 
+class Queued(Protocol):
+    """Who waits for places: a crew, or a call that is no node's."""
+
+    def take_queued(self) -> None:
+        """There is a place."""
+        ...
+
+
 class Places:
     """The places of an executor, shared by the crews that use it: a time-out must not run while a call is queued."""
 
     def __init__(self, number: int) -> None:
         self.free = number
-        self._waiting: dict[Crew, None] = {}
-        self._called: Crew | None = None
+        self._waiting: dict[Queued, None] = {}
+        self._called: Queued | None = None
 
-    def take(self, crew: Crew) -> bool:
+    def take(self, crew: Queued) -> bool:
         """Take a place; a crew that gets none is called when there is one, first come first served."""
         if self.free and (not self._waiting or crew is self._called):
             self.free -= 1
             return True
         self._waiting.setdefault(crew)
         return False
+
+    def leave(self, crew: Queued) -> None:
+        """Wait no more."""
+        self._waiting.pop(crew, None)
 
     def give_back(self) -> None:
         """Give a place back, and call those who wait for one."""

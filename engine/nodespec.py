@@ -27,7 +27,7 @@ class NodeSpec:
     params: Mapping[str, Any] = {}
     description: str = ""
     tool: str | None = None
-    """The name of the tool that the function was found by."""
+    """What the function was found by, as its author wrote it: a tool's name, or `name@version`."""
     accepts: frozenset[str] | None = None
     produces: frozenset[str] | None = None
     gives: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)

@@ -90,7 +90,8 @@ class EdgeDecl:
 
     source: str
     target: str
-    when: Condition | None = None
+    when: Condition | str | None = None
+    """Text until it is compiled."""
     otherwise: bool = False
     on_error: ErrorTypes | None = None
     max_iterations: int | None = None
@@ -103,7 +104,8 @@ class ChoiceDecl:
     """A router and what its answers mean: label -> target, in order of declaration."""
 
     source: str
-    router: Router
+    router: Router | str
+    """Text until it is compiled."""
     targets: Mapping[str, str]
 
 
@@ -460,6 +462,7 @@ def _plan_edge(index: int, row: _Row, names: Mapping[str, int], nodes: Sequence[
     cyclic = source is not None and target is not None and source.component == target.component
     edge = PlanEdge(index, row.kind, source, target, row.target, cyclic=cyclic, implicit=row.implicit)
     if isinstance(row.written, EdgeDecl):
+        assert not isinstance(row.written.when, str)
         edge.condition = row.written.when
         edge.on_error = row.written.on_error
         edge.limit = row.written.max_iterations
@@ -540,6 +543,7 @@ def _plan_choice(written: ChoiceDecl, edges: list[PlanEdge]) -> PlanChoice:
     by_target = {edge.target_name: edge for edge in edges}
     # A target may be named as itself too, whatever its label, unless a label means something else.
     by_label = by_target | {label: by_target[target] for label, target in written.targets.items()}
+    assert not isinstance(written.router, str)
     return PlanChoice(written.router, by_label, tuple(edges))
 
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import attrs
 
-from .call import PLAIN, Call, Signature, analyse, returns_goto, signature_of
-from .errors import GraphProblem
+from .call import PLAIN, Call, Signature, analyse, can_be_state, returns_goto, signature_of, wants_context
+from .errors import GraphProblem, StateFault
+from .fromdata import FromData
 from .nodespec import NodeSpec
-from .schema import Schema, is_state_type, read_schema
+from .schema import DictSchema, Schema, is_state_type, read_schema
+from .tools import Tool
 from .typecheck import is_union, shown, type_name, unwrap
 from .views import View, view_of
 from .written import WrittenNode
@@ -49,31 +51,36 @@ class Reader:
         self._readings: dict[Any, Reading] = {}
         self._types: dict[Any, Schema] = {}
         self._conditions: dict[Any, str] = {}
+        self._from_data = FromData()
 
-    def read(self, function: Any, written: WrittenNode, *, is_map: bool = False) -> Reading:
-        """What the function of this node wants and gives, and its faults."""
+    def read(self, function: Any, written: WrittenNode, *, is_map: bool = False, tool: Tool | None = None) -> Reading:
+        """What the function of this node wants and gives, and its faults; `tool` is the one it belongs to."""
         if function is nothing:
             return UNREAD
-        names, params = written.names, written.options.get("params")
+        names, params = written.names if tool is None else tool.names, written.options.get("params")
         params = params if isinstance(params, Mapping) else None
+        # Whatever was found by its name is a tool, whoever brought it.
+        is_tool = tool is not None or isinstance(written.what, str)
         is_batch = written.options.get("batch") is not None
         local = tuple(map(id, names.values())) if names else ()
-        key = None if params else _same_code(function, (is_map, is_batch, local))
+        key = None if params else _same_code(function, (is_map, is_batch, local, is_tool))
         if key is not None and (known := self._readings.get(key)):
             return known
-        reading = self._read(function, params, names, is_map, is_batch)
+        reading = self._read(function, params, names, is_map, is_batch, is_tool)
         if key is not None:
             self._readings[key] = reading
         return reading
 
-    def _read(self, function: Any, params: Any, names: Any, is_map: bool, is_batch: bool) -> Reading:
+    def _read(self, function: Any, params: Any, names: Any, is_map: bool, is_batch: bool, is_tool: bool) -> Reading:
         try:
             signature = signature_of(function, names)
         except (ValueError, TypeError):
             # Some built-in functions show no signature; they are taken at their word.
             return UNREAD
-        call, subject, found = analyse(signature, params, is_map=is_map)
-        faults = [("bad_params", message, hint) for message, hint in found]
+        params, faults = self._values(signature, params)
+        takes = _takes_anything if is_map or is_batch else self._takes
+        call, subject, found = analyse(signature, params, is_map=is_map, takes=takes, is_tool=is_tool)
+        faults += [("bad_params", message, hint) for message, hint in found]
         if signature.is_generator:
             faults.append(("bad_option", "its function is a generator", "return the changes instead of yielding"))
         view = None
@@ -89,6 +96,24 @@ class Reader:
         )
         goes = not is_map and returns_goto(function, signature)
         return Reading(call, view, spec, signature, goes, tuple(faults))
+
+    def _takes(self, annotation: Any) -> bool:
+        return can_be_state(annotation, _base(self.schema))
+
+    def _values(self, signature: Signature, params: Any) -> tuple[Any, Faults]:
+        """The params as their parameters ask for them, read once, for every call; and what does not fit."""
+        faults: Faults = []
+        if not params:
+            return params, faults
+        annotations = {parameter.name: parameter.annotation for parameter in signature.parameters}
+        values = {}
+        for name, value in params.items():
+            annotation, found = annotations.get(name), list[StateFault]()
+            if annotation is not None and not wants_context(annotation):
+                value = self._from_data.read(annotation, value, (name,), found)
+            faults += [("bad_params", f"its parameter {name!r}{str(fault)[len(name) :]}", "") for fault in found]
+            values[name] = value
+        return values, faults
 
     def _view(self, parameter: str, hint: Any, names: Any) -> tuple[View | None, Faults]:
         """The view that a parameter's annotation asks for; None if it gets the whole state."""
@@ -182,6 +207,10 @@ def _parameters_fault(signature: Signature) -> str:
     return ""
 
 
+def _takes_anything(annotation: Any) -> bool:
+    return True
+
+
 def nothing(state: Any) -> None:
     """Stands for a function that could not be found, so that the rest of the graph can be judged."""
 
@@ -198,7 +227,7 @@ def _item_type(hint: Any) -> Any:
 
 def _base(schema: Schema) -> Any:
     """The class of what a node is given."""
-    return dict if schema.type is dict or typing.is_typeddict(schema.type) else schema.type
+    return dict if isinstance(schema, DictSchema) else schema.type
 
 
 def _same_code(function: Any, more: Any) -> Any:

@@ -10,6 +10,7 @@ import attrs
 
 from .errors import StateMutated
 from .fingerprint import fingerprint
+from .named import REDUCERS
 from .typecheck import shown
 from .values import Reduce, Reducer
 
@@ -47,8 +48,15 @@ def annotated_reducer(tp: Any) -> Any:
     return found
 
 
+def by_name(reducer: Any) -> Any:
+    """The reducer of a name, if it is a name that one has; else what was given."""
+    return REDUCERS.get(reducer, reducer) if isinstance(reducer, str) else reducer
+
+
 def reducer_fault(reducer: Any) -> str:
     """What is wrong with a reducer, as the end of a sentence, or an empty string."""
+    if isinstance(reducer, str):
+        return f"is called {reducer!r}, and no reducer is"
     if not callable(reducer):
         return f"is {shown(reducer)}, not a function"
     if inspect.iscoroutinefunction(reducer):

@@ -30,10 +30,14 @@ from .tokens import Activation
 class Registered:
     """One graph: its plan, its scheduler, and the actors of its nodes, which start with its first run."""
 
-    def __init__(self, plan: Plan, scheduler: Scheduler) -> None:
+    def __init__(self, plan: Plan, scheduler: Scheduler, graph: Graph | None = None, generation: int = 1) -> None:
         self.plan: Final = plan
         self.scheduler: Final = scheduler
         self.counts: Final = scheduler.counts
+        self.graph: Final = graph
+        self.revisions: Final = None if graph is None else graph.revisions
+        self.generation: Final = generation
+        """Which it is of those that were made of one graph, as its tools were replaced."""
         self._starting: anyio.Lock | None = None
         self._started = False
 
@@ -45,7 +49,8 @@ class Registered:
             self._starting = anyio.Lock()
         async with self._starting:
             if not self._started:
-                name = f"graph {self.plan.name} {self.plan.version}".replace("/", "|")
+                again = f" ({self.generation})" if self.generation > 1 else ""
+                name = f"graph {self.plan.name} {self.plan.version}{again}".replace("/", "|")
                 nodes = ChildSpec("nodes", NodesActor, (self.scheduler.hands,))
                 await root.start_child(Supervisor.spec(name, [nodes]))
                 self._started = True
@@ -59,6 +64,7 @@ class Registry:
     ) -> None:
         self._graphs: dict[tuple[str, str], Registered] = {}
         self._newest: dict[str, Registered] = {}
+        self._replaced: list[Registered] = []
         self._timers = timers
         self._tools = tools
         self._random = random
@@ -77,16 +83,48 @@ class Registry:
         plan = graph if isinstance(graph, Plan) else graph.compile(self._tools)
         key = (plan.name, plan.version)
         known = self._graphs.get(key)
-        if known is not None:
-            if not same_plan(known.plan, plan):
-                raise GraphConflict(*key)
+        if known is None:
+            return self._make(plan, graph if isinstance(graph, Graph) else None)
+        if known.plan is plan:
             return known
+        if graph is known.graph and graph.revisions == known.revisions:
+            # Nothing in it has changed but, perhaps, its tools.
+            return known if _tools_in(plan) == _tools_in(known.plan) else self._replace(known, plan)
+        if not same_plan(known.plan, plan):
+            raise GraphConflict(*key)
+        return known
+
+    def compile_again(self) -> list[GraphInvalid]:
+        """Have runs that begin from now on call the tools as they are now; those whom these do not fit keep theirs."""
+        refused: list[GraphInvalid] = []
+        for known in self.all():
+            if known.graph is not None and known.graph.tool_names and known.graph.revisions == known.revisions:
+                try:
+                    plan = known.graph.compile(self._tools)
+                    if _tools_in(plan) != _tools_in(known.plan):
+                        self._replace(known, plan)
+                except GraphInvalid as error:
+                    refused.append(error)
+        return refused
+
+    def _replace(self, known: Registered, plan: Plan) -> Registered:
+        """Another plan of the same graph, for runs that begin from now on."""
+        new = self._make(plan, known.graph, known.generation + 1)
+        if self._newest[plan.name] is known:
+            self._newest[plan.name] = new
+        # A run of it that has failed may be tried again for as long as somebody holds it: so its actors stay.
+        self._replaced.append(known)
+        return new
+
+    def _make(self, plan: Plan, graph: Graph | None, generation: int = 1) -> Registered:
         self._check_executors(plan)
         hands = Hands(f"nodes of {plan.name}")
         make = CrewMaker(self._timers, self._executors, hands)
         scheduler = Scheduler(plan, self._timers, hands, make, random=self._random.random, sources=self._sources)
-        registered = Registered(plan, scheduler)
-        self._graphs[key] = self._newest[plan.name] = registered
+        registered = Registered(plan, scheduler, graph, generation)
+        self._graphs[plan.name, plan.version] = registered
+        if generation == 1:
+            self._newest[plan.name] = registered
         return registered
 
     def find(self, name: str) -> Registered:
@@ -104,6 +142,14 @@ class Registry:
         """Every graph, in the order of their registration."""
         return list(self._graphs.values())
 
+    def ever(self) -> list[Registered]:
+        """The same with those whose tools were replaced, of which runs may be in flight."""
+        return [*self._replaced, *self._graphs.values()]
+
+    def place(self, name: str) -> tuple[Executor, Places]:
+        """An executor with its places."""
+        return self._executors[name]
+
     def _check_executors(self, plan: Plan) -> None:
         known = self._names | self._executors.keys()
         problems = [
@@ -118,6 +164,12 @@ class Registry:
         ]
         if problems:
             raise GraphInvalid.of(plan.name, problems)
+
+
+def _tools_in(plan: Plan) -> list[int]:
+    """The functions of the nodes that name a tool, each by its identity."""
+    nodes = [node for node in all_nodes(plan) if getattr(node.options, "tool", None) is not None]
+    return [id(node.function if node.map is None else node.map.worker) for node in nodes]
 
 
 class CrewMaker:
@@ -168,12 +220,12 @@ class CrewMaker:
         is_map = node.decl.map is not None
         function: Callable[..., Any] | Any = node.decl.map.worker if node.decl.map is not None else node.decl.function
         if spec.is_async and spec.run_in in ("loop", "thread"):
-            return AsyncBody(function, spec.call, is_map), None
+            return AsyncBody(*spec.call.bound(function), is_map), None
         if spec.run_in == "loop":
-            return LoopBody(function, spec.call, is_map), None
+            return LoopBody(*spec.call.bound(function), is_map), None
         executor, places = self._executors[spec.run_in]
         if getattr(executor, "shares_memory", False):
-            return ElsewhereBody(function, spec.call, is_map, executor), places
+            return ElsewhereBody(*spec.call.bound(function), is_map, executor), places
         return RemoteBody(function, spec.call, is_map, executor), places
 
     def _unused(self, name: str) -> str:

@@ -15,15 +15,17 @@ import difflib
 import logging
 import typing
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal
 
 import attrs
 
+from .datastate import ABSENT, DataState
 from .errors import GraphProblem, StateFault, StateInvalid, StateMutated, UnknownKey
 from .fingerprint import fingerprint
 from .logs import about
-from .reducers import CheckedReducer, annotated_reducer, reducer_fault
+from .named import REDUCERS, append
+from .reducers import CheckedReducer, annotated_reducer, by_name, reducer_fault
 from .typecheck import Check, Checks, required_keys, safe_hints, shown, type_name, unwrap
 from .values import Reduce, Reducer, Replace
 
@@ -42,6 +44,19 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {near[0]!r}?"
     return f"known are {', '.join(map(repr, known))}" if 0 < len(known) <= 8 else ""
+
+
+class Hints:
+    """`did_you_mean` for faults by the thousand: after so many comparisons, of 20 us each, it gives no more hints."""
+
+    def __init__(self, comparisons: int = 10_000) -> None:
+        self._left = comparisons
+
+    def __call__(self, name: object, known: Collection[str]) -> str:
+        if self._left <= 0:
+            return ""
+        self._left -= len(known)
+        return did_you_mean(name, known)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -66,6 +81,7 @@ class Key:
     reducer: Reducer | None = None
     argument: str = ""
     """The name of its argument, for attrs classes."""
+    has_default: bool = False
     check: Check | None = attrs.field(default=None, eq=False, repr=False)
 
 
@@ -397,6 +413,23 @@ class DictSchema(Schema):
         return update
 
 
+class DataSchema(DictSchema):
+    """A state that was declared as data: a dict of the declared keys, some of which have a default."""
+
+    def __init__(self, declared: DataState, keys: Mapping[str, Key], **settings: Any) -> None:
+        super().__init__(declared, keys, **settings)
+        self._defaults = {name: key.default for name, key in declared.keys.items() if key.default is not ABSENT}
+
+    @property
+    def name(self) -> str:
+        return str(self.type.name)
+
+    def admit(self, state: Any) -> Values:
+        values = super().admit(state)
+        # Each run has defaults of its own, and they come first, as they were declared.
+        return {**copy.deepcopy({k: v for k, v in self._defaults.items() if k not in values}), **values}
+
+
 class AttrsSchema(Schema):
     """An attrs class. Of a frozen one every reader shares one object, of a mutable one each gets its own."""
 
@@ -482,7 +515,7 @@ def _has_hooks(cls: Any) -> bool:
 
 
 def is_state_type(declared: Any) -> bool:
-    """Whether this can type a state: `dict`, a `TypedDict` or an attrs class."""
+    """Whether this can type a state: `dict`, a `TypedDict`, an attrs class, or keys declared as data."""
     return _reader(unwrap(declared)) is not None
 
 
@@ -526,6 +559,7 @@ def read_schema(
 def _with_reducer(key: Key, given: Any, where: str, problems: list[GraphProblem]) -> Key:
     annotated = annotated_reducer(key.type)
     reducer = given.function if isinstance(given, Reduce) else given
+    annotated, reducer = by_name(annotated), by_name(reducer)
     if reducer is None:
         reducer = annotated
     elif annotated is not None and annotated != reducer:
@@ -535,10 +569,16 @@ def _with_reducer(key: Key, given: Any, where: str, problems: list[GraphProblem]
         return key
     if fault := reducer_fault(reducer):
         hint = "a reducer is called as reduce(value, contribution), e.g. operator.add"
+        if isinstance(reducer, str):
+            hint = did_you_mean(reducer, REDUCERS)
         problems.append(GraphProblem("bad_reducer", where, f"the reducer of {key.name!r} {fault}", hint))
         return key
     # Without a value the first contribution becomes the value, so a mapping need not bring one.
-    return attrs.evolve(key, reducer=reducer, required=key.required and bool(key.argument))
+    needed = reducer is append or bool(key.argument)
+    if needed and not (key.required or key.has_default):
+        message = f"{key.name!r} may have no value yet that 'append' could add an item to"
+        problems.append(GraphProblem("bad_reducer", where, message, "give it a default, or use 'extend' with lists"))
+    return attrs.evolve(key, reducer=reducer, required=key.required and needed)
 
 
 Reader = Callable[[Any, dict[str, Any] | None], tuple[type[Schema], list[Key]]]
@@ -549,6 +589,8 @@ def _reader(declared: Any) -> Reader | None:
         return _no_keys
     if typing.is_typeddict(declared):
         return _typed_keys
+    if isinstance(declared, DataState):
+        return _data_keys
     return _attrs_keys if isinstance(declared, type) and attrs.has(declared) else None
 
 
@@ -564,6 +606,16 @@ def _typed_keys(declared: Any, names: dict[str, Any] | None) -> tuple[type[Schem
     return DictSchema, keys
 
 
+def _data_keys(declared: DataState, names: dict[str, Any] | None) -> tuple[type[Schema], list[Key]]:
+    checks = Checks()
+    keys = []
+    for name, key in declared.keys.items():
+        hint = key.type.python if key.reduce is None else typing.Annotated[key.type.python, Reduce(key.reduce)]
+        has_default = key.default is not ABSENT
+        keys.append(Key(name, hint, key.required, check=checks.of(hint), has_default=has_default))
+    return DataSchema, keys
+
+
 def _attrs_keys(declared: Any, names: dict[str, Any] | None) -> tuple[type[Schema], list[Key]]:
     checks = Checks()
     hints = safe_hints(declared, names)
@@ -574,7 +626,7 @@ def _attrs_keys(declared: Any, names: dict[str, Any] | None) -> tuple[type[Schem
             hint = hints.get(field.name, field.type if field.type is not None else Any)
             argument = field.alias or field.name
             required = field.default is attrs.NOTHING
-            keys.append(Key(field.name, hint, required, None, argument, checks.of(hint)))
+            keys.append(Key(field.name, hint, required, None, argument, not required, checks.of(hint)))
     return AttrsSchema, keys
 
 

@@ -48,8 +48,9 @@ def engine_faults(
     tools: Any, executors: Any, max_runs: Any, max_queued: Any, settings: Any, kind: type[Any]
 ) -> Iterator[tuple[str, Fault]]:
     """(option, fault) for each argument of an engine that cannot be used; `kind` is that of its settings."""
-    if tools is not None and not callable(getattr(tools, "get", None)):
-        yield "tools", f"must be a mapping from names to functions, or have a get(name), found {shown(tools)}"
+    if tools is not None and not isinstance(tools, Iterable):  # which texts, mappings and registries are, too
+        cure = "a ToolRegistry, a list of tools, a mapping from names to functions, or 'module:attribute'"
+        yield "tools", f"must be {cure}, found {shown(tools)}"
     if executors is not None:
         yield from (("executors", fault) for fault in _executor_faults(executors))
     if max_runs is not None and (fault := positive_fault(max_runs, whole=True)):

@@ -41,6 +41,11 @@ def type_name(tp: Any) -> str:
         return " | ".join(type_name(arg) for arg in typing.get_args(tp))
     if isinstance(tp, type) and not isinstance(tp, types.GenericAlias):
         return tp.__name__
+    origin: Any = typing.get_origin(tp)
+    args = typing.get_args(tp)
+    if isinstance(origin, type) and args and origin is not collections.abc.Callable:
+        # As written, and without the modules that `str` puts before the names of classes.
+        return f"{origin.__name__}[{', '.join('...' if arg is ... else type_name(arg) for arg in args)}]"
     return str(tp).replace("typing.", "")
 
 

@@ -48,10 +48,11 @@ class Reduce:
     """Mark a key's type with its reducer: `Annotated[list[str], Reduce(operator.add)]`.
 
     The function gets the value so far and one contribution and returns the new
-    value; it must change neither.
+    value; it must change neither. `append`, `extend`, `add`, `max`, `min`, `merge`
+    and `union` are known by their names: `Reduce("extend")`.
     """
 
-    function: Callable[[Any, Any], Any]
+    function: Callable[[Any, Any], Any] | str
 
 
 @attrs.frozen

@@ -67,7 +67,14 @@ class ProcessExecutor(Places):
         self._idle: list[_Worker] = []
         self._busy: set[_Worker] = set()
         self._to_replace = 0
+        self._generation = 0
         self._settings: dict[str, Any] = {}
+
+    async def renew(self) -> None:
+        """Have calls from now on find the modules as they are on disk: those in hand end in the workers they have."""
+        self._generation += 1
+        idle, self._idle = self._idle, []
+        await _dismiss(idle)
 
     @property
     def abandoned(self) -> int:
@@ -97,10 +104,12 @@ class ProcessExecutor(Places):
                 raise
             finally:
                 self._busy.discard(worker)
-            if free is self._free:
+            if free is not self._free:
+                await worker.reap()  # killed by leaving, just after it had answered
+            elif worker.generation == self._generation:
                 self._idle.append(worker)
             else:
-                await worker.reap()  # killed by leaving, just after it had answered
+                await _dismiss([worker])
         finally:
             free.release()
         return _outcome(reply, function, worker.process.pid)
@@ -115,7 +124,7 @@ class ProcessExecutor(Places):
         return None
 
     def _new_worker(self) -> _Worker:
-        worker = _Worker(self._settings)
+        worker = _Worker(self._settings, self._generation)
         if self._to_replace:
             self._to_replace -= 1
             self.restarts += 1
@@ -144,24 +153,30 @@ class ProcessExecutor(Places):
         busy, idle, self._idle = list(self._busy), self._idle, []
         for worker in busy:
             worker.kill()
-        for worker in idle:
-            worker.hang_up()
-        with anyio.move_on_after(EXIT_SECONDS, shield=True):
-            for worker in idle:
-                await worker.wait_dead()
-        for worker in idle:
-            worker.kill()
-            await worker.reap()
+        await _dismiss(idle)
         with anyio.move_on_after(REAP_SECONDS, shield=True):
             for worker in busy:
                 # Its caller, which still looks at its channel, reaps it and raises.
                 await worker.reaped.wait()
 
 
+async def _dismiss(idle: Sequence[_Worker]) -> None:
+    """Have workers end that have nothing to do; not to be cancelled."""
+    for worker in idle:
+        worker.hang_up()
+    with anyio.move_on_after(EXIT_SECONDS, shield=True):
+        for worker in idle:
+            await worker.wait_dead()
+    for worker in idle:
+        worker.kill()
+        await worker.reap()
+
+
 class _Worker:
     """A worker process and our end of its channel."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], generation: int) -> None:
+        self.generation = generation
         self.channel, theirs = socket.socketpair()
         # We hold the writing end, write nothing and never close it before the worker is dead.
         their_lifeline, self._lifeline = os.pipe()

@@ -16,6 +16,7 @@ import anyio
 from attrs import frozen
 
 from engine import END, Engine, Graph
+from engine.conditions import compile_condition
 
 from . import bare, cpu_work
 from .harness import On, Row, clock, now
@@ -338,6 +339,24 @@ async def import_time() -> float:
 # --- the table ------------------------------------------------------------------------------------------
 
 
+async def judge(condition: Callable[[State], object], times: int) -> float:
+    """Microseconds for each evaluation of a condition."""
+    state = {"quality": 0.5, "rows": [1, 2, 3], "name": "x"}
+    began = now()
+    for _ in range(times):
+        condition(state)
+    return (now() - began) / times * 1e6
+
+
+async def compile_text(times: int) -> float:
+    """Microseconds for each condition that is compiled and checked against its state's schema."""
+    schema = {"quality": "number", "rows": "array", "name": "string"}
+    began = now()
+    for _ in range(times):
+        compile_condition("state.quality < 0.95 and has(state.rows)", schema)
+    return (now() - began) / times * 1e6
+
+
 def rows(quick: bool) -> Iterable[Row]:
     """The rows of the engine; a quick run measures fewer rounds of them, not other things."""
     times = 10 if quick else 50
@@ -439,6 +458,20 @@ def rows(quick: bool) -> Iterable[Row]:
         at_most={"serial": 0.6},
         backends=on_asyncio if quick else ["asyncio", "trio"],
         most_rounds=2 if quick else 5,
+    )
+    yield Row(
+        "a condition, evaluated",
+        "us",
+        partial(judge, compile_condition("state.quality < 0.95 and has(state.rows)"), 100_000),
+        {"the same as a lambda": partial(judge, lambda state: state["quality"] < 0.95 and "rows" in state, 100_000)},
+        limit=3,
+        backends=on_asyncio,
+    )
+    yield Row(
+        "a condition, compiled and checked",
+        "us",
+        partial(compile_text, 1_000),
+        backends=on_asyncio,
     )
     yield Row("import engine", "s", import_time, limit=0.25, backends=on_asyncio)
 

@@ -29,6 +29,7 @@ PUBLIC = [
     *("UnknownRoute", "LoopLimit", "ActivationLimit", "JoinStarved", "NodeTimeout", "RunTimeout", "UnknownSignal"),
     *("RunEnded", "HistoryGone", "NodeFailed", "RunFailed", "RunCancelled", "RunNotFound", "EngineBusy"),
     *("EngineClosed", "StoreUnavailable", "VersionMismatch", "NotStorable", "Damaged", "ClassChanged"),
+    *("ConditionInvalid", "ConditionFailed"),
 ]
 
 EXAMPLES: list[EngineError] = [
@@ -39,6 +40,10 @@ EXAMPLES: list[EngineError] = [
     MergeConflict("x", ["a", "b"], [1, 2], "END"),
     NoRoute("a", ["a -> b"]),
     UnknownRoute("a", "x", ["b"]),
+    errors.ConditionInvalid(
+        "state.a <", [errors.ConditionFault("bad_condition", 10, "something is missing", "end it")]
+    ),
+    errors.ConditionFailed("state.a < 1", 7, "`state` has no 'a'"),
     LoopLimit("a", "a -> b", 5),
     errors.ActivationLimit(10, "a"),
     errors.JoinStarved("j", 2, ["a"], ["b"]),
@@ -175,3 +180,15 @@ def test_the_stand_in_for_an_error_has_its_name_and_says_what_it_said() -> None:
         assert (type(one).__module__, type(one).__qualname__, type(one).__name__) == ("shop.orders", "Sold.Out", "Out")
         assert (str(one), one.type_name) == ("nothing left", "shop.orders:Sold.Out")
         assert isinstance(one.__cause__, KeyError)
+
+
+def test_a_fault_of_a_condition_is_pointed_at_on_one_line_however_long_the_text_is() -> None:
+    text = "state.a < 1\nand " * 50 + "state.b"
+
+    error = errors.ConditionFailed(text, len(text), "`state` has no 'b'")
+
+    line, caret = error.__notes__[0].splitlines()
+    assert line[len(caret) - 1 :] == "b"
+    assert len(line) < 110
+    assert "\n" not in str(error)
+    assert str(error).endswith("state.b` failed at column 807: `state` has no 'b'")

@@ -100,7 +100,7 @@ async def test_a_timer_is_set_for_a_time() -> None:
         ({"max_queued": 5}, "max_queued is 5, but without max_runs no run is ever queued; give max_runs, too"),
         ({"max_runs": 0}, "max_runs must be a whole number above 0"),
         ({"max_runs": 1, "max_queued": -1}, "max_queued must be a whole number of at least 0"),
-        ({"tools": 5}, "tools must be a mapping from names to functions"),
+        ({"tools": 5}, "tools must be a ToolRegistry, a list of tools, a mapping from names to functions"),
         ({"tools": 5, "settings": 5}, "tools must .*; settings must"),
     ],
 )

@@ -1,0 +1,177 @@
+"""The format of a graph that is data, as shapes: what is read, and what the published JSON Schema says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from .datastate import PYTHON
+from .named import ERRORS, REDUCERS
+from .shapes import Anything, Either, Flag, ListOf, MapOf, Named, Null, Number, OneOf, Record, Shape, Text
+
+ADDRESS: Final = "https://json-schema.org/draft/2020-12/schema"
+
+MOST_NODES: Final = 10_000
+"""Those of all graphs inside counted too, as often as they are used. More are better made in Python."""
+MOST_EDGES: Final = 20_000
+MOST_KEYS: Final = 10_000
+
+INNER_GRAPH: Final = Named("graph", lambda: Record("a graph", PARTS, required=["name", "nodes"]))
+INNER_TYPE: Final = Named("type", lambda: Record("a type", TYPE))
+
+NAME: Final = Text()
+NAMES: Final = Either([NAME, ListOf(NAME, least=1)])
+SECONDS: Final = Number()
+COUNT: Final = Number(whole=True)
+ERROR_NAMES: Final = Either([OneOf(tuple(ERRORS)), ListOf(OneOf(tuple(ERRORS)), least=1)])
+
+WORDS: Final = OneOf(tuple(PYTHON))
+TYPE: Final[Mapping[str, Shape]] = {
+    "type": Either([WORDS, ListOf(WORDS, least=1)]),
+    "items": INNER_TYPE,
+}
+KEY: Final = Record(
+    "a key of the state",
+    {
+        **TYPE,
+        "required": Flag(),
+        "default": Anything(),
+        "reduce": OneOf(tuple(REDUCERS)),
+        "description": Text(may_be_empty=True),
+    },
+)
+
+RETRY: Final = Record(
+    "retry",
+    {
+        "attempts": COUNT,
+        "delay": Number(least=0),
+        "factor": Number(),
+        "max_delay": Number(least=0),
+        "jitter": Number(least=0),
+        "on": ERROR_NAMES,
+    },
+)
+BATCH: Final = Record("batch", {"size": COUNT, "wait": SECONDS}, required=["size"])
+MAP: Final = Record(
+    "map",
+    {
+        "over": NAME,
+        "into": NAME,
+        "item": NAME,
+        "concurrency": COUNT,
+        "on_item_error": OneOf(["fail", "skip", "keep"]),
+    },
+    required=["over", "into"],
+)
+WAIT: Final = Record("wait", {"signal": NAMES, "into": NAME}, required=["signal", "into"])
+
+OPTIONS: Final[Mapping[str, Shape]] = {
+    "retry": Either([RETRY, ListOf(RETRY, least=1)]),
+    "timeout": SECONDS,
+    "concurrency": COUNT,
+    "rate": Either([Text(), Number()]),
+    "batch": BATCH,
+    "run_in": NAME,
+    "join": Either([OneOf(["all", "any", "first"]), COUNT]),
+    "rest": OneOf(["absorb", "cancel"]),
+    "goto": NAMES,
+    "inputs": MapOf(NAME),
+    "outputs": MapOf(NAME),
+    "accepts": NAMES,
+    "produces": NAMES,
+    "effect": Flag(),
+    "resources": MapOf(Either([Number(least=0), Text()])),
+    "params": MapOf(Anything()),
+    "description": Text(may_be_empty=True),
+}
+NODE: Final = Record(
+    "a node",
+    {"name": NAME, "tool": NAME, "graph": Either([NAME, INNER_GRAPH]), "map": MAP, "wait": WAIT, **OPTIONS},
+    required=["name"],
+)
+
+ENDS: Final[Mapping[str, Shape]] = {"source": NAMES, "target": NAMES}
+EDGE: Final = Record(
+    "an edge",
+    {
+        **ENDS,
+        "when": Text(),
+        "otherwise": Flag(),
+        "on_error": ERROR_NAMES,
+        "max_iterations": COUNT,
+        "on_limit": OneOf(["exit", "fail"]),
+        "capacity": COUNT,
+        "choose": Text(),
+        "targets": Either([ListOf(NAME, least=1), MapOf(NAME)]),
+    },
+    required=["source"],
+)
+
+SETTINGS: Final[Mapping[str, Shape]] = {
+    "max_iterations": COUNT,
+    "max_activations": Either([COUNT, Null()]),
+    "on_failure": OneOf(["cancel", "continue"]),
+    "conflicts": OneOf(["error", "last"]),
+    "isolation": OneOf(["shallow", "deep", "check"]),
+    "check": OneOf(["boundary", "always"]),
+    "history": COUNT,
+    "deadline": Either([SECONDS, Null()]),
+}
+PARTS: Final[Mapping[str, Shape]] = {
+    "name": NAME,
+    "version": NAME,
+    "description": Text(may_be_empty=True),
+    "entry_point": NAMES,
+    "state": MapOf(KEY, most=MOST_KEYS),
+    **SETTINGS,
+    "nodes": ListOf(NODE, most=MOST_NODES),
+    "edges": ListOf(EDGE, most=MOST_EDGES),
+}
+GRAPH: Final = Record(
+    "a definition", {"$schema": Text(), **PARTS, "graphs": MapOf(INNER_GRAPH)}, required=["name", "nodes"]
+)
+
+TASK: Final = Record(
+    "a task",
+    {
+        "name": NAME,
+        "tool": NAME,
+        **{option: shape for option, shape in OPTIONS.items() if option not in ("batch", "inputs", "outputs", "goto")},
+    },
+    required=["name"],
+)
+STEP: Final = Record(
+    "a step",
+    {"execution_type": OneOf(["sequential", "parallel"]), "tasks": ListOf(TASK, least=1, most=MOST_NODES)},
+    required=["tasks"],
+)
+STEPS: Final = Record(
+    "a definition in steps",
+    {"$schema": Text(), "name": NAME, "version": NAME, "steps": ListOf(STEP, least=1, most=MOST_NODES)},
+    required=["name", "steps"],
+)
+
+_NAMED: Final = {shape.name: shape for shape in (INNER_GRAPH, INNER_TYPE)}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a definition, as the package publishes it."""
+    return {
+        "$schema": ADDRESS,
+        "title": "A graph of workflow-engine",
+        "oneOf": [GRAPH.schema(), STEPS.schema()],
+        "$defs": {name: shape.find().schema() for name, shape in _NAMED.items()},
+    }
+
+
+def publish() -> None:
+    """Write the schema into the package."""
+    text = json.dumps(json_schema(), indent=2) + "\n"
+    Path(__file__).with_name("definition.schema.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    publish()
