@@ -19,11 +19,11 @@ _FORMATS: Final = ("mermaid", "text", "svg", "png")
 
 
 @click.command()
-@click.argument("graphs", metavar="FILE|MODULE:GRAPH...", nargs=-1, required=True)
+@click.argument("sources", metavar="FILE|MODULE:GRAPH...", nargs=-1, required=True)
 @tools_option
 @json_option
 @prepared
-def check(setup: Setup, graphs: Sequence[str], as_json: bool) -> int:
+def check(setup: Setup, sources: Sequence[str], as_json: bool) -> int:
     """Tell all that is wrong with graphs: what, where, and what to do about it.
 
     \b
@@ -35,7 +35,7 @@ def check(setup: Setup, graphs: Sequence[str], as_json: bool) -> int:
     """
     found: list[tuple[str, str, GraphProblem]] = []
     checked = 0
-    for source in graphs:
+    for source in sources:
         try:
             for loaded in setup.loader.all([source]):
                 checked += 1

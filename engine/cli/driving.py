@@ -49,8 +49,10 @@ class Driven:
     @property
     def status(self) -> str:
         """`unfinished` is one that goes on when somebody drives it."""
-        status = self.run.status
-        return "unfinished" if status in ("running", "queued") else status
+        run, status = self.run, self.run.status
+        return (
+            "unfinished" if status in ("running", "queued") or (isinstance(run, KeptRun) and not run.over) else status
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """What there is to tell of it."""

@@ -82,9 +82,16 @@ class Loader:
             module = source.partition(":")[0]
             found = list(_graphs_in(_imported(module, source), attribute, module))
         for loaded in found:
-            if self.max_iterations is not None:
-                _limit(loaded.graph, self.max_iterations)
+            self._limited(loaded.graph)
         return iter(found)
+
+    def _limited(self, graph: Graph) -> None:
+        written = written_of(graph)
+        assert written is not None
+        for part in written.everything() if self.max_iterations is not None else ():
+            if part.settings.get("max_iterations") == _USUAL_LIMIT:
+                part.settings = {**part.settings, "max_iterations": self.max_iterations}
+                part.revision += 1
 
     def _definition(self, file: Path) -> Graph:
         try:
@@ -110,15 +117,6 @@ def _not_one(source: str, found: Sequence[Loaded]) -> Refusal:
         return Refusal(f"there is no graph in {source}", "name what holds it: file.py:graph, or module:graph")
     names = ", ".join(loaded.source for loaded in found)
     return Refusal(f"{source} holds {len(found)} graphs", f"name one of them: {names}")
-
-
-def _limit(graph: Graph, limit: int) -> None:
-    written = written_of(graph)
-    assert written is not None
-    for part in written.everything():
-        if part.settings.get("max_iterations") == _USUAL_LIMIT:
-            part.settings = {**part.settings, "max_iterations": limit}
-            part.revision += 1
 
 
 # --- Python ---------------------------------------------------------------------------------------------
@@ -200,7 +198,12 @@ def _graphs_of(found: Any, source: str) -> Iterator[Loaded]:
         for one in found.values() if isinstance(found, Mapping) else found:
             yield from _graphs_of(one, source)
     elif callable(found) and not isinstance(found, type):
-        made = found()
+        try:
+            made = found()
+        except Exception as error:
+            raise Refusal(
+                f"{source}() raised {type(error).__name__}: {error}", "--debug shows the traceback"
+            ) from error
         if not isinstance(made, Graph):
             raise Refusal(f"{source}() gave {shown(made)}, which is no graph")
         yield Loaded(made, source)

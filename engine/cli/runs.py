@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from time import localtime, strftime, time
 from typing import Any, Final, NoReturn
@@ -261,6 +262,9 @@ def _act(
     """Do that with an engine on the store, and drive the run on if that is wanted."""
     setup.stored()
     loaded = setup.graphs() if drives else []
+    if "log_level" not in setup.settings.origins:
+        # What the engine warns of, that a run lacks its graph, is what is meant here, or is told as an error.
+        logging.getLogger("engine").setLevel(logging.ERROR)
     sources = list(dict.fromkeys(one.source for one in loaded)) or ["FILE"]
 
     def again(found: Run) -> str:

@@ -91,8 +91,10 @@ def setting(default: Any, read: Reader, secret: Callable[[Any], str] | None = No
 
 
 def shown_store(address: Any) -> str:
-    """An address as it may be seen by anybody."""
-    return repr(without_password(address) if isinstance(address, str) else address)
+    """An address as it may be seen by anybody; nothing of what cannot be read as one, since who knows what it holds."""
+    if isinstance(address, str) and ("://" in address or "@" not in address):
+        return repr(without_password(address))
+    return f"what is not shown, since it may hold a password ({type(address).__name__})"
 
 
 @attrs.frozen(kw_only=True)

@@ -25,3 +25,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in sys.modules.keys() - modules:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
+
+
+@pytest.fixture
+def flows(folder: Path) -> Path:
+    """The graphs of flows.py, in the working directory."""
+    file = folder / "flows.py"
+    file.write_text(Path(__file__).with_name("flows.py").read_text())
+    return file
