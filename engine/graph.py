@@ -241,8 +241,11 @@ class Graph:
         return self._compiled[1], self._compiled[2]
 
     def _fingerprint(self, tools: ToolSource) -> Any:
-        names = self.tool_names
-        return self.revisions, [tools.get(name) for name in names], id(tools) if names else 0
+        # For every submission.
+        parts = list(self._written.everything())
+        names = [name for part in parts for name in part.tools]
+        found = [tools.get(name) for name in names]
+        return [(id(part), part.revision) for part in parts], found, id(tools) if names else 0
 
     @property
     def revisions(self) -> list[tuple[int, int]]:
