@@ -119,6 +119,9 @@ class GraphInvalid(ExceptionGroup[GraphProblem], EngineError):
 class ToolInvalid(EngineError, ValueError):
     """Something that cannot be a tool, because of its name, its version or what it is."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
 
 class ToolConflict(EngineError, ValueError):
     """Two functions were registered as one tool."""

@@ -234,8 +234,8 @@ class _Events:
 
     def _scalar(self, event: Any) -> Any:
         text = str(event.value)
-        if not event.implicit[0]:
-            return text  # in quotes, or a block
+        if event.tag is not None or not event.implicit[0]:
+            return text  # said to be text, in quotes, or a block
         for pattern, read in _CORE:
             if pattern.fullmatch(text):
                 try:

@@ -25,7 +25,7 @@ from engine.stored import Write
 from engine.stores import open_store
 from tests.durability.lives import note, open_lines
 
-Which = Literal["everything", "failing"]
+Which = Literal["everything", "failing", "processes"]
 When = Literal["before", "after"]
 
 
@@ -172,6 +172,19 @@ def failing() -> Graph:
     return found.add_edge("left", "effect", otherwise=True).set_entry_point("begin")
 
 
+def computed(state: dict[str, Any]) -> dict[str, Any]:
+    # Elsewhere no line is left: what ran is told by the log.
+    return {"computed": state.get("computed", 0) + 1}
+
+
+def processes() -> Graph:
+    """Nodes in processes of their own, which a kill takes along, side by side and one after the other."""
+    found = Graph("processes", reducers={"log": list.__add__}).add_node("begin", begin)
+    found.add_node("one", computed, run_in="process").add_node("left", left).add_node("two", computed, run_in="process")
+    found.add_node("last", inner).add_edge("begin", ["one", "left"]).add_edge("one", "two")
+    return found.add_edge(["left", "two"], "last").set_entry_point("begin")
+
+
 class Killed:
     """A store that kills its own process with -9, right before or after the n-th commit."""
 
@@ -205,6 +218,7 @@ async def live(url: str, which: Which, when: When, commits: int, durability: Any
     async with Engine(store, durability=durability) as engine:
         engine.register(everything())
         engine.register(failing())
+        engine.register(processes())
         try:
             run = await engine.get("the run")
         except RunNotFound:
@@ -212,7 +226,13 @@ async def live(url: str, which: Which, when: When, commits: int, durability: Any
             await run.pause()
         if run.status == "paused":
             await run.resume()
-        return await (_with_everything(run) if which == "everything" else _failing(run))
+        match which:
+            case "everything":
+                return await _with_everything(run)
+            case "failing":
+                return await _failing(run)
+            case "processes":
+                return _told(run, (await run.result(timeout=30)).state)
 
 
 async def _with_everything(run: Run) -> dict[str, Any]:

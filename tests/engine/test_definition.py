@@ -7,13 +7,14 @@ import operator
 import time
 from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Any, NotRequired, Required, TypedDict
 
 import attrs
 import jsonschema
 import pytest
 
-from engine import END, Batch, Engine, Graph, GraphInvalid, NodeTimeout, Reduce, Retry, ToolRegistry
+from engine import END, Batch, Engine, EngineError, Graph, GraphInvalid, NodeTimeout, Reduce, Retry, ToolRegistry
 from engine.definition_format import json_schema
 
 State = dict[str, Any]
@@ -191,6 +192,45 @@ async def test_each_run_has_defaults_of_its_own_and_unknown_or_wrong_keys_are_re
             await engine.submit(graph, {"n": 1.5})
 
     assert second == {"rows": [], "n": 2}
+
+
+async def test_the_same_definition_read_twice_is_the_same_graph() -> None:
+    async with Engine(tools=REGISTRY) as engine:
+        for _ in range(2):
+            run = await engine.submit(from_dict(EVERYTHING), {"n": 1})
+            await run.cancel("seen")
+        other = json.loads(json.dumps(EVERYTHING))
+        other["edges"][2]["when"] = "state.n < 11"
+        with pytest.raises(EngineError, match="another graph"):
+            await engine.submit(from_dict(other), {"n": 1})
+
+
+async def test_a_run_of_a_definition_goes_on_after_a_restart(tmp_path: Path) -> None:
+    definition = small(
+        state={"log": {"type": "array", "default": [], "reduce": "append"}, "answer": {}},
+        nodes=[{"name": "a", "wait": {"signal": "go", "into": "answer"}}, {"name": "b", "tool": "nothing"}],
+        edges=[
+            {"source": "a", "target": "b", "when": "state.answer == 1"},
+            {"source": "a", "target": "b", "otherwise": True},
+        ],
+    )
+    async with Engine(f"sqlite:///{tmp_path}/runs.db", tools=REGISTRY) as engine:
+        run = await engine.submit(from_dict(definition), {})
+    async with Engine(f"sqlite:///{tmp_path}/runs.db", tools=REGISTRY) as engine:
+        engine.register(from_dict(definition))
+        again = await engine.get(run.id)
+        await again.signal("go", 1)
+        assert (await again.result()).state == {"log": [], "answer": 1}
+
+
+async def test_nodes_in_processes_see_a_state_that_is_data() -> None:
+    nodes = [{"name": "a", "tool": "increase", "run_in": "process"}]
+    state = {"n": {"type": "integer", "default": 1}, "log": {"type": "array", "default": [], "reduce": "extend"}}
+    async with Engine(tools=REGISTRY) as engine:
+        assert (await engine.run(from_dict(small(state=state, nodes=nodes)), {})).state == {
+            "n": 2,
+            "log": ["increased"],
+        }
 
 
 def test_a_definition_and_its_graph_say_the_same() -> None:
