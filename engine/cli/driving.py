@@ -291,7 +291,8 @@ def log_to(terminal: Terminal, settings: Settings) -> None:
     """Have the engine's log, and the nodes', shown with all else that is for people."""
     handler = _Handler(terminal)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-    handler.addFilter(lambda record: not hasattr(record, "status"))  # the end of a run, which is told anyway
+    # The end of a run is told anyway.
+    handler.addFilter(lambda record: record.name != "engine" or not hasattr(record, "status"))
     logger = logging.getLogger("engine")
     logger.handlers[:] = [known for known in logger.handlers if not isinstance(known, _Handler)]
     logger.addHandler(handler)

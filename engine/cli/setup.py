@@ -102,7 +102,7 @@ class Setup:
         settings, line = self.settings, [*_called(), *words]
         for source in graphs:
             line += ["--graphs", source]
-        for name in ("tools", "store", "backend", "max_iterations", "config"):
+        for name in ("tools", "store", "backend", "durability", "max_iterations", "config"):
             flag = f"--{name.replace('_', '-')}"
             if settings.origins.get(name) == flag:
                 value = getattr(settings, name)

@@ -30,6 +30,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def flows(folder: Path) -> Path:
     """The graphs of flows.py, in the working directory."""
-    file = folder / "flows.py"
-    file.write_text(Path(__file__).with_name("flows.py").read_text())
-    return file
+    for name in ("flows.py", "order.json"):
+        (folder / name).write_text(Path(__file__).with_name(name).read_text())
+    return folder / "flows.py"

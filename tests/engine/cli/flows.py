@@ -146,3 +146,40 @@ order.set_entry_point("ship")
 def shout(text: str, times: int = 1) -> dict[str, Any]:
     """Says it louder."""
     return {"text": text.upper() + "!" * times}
+
+
+# --- the tools of order.json
+
+
+@tool
+def fetch_items(state: dict[str, Any]) -> dict[str, Any]:
+    """What is to be checked."""
+    return {"items": list(range(state["count"]))}
+
+
+@tool
+async def check_stock(state: dict[str, Any], ctx: Context, seconds: float = 0.0) -> dict[str, Any]:
+    """Looks into the store."""
+    ctx.progress(0.5, "half of it")
+    await anyio.sleep(seconds)
+    return {"log": "stock"}
+
+
+@tool
+def price(item: int, factor: int = 1) -> int:
+    """Of one item."""
+    time.sleep(0.01)
+    return item * factor
+
+
+@tool
+async def raise_quality(state: dict[str, Any]) -> dict[str, Any]:
+    """A bit better."""
+    await anyio.sleep(0.01)
+    return {"quality": state["quality"] + 0.25, "log": "raised"}
+
+
+@tool
+async def report(state: dict[str, Any]) -> dict[str, Any]:
+    """The end."""
+    return {"log": "reported"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.cli.processes import PATIENCE, OnTerminal, command, environment, run
+from tests.engine.cli.processes import PATIENCE, OnTerminal, command, environment, run, started
 
 pytestmark = pytest.mark.usefixtures("flows")
 
@@ -71,22 +71,32 @@ def test_who_reads_half_of_it_is_no_fault(folder: Path) -> None:
 # --- on a terminal
 
 
+ORDER = ("run", "order.json", "--tools", "flows", "--signal", 'approved="yes"', "--store", "memory:")
+ORDERED = {"quality": 0.75, "approval": "yes", "log": ["stock", "raised", "raised", "raised", "reported"]}
+
+
 @BACKENDS
-def test_on_a_terminal_every_node_has_a_line_that_lives(backend: str, folder: Path) -> None:
-    words = ("run", "flows.py:everything", "--backend", backend, "--signal", "approved", "--store", "memory:")
-    state = ("--state", '{"count": 40, "seconds": 0.3}')
-    with OnTerminal(folder, *words, *state, stdout=folder / "out") as terminal:
+def test_a_definition_runs_on_a_terminal_with_a_line_for_every_node_that_lives(backend: str, folder: Path) -> None:
+    with OnTerminal(folder, *ORDER, "--backend", backend, stdout=folder / "out") as terminal:
         code = terminal.wait()
 
     assert code == 0, terminal.text
-    assert json.loads((folder / "out").read_text())["status"] == "succeeded"
+    assert json.loads((folder / "out").read_text())["state"].items() >= ORDERED.items()
     assert "\x1b[1A" in terminal.seen, "it is drawn over what stood there"
-    assert re.search(r"● double +running +[\d.]+ s +━[━╸╺]+ \d+/40", terminal.text), terminal.text
-    assert re.search(r"● beside +running +[\d.]+ s +━[━╸╺]+ half of it", terminal.text)
-    last = terminal.text.rsplit("everything ", 1)[1]
-    for line in (r"✓ double +succeeded .*40/40", r"✓ again +succeeded +[\d.]+ s +x3", r"✓ approve +succeeded"):
+    assert re.search(r"● prices +running +[\d.]+ s +━[━╸╺]+ \d+/40", terminal.text), terminal.text
+    assert re.search(r"● stock +running +[\d.]+ s +━[━╸╺]+ half of it", terminal.text)
+    last = terminal.text.rsplit("stock_order ", 1)[1]
+    for line in (r"✓ prices +succeeded .*40/40", r"✓ improve +succeeded +[\d.]+ s +x3", r"✓ approve +succeeded"):
         assert re.search(line, last), last
+    assert re.search(r"\n +refuse *\n", last), "what never ran has its line, too"
     assert terminal.seen.rstrip().endswith("\x1b[?25h"), "the cursor is back"
+
+
+def test_the_same_definition_runs_in_a_pipe(folder: Path) -> None:
+    ended = run(folder, *ORDER, "--state", '{"count": 3}')
+
+    assert json.loads(ended.stdout)["state"].items() >= {**ORDERED, "prices": [0, 3, 6]}.items()
+    assert "improve#3 succeeded" in ended.stderr
 
 
 def test_on_a_terminal_without_progress_there_are_lines(folder: Path) -> None:
@@ -159,9 +169,7 @@ def test_the_second_ctrl_c_ends_it_even_if_a_node_blocks_everything(backend: str
 
 
 def test_being_asked_to_end_is_an_interruption_too(folder: Path) -> None:
-    with subprocess.Popen(
-        command("run", "flows.py:steps"), cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True
-    ) as process:
+    with started(folder, "run", "flows.py:steps") as process:
         until(lambda: "begun two" in notes(folder))
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=PATIENCE)
@@ -172,9 +180,7 @@ def test_being_asked_to_end_is_an_interruption_too(folder: Path) -> None:
 
 @BACKENDS
 def test_a_run_that_was_killed_goes_on_where_it_was(backend: str, folder: Path) -> None:
-    with subprocess.Popen(
-        command("run", "flows.py:steps", "--backend", backend), cwd=folder, env=environment(), stderr=subprocess.DEVNULL
-    ) as process:
+    with started(folder, "run", "flows.py:steps", "--backend", backend) as process:
         until(lambda: "begun two" in notes(folder))
         process.kill()
     (folder / "go").touch()
@@ -191,9 +197,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(backend: str, folder: Path) 
 
 
 def test_while_a_run_goes_on_its_store_is_in_use(folder: Path) -> None:
-    with subprocess.Popen(
-        command("run", "flows.py:steps", "--quiet"), cwd=folder, env=environment(), stdout=subprocess.PIPE
-    ) as process:
+    with started(folder, "run", "flows.py:steps", "--quiet") as process:
         until(lambda: "begun two" in notes(folder))
         refused = run(folder, "runs", "ls")
         (folder / "go").touch()
@@ -202,6 +206,23 @@ def test_while_a_run_goes_on_its_store_is_in_use(folder: Path) -> None:
     assert refused.returncode == 2
     assert f"is in use by process {process.pid}" in refused.stderr
     assert process.returncode == 0
+
+
+def test_the_run_of_another_process_is_followed_on_a_store_that_several_can_read(
+    folder: Path, postgres_url: str
+) -> None:
+    words = ("flows.py:steps", "--run-id", "r", "--store", postgres_url)
+    with started(folder, "run", *words) as process:
+        until(lambda: "begun two" in notes(folder))
+        with started(folder, "runs", "watch", "r", "--store", postgres_url) as following:
+            assert following.stdout is not None
+            first = json.loads(following.stdout.readline())
+            (folder / "go").touch()
+            rest, _ = following.communicate(timeout=PATIENCE)
+        process.communicate(timeout=PATIENCE)
+
+    assert (first["node"], [json.loads(line)["node"] for line in rest.splitlines()]) == ("one", ["two", "three"])
+    assert following.returncode == 0
 
 
 def test_nothing_of_the_command_line_is_loaded_with_the_engine() -> None:
