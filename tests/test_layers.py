@@ -139,7 +139,7 @@ ORDER = {
         "drawing.looks",
         "drawing.arrows drawing.boxes",
         "drawing.scene",
-        "drawing.svg",
+        "drawing.svg drawing.png",
         "drawing.formats",
         "drawing",
         "steps",

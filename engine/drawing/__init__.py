@@ -1,4 +1,4 @@
-"""A graph drawn as Mermaid, as text or as SVG, with a run's progress on it."""
+"""A graph drawn as Mermaid, as text, as SVG or as PNG, with a run's progress on it."""
 
 from .formats import draw
 
