@@ -25,18 +25,9 @@ def tighten(sketch: Sketch, x: list[float]) -> None:
         moved = 0.0
         for block in _blocks(sketch, x):
             here = x[block[0]]
-            pulls = sorted(
-                [
-                    x[other]
-                    for vertex in block
-                    for others in (sketch.ups[vertex], sketch.downs[vertex])
-                    for other in others
-                    if abs(x[other] - here) >= STRAIGHT
-                ]
-            )
-            if not pulls:
+            wanted = _wanted(sketch, x, block)
+            if wanted is None:
                 continue
-            wanted = (pulls[(len(pulls) - 1) // 2] + pulls[len(pulls) // 2]) / 2
             there = _allowed(sketch, x, block, before, after, wanted)
             if abs(there - here) >= 0.5:
                 moved += abs(there - here)
@@ -62,6 +53,17 @@ def _blocks(sketch: Sketch, x: Sequence[float]) -> Iterator[list[int]]:
                             seen[other] = True
                             block.append(other)
             yield block
+
+
+def _wanted(sketch: Sketch, x: Sequence[float], block: Sequence[int]) -> float | None:
+    """The middle of what a block's other links lead to, on the side where there are more: so branches are even."""
+    here = x[block[0]]
+    up, down = (
+        sorted(x[other] for vertex in block for other in ways[vertex] if abs(x[other] - here) >= STRAIGHT)
+        for ways in (sketch.ups, sketch.downs)
+    )
+    pulls = up if len(up) > len(down) else down if len(down) > len(up) else sorted(up + down)
+    return (pulls[(len(pulls) - 1) // 2] + pulls[len(pulls) // 2]) / 2 if pulls else None
 
 
 def _allowed(
