@@ -25,7 +25,6 @@ LAMBDAS = {
         s.x > 3
         and s.y
     ),
-    "True": lambda s: True,
     "{k for k in s.names if k > 'a'}": lambda s: {k for k in s.names if k > 'a'},
 }  # fmt: skip
 
