@@ -268,8 +268,18 @@ class Graph:
 
     # --- other faces ----------------------------------------------------------------------------------
 
-    def draw(self, format: Literal["mermaid", "svg", "text"] = "mermaid", run: Any = None) -> str:
-        """The graph as a drawing, with a run's progress on it if one is given. Draws faulty graphs too."""
+    @overload
+    def draw(self, format: Literal["mermaid", "svg", "text"] = "mermaid", run: Any = None) -> str: ...
+    @overload
+    def draw(self, format: Literal["png"], run: Any = None) -> bytes: ...
+    @overload
+    def draw(self, format: Literal["mermaid", "svg", "text", "png"], run: Any = None) -> str | bytes: ...
+    def draw(self, format: Literal["mermaid", "svg", "text", "png"] = "mermaid", run: Any = None) -> str | bytes:
+        """The graph as a drawing, with a run's progress on it if one is given. Draws faulty graphs too.
+
+        PNG comes as bytes and needs the extra `draw`. Raises `ValueError` for a graph that is too large to be laid out
+        as SVG or PNG.
+        """
         from . import drawing  # only who draws needs what draws
 
         return drawing.draw(self._written, format, run)

@@ -104,6 +104,17 @@ def test_the_readme_opens_with_an_example_and_its_output() -> None:
     assert output
 
 
+def test_the_picture_is_of_the_example(tmp_path: Path) -> None:
+    (program, _), *_ = programs(DOCUMENTS[0].read_text())
+    file = tmp_path / "pasted.py"
+    file.write_text(program.partition("async def main")[0] + "open('drawn.svg', 'w').write(graph.draw('svg'))\n")
+    subprocess.run([sys.executable, file], cwd=tmp_path, check=True, timeout=60)
+
+    drawn, shown = (tmp_path / "drawn.svg").read_text(), (ROOT / "examples" / "review.svg").read_text()
+
+    assert drawn == shown, "write it again: graph.draw('svg') of the README's example into examples/review.svg"
+
+
 @pytest.mark.parametrize("kind", ["sh run", "sh test"])
 def test_each_command_is_one_line_that_makes_its_own_environment(kind: str) -> None:
     (command,) = [body for found, body in fences(DOCUMENTS[0].read_text()) if found == kind]
