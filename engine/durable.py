@@ -60,16 +60,20 @@ class Durable:
     async def open(self, enter: Callable[[Store], Awaitable[Store]]) -> None:
         """Open the store, or do without it if that was asked for."""
         try:
-            store = await enter(self._store)
-            await patiently(store.claim)
+            store = await self._entered(enter, self._store)
         except StoreUnavailable as error:
             if not self._fall_back:
                 raise
             self.fell_back = True
             logger.error("RUNS ARE NOT SAFE: the store cannot be reached, so they are kept in memory only: %s", error)
-            store = await enter(MemoryStore())
-        self._defined = {definition[:3] for definition in await patiently(store.definitions)}
+            store = await self._entered(enter, MemoryStore())
         self._journal = Journal(store, self.commit_seconds, self.batch_records)
+
+    async def _entered(self, enter: Callable[[Store], Awaitable[Store]], given: Store) -> Store:
+        store = await enter(given)
+        await patiently(store.claim)
+        self._defined = {definition[:3] for definition in await patiently(store.definitions)}
+        return store
 
     @property
     def journal(self) -> Journal:

@@ -30,6 +30,7 @@ from engine import (
     StoreUnavailable,
     VersionMismatch,
 )
+from engine.stores.memory import MemoryStore
 from tests.contracts.stores import FACTORIES
 
 State = dict[str, Any]
@@ -494,6 +495,23 @@ async def test_a_store_that_cannot_be_reached_is_an_error_unless_memory_was_aske
         async with Engine(url, fallback="memory") as engine:
             assert (await engine.run(graph, {})).state == {"a": 1}
             assert engine.metrics.get_sample_value("workflow_store_available") == 0
+    assert "NOT SAFE" in caplog.text
+
+
+async def test_memory_is_fallen_back_to_whatever_it_is_that_the_store_cannot_say(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Lost(MemoryStore):
+        async def definitions(self) -> Any:
+            raise StoreUnavailable("the connection was lost right after it was made")
+
+    monkeypatch.setattr("engine.durable.PATIENCE", 0.001)
+    graph = line("g", ("a", Calls().node("a", {"a": 1})))
+    with pytest.raises(StoreUnavailable, match="right after"):
+        async with Engine(Lost()):
+            pass
+    async with Engine(Lost(), fallback="memory") as engine:
+        assert (await engine.run(graph, {})).state == {"a": 1}
     assert "NOT SAFE" in caplog.text
 
 
