@@ -4,6 +4,7 @@ from .app import Engine, EngineStatistics
 from .context import Context
 from .errors import (
     ActivationLimit,
+    ActivationNotFound,
     ClassChanged,
     Damaged,
     EngineBusy,
@@ -56,6 +57,7 @@ from .values import END, STOP, Arrival, Goto, ItemError, Reduce, Replace, Signal
 
 __all__ = [
     "ActivationLimit",
+    "ActivationNotFound",
     "Arrival",
     "Batch",
     "ClassChanged",

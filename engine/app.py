@@ -276,9 +276,11 @@ class Engine:
                 values = registered.plan.state.admit(state)
                 known = self._by_key.get(idempotency_key)
                 if known is not None:
-                    if known[0].registered is not registered or not equal(known[1], values):
-                        raise IdempotencyConflict(idempotency_key, known[0].id)
-                    return known[0]
+                    first, input = known
+                    if first.registered is not registered or not equal(input, values):
+                        theirs, ours = (first.graph, first.version), (registered.plan.name, registered.plan.version)
+                        raise IdempotencyConflict.between(idempotency_key, first.id, theirs, ours)
+                    return first
                 # Before the run begins, whose nodes may change what they must not.
                 kept = remembered(values)
             run = self._admit(registered, options)
@@ -316,8 +318,9 @@ class Engine:
                 known = await durable.by_key(key)
                 if known is not None:
                     row, input = known
-                    if (row.graph, row.version) != (plan.name, plan.version) or not equal(input, values):
-                        raise IdempotencyConflict(key, row.run_id)
+                    theirs, ours = (row.graph, row.version), (plan.name, plan.version)
+                    if theirs != ours or not equal(input, values):
+                        raise IdempotencyConflict.between(key, row.run_id, theirs, ours)
                     return await self.get(row.run_id)
             if options.run_id is not None and await durable.load(options.run_id) is not None:
                 raise id_taken(options.run_id)
@@ -331,7 +334,7 @@ class Engine:
             except Exception as error:
                 books.submitted -= 1
                 if isinstance(error, KeyTaken):
-                    raise IdempotencyConflict(error.key, error.run_id) from None
+                    raise IdempotencyConflict(error.key, error.run_id, "at the same moment") from None
                 raise
             except BaseException:
                 # Whoever submitted it is gone, but the store has it (see Journal.write).
@@ -583,12 +586,12 @@ class Engine:
             raise RunTimeout(run.id, run.deadline_seconds, "it is too late for a retry, submit another run")
         self._books.check_room()
 
-    def revive(self, run: Run, update: Mapping[str, Any] | None) -> None:
-        """A run that had failed goes on, once there is a place for it."""
+    def revive(self, run: Run) -> None:
+        """A run that had failed, and is held since its retry, goes on once there is a place for it."""
         self._books.reopen(run)
         run.revived()
         run.rearm(self._timers)
-        self._books.place(run, partial(run.go_on, update))
+        self._books.place(run, run.go_live)
 
     # -- inside
 

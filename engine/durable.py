@@ -13,16 +13,17 @@ from anyio.abc import TaskGroup
 
 from .codec import pack
 from .counts import Histogram
-from .errors import StoreUnavailable
-from .format import digests_in, pack_admission, pack_snapshot, unpack_admission, unpack_record
+from .errors import RecordsGone, StoreUnavailable
+from .forking import what_was_kept
+from .format import digests_in, pack_admission, pack_record, pack_snapshot, unpack_admission, unpack_record
 from .identity import definition_digest, definition_text
 from .journal import BATCH_RECORDS, COMMIT_SECONDS, FIRST_DELAY, PATIENCE, Journal
 from .keeping import Durability, RunJournal, effects_of
 from .plan import Plan
 from .ports import Store
-from .recovery import Found, blobs_of, found, unfinished
+from .recovery import FORKED, Found, blobs_of, found, unfinished
 from .runs import Run
-from .stored import Admit, Compacted, Define, Kept, Post, PutSnapshot, Query, Rebase, RunRow
+from .stored import Admit, Append, Compacted, Define, Kept, Post, PutSnapshot, Query, Rebase, RunRow
 from .stores import open_store
 from .stores.memory import MemoryStore
 from .tokens import Record
@@ -163,8 +164,8 @@ class Durable:
         """Runs of a graph to go on with."""
         return unfinished(self.store, plan.name, plan.version)
 
-    async def admit_fork(self, run: Run, origin: Found, fingerprint: str) -> None:
-        """Returns when a run that was forked is safe: what it was submitted on, and where it stands."""
+    async def admit_fork(self, run: Run, origin: Found, fingerprint: str, forked: Record) -> None:
+        """Returns when a run that was forked is safe: what it was submitted on, where, and where it stands."""
         row = attrs.evolve(
             origin.row,
             run_id=run.id,
@@ -177,15 +178,35 @@ class Durable:
         )
         admission, stands = origin.run.admission, pack_snapshot(run.snapshot())
         blobs = {digest: origin.blobs[digest] for digest in digests_in(admission)}
+        forked.signal = origin.row.run_id, origin.seq
+        first = pack_record(forked)
         await self.journal.write(
             Admit(row, admission, blobs),
-            PutSnapshot(run.id, 1, stands.data, stands.blobs, stands.refs),
+            Append(run.id, FORKED, first.data, first.blobs, first.refs),
+            PutSnapshot(run.id, FORKED, stands.data, stands.blobs, stands.refs),
             admits=run.id,
         )
 
-    async def all_records(self, run_id: str) -> list[Record]:
-        """Every record that is kept of a run."""
-        return [record for _, record in await self.records_until(run_id, None)]
+    async def all_records(self, run_id: str, last: int) -> list[Record]:
+        """The records of a run up to a number, those that it began with among them if it is a fork.
+
+        Raises `RecordsGone` if one of them is not there.
+        """
+        forks: list[tuple[Record, list[Record]]] = []
+        wanted = run_id
+        while True:
+            numbered = await self.records_until(wanted, last)
+            records = [record for _, record in numbered]
+            if len(records) != last:
+                kept_from = numbered[0][0] if numbered else last + 1
+                raise RecordsGone(run_id, _what_is_missing(run_id, wanted, kept_from, last), kept_from)
+            if not records or records[0].kind != "forked":
+                break
+            forks.append((records[0], records[1:]))
+            wanted, last = records[0].signal
+        for forked, own in reversed(forks):
+            records = [*what_was_kept(records, forked), *own]
+        return records
 
     async def records_until(self, run_id: str, last: int | None) -> list[tuple[int, Record]]:
         """The records that are kept of a run, up to a number, with theirs."""
@@ -241,6 +262,13 @@ class Durable:
     async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
         await work()
         self._work.remove(work)
+
+
+def _what_is_missing(run_id: str, wanted: str, kept_from: int, last: int) -> str:
+    where = "" if wanted == run_id else f"run {wanted!r}, of which it is a fork, "
+    if kept_from > last:
+        return f"{where}has none of its first {last}, or is gone itself"
+    return f"{where}lacks those before number {kept_from}"
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:

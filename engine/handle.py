@@ -269,15 +269,17 @@ class Run:
     async def retry(self, update: Mapping[str, Any] | None = None) -> None:
         """Run a failed run on from its failure, with `update` applied to what the failed activations were given.
 
-        It waits for a place like any other. Raises `RunEnded`, `EngineBusy`, `RunTimeout` if its deadline has
-        passed, or what is wrong with the update; then nothing has changed.
+        Returns when that is safe; the run waits for a place like any other. Raises `RunEnded`, `EngineBusy`,
+        `RunTimeout` if its deadline has passed, or what is wrong with the update; then nothing has changed.
         """
-        if self.status != "failed" or self._broken is not None:
-            raise RunEnded(self.id, self.status)
+        if self.status != "failed":
+            raise RunEnded(self.id, self.status, "only a run that has failed can be retried")
+        if self._broken is not None:
+            raise RunEnded(self.id, self.status, "the engine itself failed on it, so nobody knows what to go on from")
         self._engine.check_retry(self)
         self._check_attached()
-        self._checked_event(lambda now: self.machine.requeue(now, update))
-        self._engine.revive(self, update)
+        self._checked_event(lambda now: self.machine.retry(now, update, held=True))
+        self._engine.revive(self)
         await self._safe()
 
     # -- for those who drive it
@@ -298,6 +300,10 @@ class Run:
         """Carry out what follows from where its records end."""
         self._event(lambda now: commands)
 
+    def go_live(self) -> None:
+        """It was held until there is a place for it, and has one."""
+        self._event(self.machine.go_live)
+
     def revived(self) -> None:
         """It is to go on after its end."""
         self._done = False
@@ -313,10 +319,6 @@ class Run:
     def ended_before(self) -> None:
         """It had ended when it was read from the store."""
         self._done = True
-
-    def go_on(self, update: Mapping[str, Any] | None) -> None:
-        """Run on from its failure."""
-        self._event(lambda now: self.machine.retry(now, update))
 
     def set_deadline(self, seconds: float, at: float, timers: Timers) -> None:
         """The run must be over at this time."""

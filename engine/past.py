@@ -82,7 +82,7 @@ class Past:
     async def _begin(self, page: Sequence[tuple[int, Record]], after: int, before: int) -> None:
         run = self._past
         stored = await self._durable.load(run.id)
-        if stored is None or not page or page[0][0] != 1:
+        if stored is None or not page or page[0][0] != 1 or page[0][1].kind == "forked":
             raise HistoryGone(after + 1, before)
         begin(run, stored.row.submitted_at)
         run._enter(run.plan.state.admit(run.plan.state.build(stored.values)))

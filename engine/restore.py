@@ -10,7 +10,7 @@ from .joins import Wave
 from .maps import MapWork
 from .merge import new_values
 from .plan import PlanEdge, PlanNode
-from .replay import ReplayError, apply_all, go_live
+from .replay import ReplayError, apply_all
 from .snapshot import FORMAT, STATUSES, Data, Snapshot
 from .tokens import Activation, Ended, ErrorInfo, Outcome, Record, Token
 from .waits import KeptSignal
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .runs import Run
 
 
-def restore(run: Run, snapshot: Snapshot, records: Iterable[Record], now: float) -> None:
-    """Bring a new run to where the records after a snapshot end, and order what was in flight."""
+def restore(run: Run, snapshot: Snapshot, records: Iterable[Record]) -> None:
+    """Bring a new run to where the records after a snapshot end; what was in flight is ordered when it goes live."""
     if snapshot.data.get("format") != FORMAT:
         raise ReplayError(f"a snapshot of format {snapshot.data.get('format')!r}, expected {FORMAT}")
     run.tree.replaying = run.tree.careful = True
@@ -29,7 +29,6 @@ def restore(run: Run, snapshot: Snapshot, records: Iterable[Record], now: float)
     reader.run(run, snapshot.data["run"])
     reader.tree(run, snapshot.data["tree"])
     apply_all(run, records)
-    go_live(run, now)
 
 
 class _Reader:

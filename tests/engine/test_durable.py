@@ -181,7 +181,7 @@ async def test_a_run_whose_graph_has_changed_is_parked_until_it_is_migrated(engi
         engine.register(changed)
         parked = await engine.get(run.id)
         assert parked.status == "waiting"
-        with pytest.raises(VersionMismatch, match="'g'"):
+        with pytest.raises(VersionMismatch, match=rf"'g'.*engine\.migrate\('{run.id}'\).*engine\.fork\('{run.id}'"):
             await parked.result()
         moved = await engine.migrate(run.id)
         await moved.signal("go", True)
@@ -354,8 +354,11 @@ async def test_an_idempotency_key_means_the_same_run_after_a_restart(engine_on: 
         again = await engine.submit(graph, {"n": [1]}, idempotency_key="k")
         assert again.id == first.id
         assert (await again.result()).state == {"n": [1], "a": 1}
-        with pytest.raises(IdempotencyConflict):
+        with pytest.raises(IdempotencyConflict, match="submitted with another input; take another key"):
             await engine.submit(graph, {"n": [2]}, idempotency_key="k")
+        newer = line("g", ("a", calls.node("a", {"a": 1})), version="2")
+        with pytest.raises(IdempotencyConflict, match="to graph 'g' version '1', not to graph 'g' version '2'"):
+            await engine.submit(newer, {"n": [1]}, idempotency_key="k")
         assert len(await engine.runs()) == 1
     assert calls.made == ["a"]
 

@@ -131,16 +131,22 @@ async def test_a_pruned_run_cannot_be_forked_and_says_so(engine_on: Reopen) -> N
             await engine.fork(id, "step#199")
 
 
-async def test_a_fork_of_a_fork_is_refused_rather_than_forgetting_what_the_first_one_changed(
-    engine_on: Reopen,
-) -> None:
+async def test_of_the_events_of_a_fork_that_was_read_back_those_before_it_are_gone(engine_on: Reopen) -> None:
     async with engine_on() as engine:
         id = await run_until_it_waits(engine, 5)
         fork = await engine.fork(id, "step#1", {"n": 2})
         await drained(engine)
         assert fork.state["n"] == 5
+    async with engine_on() as engine:
+        engine.register(counting(5))
+        run = await engine.get(fork.id)
         with pytest.raises(HistoryGone):
-            await engine.fork(fork.id, "step#2")
+            await events_until_it_waits(run)
+        await run.signal("go")
+        assert (await run.result()).state["n"] == 5
+    async with engine_on() as engine:
+        engine.register(counting(5))
+        assert (await (await engine.get(fork.id)).result()).state["n"] == 5, "an ended one as well"
 
 
 async def test_events_keep_their_numbers_when_some_are_not_on_record(engine_on: Reopen) -> None:
