@@ -412,10 +412,10 @@ class Engine:
     async def migrate(self, run_id: str) -> Run:
         """Let a run whose graph has changed go on, on the version registered last, if its records fit that one.
 
-        Records name edges by their places: what is new must stand after what was there, or a token that had gone
-        along an edge is taken to have gone along the one in its place.
-
-        Raises `VersionMismatch` with the reason if they do not; then nothing has changed.
+        Records name edges by their places: those that they mention must be there what they were, as must the nodes that
+        have run, and of a run with a snapshot everything. Raises `VersionMismatch` with each `reasons` if that is not
+        so, or if nobody can tell since the store does not have the definition that it began on; then nothing has
+        changed.
         """
         self._check_open()
         if self._returning is None:

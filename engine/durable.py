@@ -103,6 +103,12 @@ class Durable:
         """Of its definition; the first time, that is stored, too."""
         return self._of(plan)[0]
 
+    async def definition(self, fingerprint: str) -> str | None:
+        """The definition of this fingerprint, if the store has it."""
+        await self.journal.flush(gives_up=True)
+        found = await patiently(self.store.definitions)
+        return next((text for _, _, known, text in found if known == fingerprint), None)
+
     def journal_for(self, plan: Plan, run_id: str, seq: int = 0) -> RunJournal:
         """The way into the journal for one run."""
         effects = self._of(plan)[1]

@@ -41,8 +41,7 @@ def fork(
 
     Gives the record of that, which says nothing of that run. Nothing is ordered before it goes live.
     """
-    name, _, digits = str(at).rpartition("#")
-    key = (name, int(digits) if digits.isdecimal() else 0)
+    key = _named(at)
     _check_complete(run.plan, records, of)
     again, kept = _split(records, key)
     if not any(_key(record) == key for record in again):
@@ -69,6 +68,13 @@ def fork(
     return forked
 
 
+def what_a_fork_needs(records: Sequence[Record], at: str) -> list[Record]:
+    """Those of a run's records whose meaning a fork at this activation depends on."""
+    name, number = _named(at)
+    forked = Record("forked", node=name, activation=number)
+    return [record for record in (*what_was_kept(records, forked), forked) if not record.path]
+
+
 def what_was_kept(records: Sequence[Record], forked: Record) -> list[Record]:
     """What of a run's records a fork of it began with, so that those of the fork follow them.
 
@@ -90,6 +96,11 @@ def what_was_kept(records: Sequence[Record], forked: Record) -> list[Record]:
         # The first of these ends what had failed before: the update is not for that.
         found += [Record("retry", forked.time), failure, Record("retry", forked.time, update=forked.update)]
     return found
+
+
+def _named(at: str) -> Key:
+    name, _, digits = str(at).rpartition("#")
+    return name, int(digits) if digits.isdecimal() else 0
 
 
 def _key(record: Record) -> Key:

@@ -37,6 +37,10 @@ class Found:
         """What it was submitted on."""
         return unpack_admission(self.run.admission, self.blobs)
 
+    def snapshot(self) -> Mapping[str, Any] | None:
+        """What the snapshot says, its values and errors aside, if there is one."""
+        return None if self.run.snapshot is None else unpack_snapshot(self.run.snapshot[1], self.blobs)[0]
+
     def records(self) -> list[Record]:
         """Those after the snapshot, if there is one."""
         return [unpack_record(data, self.blobs) for _, data in self.run.records]

@@ -194,6 +194,8 @@ def _decision(run: Run, record: Record) -> None:
     if record.kind == "cancelled":
         return  # the join that it was too late for has cancelled it again
     activation = _find(run, record)
+    if record.consumed != activation.tokens:
+        raise ReplayError(f"{record!r} consumed tokens {record.consumed}, it has {activation.tokens} here")
     take_out(run, activation, record)
     if record.status:
         tell(run, activation, record)

@@ -66,9 +66,10 @@ class _Reader:
         return None if place < 0 else self._logs[place]
 
     def run(self, run: Run, data: Data) -> None:
-        if len(data["numbers"]) != len(run.plan.nodes):
+        new = len(run.plan.nodes) - len(data["numbers"])
+        if new < 0:
             raise ReplayError(f"run {run.id!r} was on a graph of {len(data['numbers'])} nodes, not {run.plan!r}")
-        run.numbers = list(data["numbers"])
+        run.numbers = [*data["numbers"], *[0] * new]  # those that a migration has brought
         run.next_token, run.started = data["next_token"], data["started"]
         run._state, run.ending = data["state"], data["ending"]
         run._initial = self._states[data["initial"]]

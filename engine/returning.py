@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from time import time
@@ -18,12 +18,16 @@ from actors import SupervisorRef
 from .books import Books
 from .durable import Durable
 from .errors import EngineClosed, EngineError, GraphNotFound, RunNotFound, VersionMismatch
+from .forking import what_a_fork_needs
 from .format import unpack_values
 from .handle import Run
+from .identity import definition_text
 from .keeping import RunJournal
 from .kept import KeptRun, Unrecoverable
 from .logs import about
+from .migration import differences
 from .past import log_rows
+from .plan import Plan
 from .recovery import FORKED, Found
 from .registry import Registered, Registry
 from .runs import Run as Machine
@@ -283,6 +287,7 @@ class Returning:
         row = stored.row
         registered = self._registered(row)
         records = await self._durable.all_records(run_id, stored.seq)
+        await self._check_same(row, registered.plan, what_a_fork_needs(records, at), None)
         await registered.start(self._root)
         self._books.check_room()
         new_id = uuid4().hex
@@ -304,6 +309,21 @@ class Returning:
         self._admitted(run)
         return run
 
+    async def _check_same(
+        self, row: RunRow, plan: Plan, records: Iterable[Record], snapshot: Mapping[str, Any] | None
+    ) -> None:
+        """Raise `VersionMismatch` if some of what these mention means something else on this plan."""
+        now = self._durable.fingerprint(plan)
+        if row.fingerprint == now:
+            return
+        before = await self._durable.definition(row.fingerprint)
+        if before is None:
+            reasons = ["the store does not have the definition that it began on, so nobody can tell what has changed"]
+        else:
+            reasons = differences(before, definition_text(plan), records, snapshot)
+        if reasons:
+            raise VersionMismatch(row.graph, row.fingerprint, now, run_id=row.run_id, reasons=reasons)
+
     def _admitted(self, run: Run) -> None:
         """The store has it."""
         self._books.submitted += 1
@@ -316,7 +336,7 @@ class Returning:
             self._books.place(run, run.go_live)
 
     async def migrate(self, run_id: str) -> Run:
-        """Let a parked run go on, on what its graph is now, if its records fit that."""
+        """Let a parked run go on, on what its graph is now, if its records mean the same there."""
         stored = await self._durable.load(run_id)
         if stored is None:
             raise RunNotFound(run_id)
@@ -326,11 +346,13 @@ class Returning:
         row = stored.row
         registered = self._registry.find(row.graph)
         fingerprint = self._durable.fingerprint(registered.plan)
+        await self._check_same(row, registered.plan, stored.records(), stored.snapshot())
         trial = self._make_run(registered, run_id, None, row.depth, row.tags, row.priority)
         try:
             stored.rebuild(trial.machine, time())
         except Exception as error:
-            raise VersionMismatch(row.graph, row.fingerprint, fingerprint) from error
+            reasons = [f"its records do not fit: {error}"]
+            raise VersionMismatch(row.graph, row.fingerprint, fingerprint, run_id=run_id, reasons=reasons) from error
         await self._durable.rebase(row, registered.plan.version, fingerprint)
         self._parked.pop(run_id, None)
         moved = await self._durable.load(run_id)

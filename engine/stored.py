@@ -133,7 +133,7 @@ class Collect:
 
 @attrs.frozen
 class Define:
-    """A graph's definition, as text for people and tools; a newer one of the same name and version replaces it."""
+    """A graph's definition, as text; one more beside others of the same name and version, if its fingerprint is."""
 
     graph: str
     version: str

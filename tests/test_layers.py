@@ -109,6 +109,7 @@ ORDER = {
         "keeper",
         "keeping",
         "recovery",
+        "migration",
         "durable",
         "storekeeper",
         "past",

@@ -198,9 +198,8 @@ async def test_a_migration_to_what_the_records_do_not_fit_is_refused_and_changes
     other = line("g", ("x", calls.node("x"))).add_wait("wait", signal="go", into="it").add_edge("x", "wait")
     async with engine_on() as engine:
         engine.register(other)
-        with pytest.raises(VersionMismatch) as refused:
+        with pytest.raises(VersionMismatch, match="node 'a' is not there any more"):
             await engine.migrate(run.id)
-        assert "a#1" in str(refused.value.__cause__)
     async with engine_on() as engine:
         engine.register(graph)
         assert (await engine.get(run.id)).status == "waiting"

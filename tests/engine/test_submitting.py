@@ -208,7 +208,7 @@ async def test_what_is_equal_to_itself_alone_makes_no_conflict_of_an_idempotency
 async def test_an_idempotency_key_stands_for_one_version_of_a_graph() -> None:
     async with Engine() as engine:
         await engine.submit(one(nothing), {}, idempotency_key="key")
-        with pytest.raises(IdempotencyConflict, match="to graph .* version '1', not to graph .* version '2'"):
+        with pytest.raises(IdempotencyConflict, match=r"to graph .* version '1', not to graph .* version '2'"):
             await engine.submit(one(nothing, version="2"), {}, idempotency_key="key")
 
 
