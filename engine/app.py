@@ -224,7 +224,7 @@ class Engine:
         except BaseException:
             kind, error, traceback = sys.exc_info()
             self._open = False
-            await self._abandon()
+            await self._abandon(gives_up=True)
             await self._stack.__aexit__(kind, error, traceback)
             raise
         self._open = False
@@ -668,8 +668,9 @@ class Engine:
     async def _finish(self) -> None:
         """Wait for what is running; what only waits for a signal or a timer stays in the store, or is given up."""
         active = self._books.active
-        if self._returning is not None:
+        if self._durable is not None and self._returning is not None:
             returning = self._returning
+            self._durable.tell_what_is_waited_for()
             await self._until(lambda: returning.is_through)
             await self._until(lambda: all(run.at_rest for run in active.values() if run.counted))
             await self._leave_to_the_store()
@@ -690,11 +691,13 @@ class Engine:
             for run in left:
                 await run.wait()
 
-    async def _abandon(self) -> None:
+    async def _abandon(self, *, gives_up: bool = False) -> None:
+        """Leave with what runs; who `gives_up` has waited before, and does not wait for a store in trouble again."""
         self._abandoned = True
         self._books.clear_queue()
         if self._durable is not None:
-            with anyio.move_on_after(self._settings.close_seconds, shield=True):
+            seconds = 0.0 if gives_up and self._durable.journal.stuck else self._settings.close_seconds
+            with anyio.move_on_after(seconds, shield=True):
                 await self._leave_to_the_store()
             return
         for run in list(self._books.active.values()):

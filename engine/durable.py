@@ -254,6 +254,10 @@ class Durable:
         if self._group is not None:
             self._group.start_soon(self._do, work)
 
+    def tell_what_is_waited_for(self) -> None:
+        """The engine is being left: say so from now on whenever the store keeps it."""
+        self.run_beside(self.journal.tell_what_is_waited_for)
+
     async def serve(self) -> None:
         """Write, and do the work beside, for as long as it is not cancelled."""
         async with anyio.create_task_group() as group:
