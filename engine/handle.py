@@ -192,7 +192,7 @@ class Run:
                     seen = event.seq
                     yield event
                 if not older:
-                    seen, past = first - 1, None
+                    seen = first - 1  # no record tells of them: what nodes emit
                 continue
             for event in self.machine.history.events(seen):
                 seen = event.seq

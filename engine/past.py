@@ -58,26 +58,38 @@ class Past:
         self._past.tree.history = History(_NO_LIMIT)
         self._again = Again(self._past)
         self._read = 0
+        self._ahead: list[Event] = []
+        """Those that were worked out and not asked for yet: memory may have forgotten them when they are."""
 
     async def events(self, after: int, before: int) -> list[Event]:
         """Some of those between these numbers, the next ones after earlier calls; none are left if it is empty.
 
-        Raises `HistoryGone` if the first records are gone.
+        Raises `HistoryGone` if records of some are gone.
         """
-        found: list[Event] = []
-        while not found and self._past.history.seq < before - 1:
-            page = await self._durable.some_records(self._past.id, self._read)
-            if not self._read:
-                await self._begin(page, after, before)
-            if not page:
-                break
+        while True:
+            self._ahead = [event for event in self._ahead if event.seq > after]
+            if found := [event for event in self._ahead if event.seq < before]:
+                return found
+            if self._past.history.seq >= before - 1 or not (page := await self._next_page(after, before)):
+                return []
             for _, record in page:
                 self._again.apply(record)
             self._read = page[-1][0]
             history = self._past.history
-            found = [event for event in history.events(history.first_kept - 1) if after < event.seq < before]
+            self._ahead += history.events(history.first_kept - 1)
             history.forget()
-        return found
+
+    async def _next_page(self, after: int, before: int) -> Sequence[tuple[int, Record]]:
+        page = await self._durable.some_records(self._past.id, self._read)
+        if not page:
+            # What memory knows is on its way at least.
+            await self._durable.journal.flush(gives_up=True)
+            page = await self._durable.some_records(self._past.id, self._read)
+        if not self._read:
+            await self._begin(page, after, before)
+        if page and page[0][0] != self._read + 1:
+            raise HistoryGone(after + 1, before)
+        return page
 
     async def _begin(self, page: Sequence[tuple[int, Record]], after: int, before: int) -> None:
         run = self._past
