@@ -257,9 +257,10 @@ class Engine:
         """Start a run, or queue it; returns once it is safe, which in memory is at once.
 
         Refuses before anything is accepted: `GraphInvalid`, `StateInvalid`, `UnknownKey`, `EngineBusy`,
-        `EngineClosed`. `deadline` is in seconds from now. Higher priorities start first, then older runs.
+        `EngineClosed`. `deadline` is in seconds from now. Higher priorities start first, then older runs. Ids, keys
+        and tags take at most 512 bytes of UTF-8 each, and no NUL, whatever the store.
         """
-        if (run_id, idempotency_key, tags, deadline) != _NONE_GIVEN or type(priority) is not int:
+        if (run_id, idempotency_key, tags, deadline) != _NONE_GIVEN or priority != 0 or type(priority) is not int:
             refuse("submit", submission_faults(run_id, idempotency_key, tags, deadline, priority))
         try:
             self._check_open()

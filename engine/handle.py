@@ -24,7 +24,7 @@ from .logs import NodeLogger, about
 from .result import RunResult
 from .runs import Run as Machine
 from .runs import Status
-from .submitting import text_fault, timeout_fault
+from .submitting import refuse, signal_faults, text_fault, timeout_fault
 from .timers import Timer, Timers
 from .tokens import RUNNING, Activation, Command
 
@@ -247,9 +247,7 @@ class Run:
 
     async def signal(self, name: str, payload: Any = None, id: str | None = None) -> None:
         """Give the run a signal, kept until a wait takes it, once per `id`; raises `UnknownSignal`, `RunEnded`."""
-        for option, value in (("name", name), ("id", id)):
-            if value is not None and (fault := text_fault(value)):
-                raise ValueError(f"signal: {option} {fault}")
+        refuse("signal", signal_faults(name, id))
         self._check_attached()
         self.take_signal(name, payload, id)
         await self._safe()
