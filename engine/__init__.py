@@ -52,6 +52,7 @@ from .ports import Executor
 from .result import RunResult
 from .retry import Retry
 from .settings import Settings
+from .stored import Kept
 from .tokens import ErrorInfo
 from .values import END, STOP, Arrival, Goto, ItemError, Reduce, Replace, Signal
 
@@ -82,6 +83,7 @@ __all__ = [
     "IdempotencyConflict",
     "ItemError",
     "JoinStarved",
+    "Kept",
     "LogEntry",
     "LoopLimit",
     "MergeConflict",

@@ -42,7 +42,8 @@ from .runs import Run as Machine
 from .runs import Status
 from .settings import Settings
 from .state import Values
-from .submitting import engine_faults, refuse, submission_faults, timeout_fault
+from .stored import Kept
+from .submitting import engine_faults, keep_faults, refuse, submission_faults, timeout_fault
 from .timers import Timers
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ class Engine:
 
     Leaving without an exception waits for the runs that are running; runs that only wait for a signal or a timer
     are cancelled then, with a warning that names them. Leaving with an exception cancels. Nothing is left behind.
+
+    With `keep=Kept(seconds=..., count=...)` ended runs that need not be kept are removed from the store by and by.
     """
 
     def __init__(
@@ -113,12 +116,14 @@ class Engine:
         metrics: bool = True,
         settings: Settings | None = None,
         fallback: Literal["memory"] | None = None,
+        keep: Kept | None = None,
     ) -> None:
         if durability not in ("standard", "strict", "relaxed"):
             raise ValueError(f"unknown durability {durability!r}: it is one of standard, strict, relaxed")
         if fallback not in (None, "memory"):
             raise ValueError(f"unknown fallback {fallback!r}: it is 'memory', or left out")
-        refuse("Engine", engine_faults(tools, executors, max_runs, max_queued, settings, Settings))
+        faults = [*engine_faults(tools, executors, max_runs, max_queued, settings, Settings), *keep_faults(keep, store)]
+        refuse("Engine", faults)
         self.tools = tools
         self.files = files
         self.watched = False
@@ -135,6 +140,7 @@ class Engine:
             "metrics": metrics,
             "settings": settings,
             "fallback": fallback,
+            "keep": keep,
         }
         self._past: list[EngineStatistics] = []
         self._executors = dict(executors or {})
@@ -151,6 +157,8 @@ class Engine:
 
             fall_back = fallback is not None
             self._durable = Durable(store, durability, fall_back=fall_back, prune=self._settings.prune)
+            if keep is not None:
+                self._durable.run_beside(partial(self._durable.keep_only, keep))
         self._books = Books(max_runs, max_queued, self._settings.keep_runs)
         self._books.others_bring_back = store is not None
         # With what they were submitted on, as it was then.
@@ -428,7 +436,7 @@ class Engine:
         self._check_open()
         if self._durable is None:
             raise EngineError("there is no store to compact: runs in memory are limited by Settings(keep_runs=...)")
-        return await self._durable.compact(keep_seconds, keep_count)
+        return await self._durable.compact(Kept(seconds=keep_seconds, count=keep_count))
 
     # -- for those who do not await
 
@@ -578,6 +586,11 @@ class Engine:
         if not _depth.get():
             return
         self._books.begin_now(run)
+
+    async def check_kept(self, run: Run) -> None:
+        """Raise `RunNotFound` if the store has removed a run that ended: what goes on there would be kept nowhere."""
+        if self._durable is not None and self._open and not await self._durable.has(run.id):
+            raise RunNotFound(run.id, "it has been removed from the store since it ended; submit another")
 
     def check_retry(self, run: Run) -> None:
         """Raise what forbids that a failed run goes on, before anything has changed."""

@@ -13,7 +13,7 @@ from anyio.abc import TaskGroup
 
 from .codec import pack
 from .counts import Histogram
-from .errors import RecordsGone, StoreUnavailable
+from .errors import EngineError, RecordsGone, StoreUnavailable
 from .forking import what_was_kept
 from .format import digests_in, pack_admission, pack_record, pack_snapshot, unpack_admission, unpack_record
 from .identity import definition_digest, definition_text
@@ -27,6 +27,11 @@ from .stored import Admit, Append, Compacted, Define, Kept, Post, PutSnapshot, Q
 from .stores import open_store
 from .stores.memory import MemoryStore
 from .tokens import Record
+
+# How often it is looked for runs that need not be kept, and how many times as long as it took it is left alone after:
+# what is removed must cost those that run a hundredth at most.
+KEEP_SECONDS: Final = 60.0
+KEEP_FACTOR: Final = 100
 
 T = TypeVar("T")
 
@@ -240,11 +245,28 @@ class Durable:
         data = pack({"name": name, "payload": payload, "id": id}, owner=f"signal {name!r}")
         await self.journal.write(Post(run_id, id, data))
 
-    async def compact(self, keep_seconds: float | None, keep_count: int | None) -> Compacted:
+    async def compact(self, keep: Kept) -> Compacted:
         """Remove what need not be kept."""
-        keep = Kept(seconds=keep_seconds, count=keep_count)
         await self.journal.flush(gives_up=True)
         return await patiently(lambda: self.store.compact(keep, now=time()))
+
+    async def has(self, run_id: str) -> bool:
+        """Whether the store has this run."""
+        return await patiently(lambda: self.store.read(run_id)) is not None
+
+    async def keep_only(self, keep: Kept) -> None:
+        """Remove what need not be kept, at once and from time to time."""
+        while not self.journal.closed:
+            began = anyio.current_time()
+            try:
+                removed = await self.compact(keep)
+            except Exception as error:
+                known = error if not isinstance(error, EngineError) else None
+                logger.warning("nothing is removed from the store at present: %s", error, exc_info=known)
+            else:
+                if removed.runs:
+                    logger.info("%d ended runs were removed from the store", removed.runs)
+            await anyio.sleep(max(KEEP_SECONDS, KEEP_FACTOR * (anyio.current_time() - began)))
 
     # -- work beside the engine's
 

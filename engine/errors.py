@@ -369,10 +369,10 @@ class RunCancelled(EngineError):
 
 
 class RunNotFound(EngineError, LookupError):
-    """No run has this id."""
+    """No run has this id, or none any more."""
 
-    def __init__(self, run_id: str) -> None:
-        super().__init__(f"no run has the id {run_id!r}")
+    def __init__(self, run_id: str, hint: str = "") -> None:
+        super().__init__(f"no run has the id {run_id!r}" + (f": {hint}" if hint else ""))
         self.run_id = run_id
 
 

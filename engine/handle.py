@@ -268,12 +268,12 @@ class Run:
         """Run a failed run on from its failure, with `update` applied to what the failed activations were given.
 
         Returns when that is safe; the run waits for a place like any other. Raises `RunEnded`, `EngineBusy`,
-        `RunTimeout` if its deadline has passed, or what is wrong with the update; then nothing has changed.
+        `RunTimeout` if its deadline has passed, `RunNotFound` if the store has removed it, or what is wrong with the
+        update; then nothing has changed.
         """
-        if self.status != "failed":
-            raise RunEnded(self.id, self.status, "only a run that has failed can be retried")
-        if self._broken is not None:
-            raise RunEnded(self.id, self.status, "the engine itself failed on it, so nobody knows what to go on from")
+        self._check_failed()
+        await self._engine.check_kept(self)
+        self._check_failed()  # nothing waits from here on
         self._engine.check_retry(self)
         self._check_attached()
         self._checked_event(lambda now: self.machine.retry(now, update, held=True))
@@ -405,6 +405,12 @@ class Run:
     def _check_attached(self) -> None:
         if self.detached:
             raise EngineClosed(f"run {self.id!r} stays in the store ({self.status}): it goes on when an engine starts")
+
+    def _check_failed(self) -> None:
+        if self.status != "failed":
+            raise RunEnded(self.id, self.status, "only a run that has failed can be retried")
+        if self._broken is not None:
+            raise RunEnded(self.id, self.status, "the engine itself failed on it, so nobody knows what to go on from")
 
     def _deadline_hit(self) -> None:
         seconds = self.deadline_seconds

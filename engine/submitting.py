@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from .faults import Fault, name_fault, positive_fault
 from .options import mapping_fault
+from .stored import Kept
 from .typecheck import shown
 
 MOST_PRIORITY: Final = (1 << 63) - 1
@@ -82,6 +83,16 @@ def engine_faults(
         yield "max_queued", f"is {max_queued}, but without max_runs no run is ever queued; give max_runs, too"
     if settings is not None and not isinstance(settings, kind):
         yield "settings", f"must be a Settings(...), found {shown(settings)}"
+
+
+def keep_faults(keep: Any, store: Any) -> Iterator[tuple[str, Fault]]:
+    """What is wrong with `Engine(keep=...)`."""
+    if keep is not None and not isinstance(keep, Kept):
+        yield "keep", f"must be a Kept(seconds=..., count=...), found {shown(keep)}"
+    elif keep is not None and store is None:
+        yield "keep", "is for a store; runs in memory are limited by Settings(keep_runs=...)"
+    elif keep == Kept():
+        yield "keep", "says neither seconds nor count; leave it out to keep all runs"
 
 
 def _executor_faults(executors: Any) -> Iterator[Fault]:
