@@ -4,6 +4,7 @@ from .app import Engine, EngineStatistics
 from .context import Context
 from .errors import (
     ActivationLimit,
+    ActivationNotFound,
     ClassChanged,
     Damaged,
     EngineBusy,
@@ -51,11 +52,13 @@ from .ports import Executor
 from .result import RunResult
 from .retry import Retry
 from .settings import Settings
+from .stored import Kept
 from .tokens import ErrorInfo
 from .values import END, STOP, Arrival, Goto, ItemError, Reduce, Replace, Signal
 
 __all__ = [
     "ActivationLimit",
+    "ActivationNotFound",
     "Arrival",
     "Batch",
     "ClassChanged",
@@ -80,6 +83,7 @@ __all__ = [
     "IdempotencyConflict",
     "ItemError",
     "JoinStarved",
+    "Kept",
     "LogEntry",
     "LoopLimit",
     "MergeConflict",
