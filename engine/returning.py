@@ -98,6 +98,7 @@ class Returning:
         if registered not in self._begun:
             self._begun.add(registered)
             self._at_work += 1
+            self._books.gather()
             self._durable.run_beside(partial(self._recover, registered))
 
     async def _recover(self, registered: Registered) -> None:
@@ -111,6 +112,7 @@ class Returning:
                         await checkpoint()
                 break
             except Exception as error:
+                self._has_what_there_is(registered)
                 self._stuck.add(registered)
                 known = error if not isinstance(error, EngineError) else None
                 logger.error(
@@ -119,9 +121,15 @@ class Returning:
                 self._wake()
             await anyio.sleep(delay)
             delay = min(2 * delay, 5.0)
+        self._has_what_there_is(registered)
         self._at_work -= 1
         self._stuck.discard(registered)
         self._wake()
+
+    def _has_what_there_is(self, registered: Registered) -> None:
+        """Nobody waits longer for those of a graph that may still be read, once they are or cannot be."""
+        if registered not in self._stuck:
+            self._books.gathered()
 
     async def _bring_back(self, stored: Found) -> Run:
         """A stored run as it was; one that has not ended goes on if its graph is here, and is what it was."""
@@ -183,7 +191,7 @@ class Returning:
         )
         run.key = row.key
         machine = run.machine
-        held = row.status == "running" and self._books.is_full and stored.waits_for_a_place
+        held = row.status == "running" and self._books.has_to_wait and stored.waits_for_a_place
         begin: Callable[[], None]
         try:
             if held and stored.is_untouched:
