@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, cast, get_args
 
 import anyio
 import click
@@ -15,7 +15,8 @@ from .faults import REFUSED, SUCCESS, Refusal, problem_lines, told
 from .looking import look
 from .setup import Setup, json_option, options, prepared, store_option, tools_option
 
-_FORMATS: Final = ("mermaid", "text", "svg", "png")
+Form = Literal["mermaid", "text", "svg", "png"]
+_FORMATS: Final = get_args(Form)
 
 
 @click.command()
@@ -106,7 +107,7 @@ def draw(setup: Setup, graph: str, form: str | None, output: str | None, run_id:
         if run is None:
             raise Refusal(f"run {run_id!r} cannot be drawn: {found.why}")
     form = form or _form_of(output)
-    drawing: Any = loaded.graph.draw(form, run)  # type: ignore[arg-type]  # one of _FORMATS
+    drawing = loaded.graph.draw(cast(Form, form), run)
     data = drawing if isinstance(drawing, bytes) else drawing.encode()
     if output is not None:
         try:

@@ -215,6 +215,8 @@ def test_a_drawing_goes_to_a_file_in_its_format_with_a_run_on_it(call: Call, fol
     assert call("draw", "flows.py:hello", "--format", "text").out != (
         call("draw", "flows.py:hello", "--format", "text", "--run", "r").out
     )
+    call("draw", "flows.py:hello", "--run", "r", "-o", "d.png")
+    assert (folder / "d.png").read_bytes().startswith(b"\x89PNG")
     assert "no run has the id" in call("draw", "flows.py:hello", "--run", "x").err
     assert "cannot be written" in call("draw", "flows.py:hello", "-o", "no/such/d.svg").err
 
