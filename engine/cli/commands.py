@@ -8,6 +8,7 @@ from typing import Final
 import click
 from click.shell_completion import get_completion_class
 
+from . import acting as acting  # the other half of `runs`
 from .checking import check, draw
 from .running import run
 from .runs import runs

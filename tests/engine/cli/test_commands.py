@@ -15,6 +15,7 @@ from engine.cli import entry, main
 from engine.cli.commands import cli
 from engine.cli.faults import only_leaf, told
 from engine.errors import StoreUnavailable
+from tests.engine.cli.processes import run
 
 
 @attrs.frozen
@@ -234,6 +235,12 @@ def test_tools_are_listed_with_their_parameters(call: Call) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script(shell: str, call: Call) -> None:
     assert "_WORKFLOW_ENGINE_COMPLETE" in call("completion", shell).out
+
+
+def test_a_shell_is_told_what_fits(folder: Path) -> None:
+    told = run(folder, _WORKFLOW_ENGINE_COMPLETE="bash_complete", COMP_WORDS="workflow-engine runs re", COMP_CWORD="2")
+
+    assert told.stdout.split() == ["plain,resume", "plain,retry"]
 
 
 def commands(group: Any, *path: str) -> list[tuple[str, ...]]:
