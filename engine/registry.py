@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import anyio
 
-from actors import ChildSpec, Supervisor, SupervisorRef
+from actors import ChildSpec, DuplicateChild, Supervisor, SupervisorRef
 
 from .batches import BatchCrew
 from .bodies import AsyncBody, Body, ElsewhereBody, LoopBody
@@ -39,6 +39,7 @@ class Registered:
         self.generation: Final = generation
         """Which it is of those that were made of one graph, as its tools were replaced."""
         self._starting: anyio.Lock | None = None
+        self._asked = False
         self._started = False
 
     async def start(self, root: SupervisorRef) -> None:
@@ -52,7 +53,13 @@ class Registered:
                 again = f" ({self.generation})" if self.generation > 1 else ""
                 name = f"graph {self.plan.name} {self.plan.version}{again}".replace("/", "|")
                 nodes = ChildSpec("nodes", NodesActor, (self.scheduler.hands,))
-                await root.start_child(Supervisor.spec(name, [nodes]))
+                asked, self._asked = self._asked, True
+                try:
+                    await root.start_child(Supervisor.spec(name, [nodes]))
+                except DuplicateChild:
+                    if not asked:
+                        raise
+                    # One who was cancelled while it waited has left it there, up or on its way.
                 self._started = True
 
 
