@@ -12,6 +12,7 @@ from . import acting as acting  # the other half of `runs`
 from .checking import check, draw
 from .running import run
 from .runs import runs
+from .service import keys, serve
 from .serving import metrics
 from .setup import NAME, Verbs
 from .storing import store
@@ -71,7 +72,7 @@ def completion(shell: str) -> int:
     return 0
 
 
-for command in (run, check, draw, runs, tools, metrics, store):
+for command in (run, check, draw, runs, tools, serve, keys, metrics, store):
     cli.add_command(command)
 
 __all__ = ["NAME", "cli"]

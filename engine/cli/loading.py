@@ -72,6 +72,8 @@ class Loader:
 
     def _of(self, source: str) -> Iterator[Loaded]:
         file, attribute = _split(source)
+        if file.is_dir() and not attribute:
+            return iter(self.all([str(each) for each in sorted(file.iterdir()) if each.suffix.lower() in DEFINITIONS]))
         if file.suffix.lower() in DEFINITIONS and not attribute:
             found = [Loaded(self._definition(file), source)]
         elif file.suffix == ".py":

@@ -15,6 +15,7 @@ import attrs
 
 from ..blocking import Backend
 from ..keeping import Durability
+from ..logging_json import LogFormat
 from ..schema import did_you_mean
 from ..settings import Settings as EngineSettings
 from ..stores.urls import without_password
@@ -22,6 +23,8 @@ from .faults import Refusal
 
 PREFIX: Final = "WORKFLOW_"
 FILE: Final = "workflow.toml"
+GRACE_SECONDS: Final = 20.0
+"""Less than the 30 that Kubernetes gives, and systemd's 90."""
 MEMORY: Final = "memory:"
 """The store that is none: runs in memory, at full speed, gone with the process."""
 
@@ -44,6 +47,24 @@ def _count(value: Any) -> int:
     if type(value) is not int or value < 1:
         raise ValueError("must be a whole number of at least 1")
     return value
+
+
+def _port(value: Any) -> int:
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
+    if type(value) is not int or not 0 <= value < 65536:
+        raise ValueError("must be a port, or 0 for any that is free")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if isinstance(value, bool) or not 0 < seconds < 86_400:
+        raise ValueError("must be seconds, more than 0 and less than a day")
+    return seconds
 
 
 def _switch(value: Any) -> bool:
@@ -97,6 +118,10 @@ def shown_store(address: Any) -> str:
     return f"what is not shown, since it may hold a password ({type(address).__name__})"
 
 
+def _hidden(value: Any) -> str:
+    return "what is not shown"
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """What all commands go by."""
@@ -120,6 +145,25 @@ class Settings:
     prune: bool = setting(True, _switch)
     """Whether records of long runs are dropped that a snapshot stands for."""
     log_level: LogLevel = setting("warning", _one_of(get_args(LogLevel)))
+    host: str = setting("127.0.0.1", _text)
+    """Where a service listens."""
+    port: int = setting(8000, _port)
+    """0 for any that is free."""
+    keys: str | None = setting(None, _text)
+    """The file of API keys."""
+    api_key: str | None = setting(None, _text, _hidden)
+    """One that may do everything, itself: for a service that is given nothing but variables."""
+    insecure: bool = setting(False, _switch)
+    """Whether other machines may reach it without a key."""
+    cors: tuple[str, ...] = setting((), _names)
+    """Sites whose pages may use it."""
+    grace: float = setting(GRACE_SECONDS, _seconds)
+    """How long it may take to end."""
+    fallback: bool = setting(False, _switch)
+    """Whether it keeps runs in memory if the store cannot be reached when it starts."""
+    reload: bool = setting(False, _switch)
+    """Whether new runs get the tools of modules that have changed."""
+    log_format: LogFormat = setting("text", _one_of(get_args(LogFormat)))
     config: str | None = None
     """The file that was asked for."""
     origins: Mapping[str, str] = attrs.field(factory=dict, repr=False)

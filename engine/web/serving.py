@@ -44,8 +44,6 @@ from .server import BACKLOG, SERVERS
 
 logger = logging.getLogger("engine.web")
 
-GRACE_SECONDS: Final = 20.0
-"""Less than the 30 that Kubernetes gives, and systemd's 90."""
 _LAST_PART: Final = 0.25
 _LONGEST_LAST_PART: Final = 4.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -79,7 +77,7 @@ class Service:
     port: int = 8000
     """0 for any that is free."""
     backend: Backend = "asyncio"
-    grace: float = GRACE_SECONDS
+    grace: float = 20.0
     has_keys: bool = False
     insecure: bool = False
     """Whether it may be reached by other machines without a key."""
