@@ -25,9 +25,20 @@ from actors import ActorRef, ChildSpec, NullObserver, State, Tree, Waker, new_wa
 
 from .beside import Beside
 from .blocking import Backend, BlockingEngine
-from .books import Books, id_taken
+from .books import Books
 from .call import is_async
-from .errors import EngineClosed, EngineError, IdempotencyConflict, KeyTaken, RunNotFound, RunTimeout, TooDeep
+from .errors import (
+    EngineClosed,
+    EngineError,
+    GraphInUse,
+    GraphNotFound,
+    IdempotencyConflict,
+    KeyTaken,
+    RunIdTaken,
+    RunNotFound,
+    RunTimeout,
+    TooDeep,
+)
 from .executors import ProcessExecutor, ThreadExecutor
 from .executors.worker import backend_here
 from .graph import Graph
@@ -36,6 +47,7 @@ from .history import Event
 from .loading import Reloaded, prepare_reload, tools_of
 from .locks import Locks
 from .logs import about
+from .plan import Plan
 from .ports import Executor, Store
 from .registry import Registered, Registry
 from .remembered import equal, remembered
@@ -181,6 +193,7 @@ class Engine:
         self.thread: int | None = None
         self.token: Any = None
         self._draining = False
+        self._drain_callbacks: list[Callable[[], object]] = []
         self._abandoned = False
         self._idle: dict[Waker, None] = {}
         self._stack: AsyncExitStack | None = None
@@ -191,6 +204,24 @@ class Engine:
     def is_open(self) -> bool:
         """Whether it has been entered and not been left."""
         return self._open
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it takes no new runs any more."""
+        return self._draining
+
+    def on_drain(self, callback: Callable[[], object]) -> None:
+        """Have this called, in the loop, when the engine begins to drain: at once if it does already."""
+        if self._draining:
+            callback()
+        else:
+            self._drain_callbacks.append(callback)
+
+    def _begin_draining(self) -> None:
+        self._draining = True
+        callbacks, self._drain_callbacks = self._drain_callbacks, []
+        for callback in callbacks:
+            callback()
 
     async def __aenter__(self) -> Self:
         if self._stack is not None:
@@ -224,15 +255,30 @@ class Engine:
             self._returning = Returning(
                 self._durable, self._registry, self._books, self._timers, self._root, self._made, self._wake_idle
             )
+            self._know_again(self._durable)
             for known in self._registry.all():
                 self._recover(known)
         return self
+
+    def _know_again(self, durable: Durable) -> None:
+        """Make the graphs known whose definitions the store keeps; those that cannot be are told in the log."""
+        for (name, version), data in durable.kept.items():
+            try:
+                self._registry.register(Graph.from_dict(data, tools=self.tools))
+            except EngineError as error:
+                logger.warning(
+                    "graph %r version %r, which the store keeps, is not known: %s",
+                    name,
+                    version,
+                    error,
+                    extra=about(graph=name),
+                )
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         assert self._stack is not None
-        self._draining = True
+        self._begin_draining()
         try:
             if error is None:
                 await self._finish()
@@ -253,7 +299,7 @@ class Engine:
         What a node submits is no new run, but part of one that is waited for.
         """
         refuse("drain", [("timeout", fault)] if (fault := timeout_fault(timeout)) else ())
-        self._draining = True
+        self._begin_draining()
         with anyio.move_on_after(timeout):
             await self._until(lambda: not self._books.active)
         return list(self._books.active.values())
@@ -265,7 +311,7 @@ class Engine:
         finds is what it can leave to the store at once.
         """
         refuse("settle", [("timeout", fault)] if (fault := timeout_fault(timeout)) else ())
-        self._draining = True
+        self._begin_draining()
         with anyio.move_on_after(timeout):
             await self._come_to_rest()
             return True
@@ -304,6 +350,7 @@ class Engine:
         graph: Graph | str,
         state: Any = None,
         *,
+        version: str | None = None,
         run_id: str | None = None,
         idempotency_key: str | None = None,
         tags: Mapping[str, str] | None = None,
@@ -313,14 +360,15 @@ class Engine:
         """Start a run, or queue it; returns once it is safe, which in memory is at once.
 
         Refuses before anything is accepted: `GraphInvalid`, `StateInvalid`, `UnknownKey`, `EngineBusy`,
-        `EngineClosed`. `deadline` is in seconds from now. Higher priorities start first, then older runs. Ids, keys
-        and tags take at most 512 bytes of UTF-8 each, and no NUL, whatever the store.
+        `EngineClosed`. A name without a `version` means its newest one: 1.10 comes after 1.9. `deadline` is in
+        seconds from now. Higher priorities start first, then older runs. Ids, keys and tags take at most 512 bytes of
+        UTF-8 each, and no NUL, whatever the store.
         """
         if (run_id, idempotency_key, tags, deadline) != _NONE_GIVEN or priority != 0 or type(priority) is not int:
             refuse("submit", submission_faults(run_id, idempotency_key, tags, deadline, priority))
         try:
             self._check_open()
-            registered = self._registry.find(graph) if isinstance(graph, str) else self._register(graph)
+            registered = self._registry.find(graph, version) if isinstance(graph, str) else self._register(graph)
             await registered.start(self._root)
             # Nothing waits from here on: what is checked still holds when the run is in the books.
             self._check_open()
@@ -380,7 +428,7 @@ class Engine:
                         raise IdempotencyConflict.between(key, row.run_id, theirs, ours)
                     return await self.get(row.run_id)
             if options.run_id is not None and await durable.load(options.run_id) is not None:
-                raise id_taken(options.run_id)
+                raise RunIdTaken(options.run_id)
             self._check_open()
             run = self._admit(registered, options)
             run.key = key
@@ -467,7 +515,7 @@ class Engine:
         return await self._returning.fork(run_id, at, update)
 
     async def migrate(self, run_id: str) -> Run:
-        """Let a run whose graph has changed go on, on the version registered last, if its records fit that one.
+        """Let a run whose graph has changed go on, on the newest version, if its records fit that one.
 
         Records name edges by their places: those that they mention must be there what they were, as must the nodes that
         have run, and of a run with a snapshot everything. Raises `VersionMismatch` with each `reasons` if that is not
@@ -587,6 +635,53 @@ class Engine:
     def _recover(self, known: Registered) -> None:
         if self._returning is not None and self._settings.recover:
             self._returning.recover(known)
+
+    async def define(self, data: Mapping[str, Any]) -> Graph:
+        """Make a graph known from its definition as data, and keep that in the store, if there is one.
+
+        So it is there again after a restart, and its unfinished runs go on, without anybody defining it once more.
+        Raises `GraphInvalid`, `GraphConflict`, `StoreUnavailable`; then nothing is kept.
+        """
+        self._check_open()
+        graph = Graph.from_dict(data, tools=self.tools)
+        async with self._locks.of("graph", graph.name):
+            there = self._registry.get(graph.name, graph.version)
+            known = self._registry.register(graph)
+            if self._durable is not None and (there is None or there.forgotten):
+                try:
+                    await self._durable.keep_definition(known.plan, dict(data))
+                except BaseException:
+                    self._registry.forget(known)
+                    raise
+            self._recover(known)
+        return known.graph or graph
+
+    async def forget(self, name: str, version: str) -> None:
+        """Know a graph no more, in the store either. Raises `GraphNotFound`, or `GraphInUse` while runs need it.
+
+        Of its runs that have ended no more than that can be told once they are out of memory.
+        """
+        self._check_open()
+        async with self._locks.of("graph", name):
+            known = self._registry.find(name, version)
+            unfinished = None if self._durable is None else await self._durable.unfinished_of(name, version)
+            # Nothing waits from here until it is unknown: a submission under way sees that it is.
+            active = self._books.of_graph(name, version)
+            if active or unfinished is not None:
+                raise GraphInUse(name, version, active[0].id if active else str(unfinished))
+            self._registry.forget(known)
+            self._past.append(EngineStatistics(0, 0, 0, dict(known.counts.ended), 0))
+            await known.stop(self._root)
+            if self._durable is not None and (name, version) in self._durable.kept:
+                await self._durable.forget_definition(known.plan)
+
+    def graph(self, name: str, version: str | None = None) -> Graph | None:
+        """The graph of this name and version, or its newest; None if it was given as a plan. Or `GraphNotFound`."""
+        return self._registry.find(name, version).graph
+
+    def plan(self, name: str, version: str | None = None) -> Plan:
+        """What that graph was compiled to, as the engine runs it."""
+        return self._registry.find(name, version).plan
 
     def graphs(self) -> list[tuple[str, str]]:
         """Name and version of each graph, in the order of their registration."""
@@ -711,6 +806,7 @@ class Engine:
     def check_retry(self, run: Run) -> None:
         """Raise what forbids that a failed run goes on, before anything has changed."""
         self._check_open()
+        self._check_known(run.registered)
         if run.deadline_at is not None and run.deadline_at <= anyio.current_time():
             assert run.deadline_seconds is not None
             raise RunTimeout(run.id, run.deadline_seconds, "it is too late for a retry, submit another run")
@@ -740,13 +836,18 @@ class Engine:
         if self._abandoned or (self._draining and not _depth.get()):
             raise EngineClosed("the engine is draining: it takes no more runs")
 
+    def _check_known(self, registered: Registered) -> None:
+        if registered.forgotten:
+            raise GraphNotFound(registered.plan.name, [name for name, _ in self.graphs()])
+
     def _admit(self, registered: Registered, options: Options) -> Run:
         """Accept a run, or say why not, before anything of it is there."""
         depth = _depth.get()
         if depth >= self._settings.max_depth:
             raise TooDeep(depth)
+        self._check_known(registered)
         if options.run_id is not None and self._books.get(options.run_id) is not None:
-            raise id_taken(options.run_id)
+            raise RunIdTaken(options.run_id)
         self._books.check_room()
         run_id = options.run_id or uuid4().hex
         journal = None if self._durable is None else self._durable.journal_for(registered.plan, run_id)

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Final
 from weakref import WeakValueDictionary
 
-from .errors import EngineBusy, EngineError
+from .errors import EngineBusy
 from .handle import Run
 
 # Runs that may wait for a place, where only `max_runs` was given.
@@ -159,11 +159,11 @@ class Books:
         """It goes on after its end."""
         self.ended.pop(run.id, None)
 
+    def of_graph(self, name: str, version: str) -> list[Run]:
+        """The runs of a graph that have not ended."""
+        mine = [run for run in (*self.active.values(), *self.admitting.values()) if not run.over]
+        return [run for run in mine if (run.graph, run.version) == (name, version)]
+
     def clear_queue(self) -> None:
         """Nobody gets a place any more."""
         self._queue.clear()
-
-
-def id_taken(run_id: str) -> EngineError:
-    """Why a submission under this id is refused."""
-    return EngineError(f"a run has the id {run_id!r} already; leave run_id out to get a new one")

@@ -18,7 +18,7 @@ from .counts import Histogram
 from .errors import EngineError, RecordsGone, StoreUnavailable
 from .forking import what_was_kept
 from .format import digests_in, pack_admission, pack_record, pack_snapshot, unpack_admission, unpack_record
-from .identity import definition_digest, definition_text
+from .identity import definition_digest, definition_in, definition_text, with_definition
 from .journal import BATCH_RECORDS, COMMIT_SECONDS, FIRST_DELAY, PATIENCE, Journal
 from .keeping import Durability, RunJournal, effects_of
 from .plan import Plan
@@ -62,6 +62,8 @@ class Durable:
         self._group: TaskGroup | None = None
         self._work: list[Callable[[], Awaitable[None]]] = []
         self._defined: set[tuple[str, str, str]] = set()
+        self.kept: dict[tuple[str, str], dict[str, Any]] = {}
+        """Definitions that graphs were made of, by name and version, as they are in the store."""
         self._known: dict[Plan, tuple[str, frozenset[str]]] = {}
 
     # -- its life
@@ -82,7 +84,10 @@ class Durable:
     async def _entered(self, enter: Callable[[Store], Awaitable[Store]], given: Store) -> Store:
         store = await enter(given)
         await patiently(store.claim)
-        self._defined = {definition[:3] for definition in await patiently(store.definitions)}
+        for name, version, fingerprint, text in await patiently(store.definitions):
+            self._defined.add((name, version, fingerprint))
+            if (data := definition_in(text)) is not None:
+                self.kept[name, version] = data
         return store
 
     @property
@@ -132,6 +137,27 @@ class Durable:
             if (plan.name, plan.version, known[0]) not in self._defined:
                 self.journal.put([Define(plan.name, plan.version, known[0], text)])
         return known
+
+    async def keep_definition(self, plan: Plan, data: dict[str, Any]) -> None:
+        """Keep what a graph was made of; returns when it is safe. Raises `StoreUnavailable`."""
+        text = definition_text(plan)
+        name, version, fingerprint = plan.name, plan.version, definition_digest(text)
+        await self.journal.write(Define(name, version, fingerprint, with_definition(text, data)), gives_up=True)
+        self._defined.add((name, version, fingerprint))
+        self.kept[name, version] = data
+
+    async def forget_definition(self, plan: Plan) -> None:
+        """Keep no more than what tells whether a run fits it; returns when that is so."""
+        text = definition_text(plan)
+        name, version = plan.name, plan.version
+        await self.journal.write(Define(name, version, definition_digest(text), text), gives_up=True)
+        self.kept.pop((name, version), None)
+
+    async def unfinished_of(self, name: str, version: str) -> str | None:
+        """The id of a run of this graph that has not ended, if there is one."""
+        await self.journal.flush(gives_up=True)
+        found = await patiently(lambda: self.store.unfinished(name, version, limit=1))
+        return found[0].row.run_id if found else None
 
     async def admit(
         self, run: Handle, plan: Plan, values: dict[str, Any], *, deadline: float | None, depth: int

@@ -760,7 +760,7 @@ class GraphConflict(EngineError, ValueError):
 
 
 class GraphNotFound(EngineError, LookupError):
-    """No graph of this name is registered."""
+    """No graph of this name is registered, or not in this version; `known` are names, or its versions."""
 
     def __init__(self, graph: str, known: Sequence[str], version: str | None = None) -> None:
         named = repr(graph) if version is None else f"{graph!r} version {version!r}"
@@ -801,6 +801,27 @@ class KeyTaken(EngineError):
 
     def __str__(self) -> str:
         return f"the idempotency key {self.key!r} belongs to run {self.run_id!r}"
+
+
+class RunIdTaken(EngineError, ValueError):
+    """A run has the id already that a submission asks for."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"a run has the id {run_id!r} already; leave run_id out to get a new one")
+        self.run_id = run_id
+
+
+class GraphInUse(EngineError):
+    """A graph cannot be forgotten: runs that have not ended need it."""
+
+    def __init__(self, graph: str, version: str, run_id: str) -> None:
+        super().__init__(
+            f"graph {graph!r} version {version!r} is needed by runs that have not ended, {run_id!r} among them; "
+            f"cancel them, or wait for their end"
+        )
+        self.graph = graph
+        self.version = version
+        self.run_id = run_id
 
 
 class TooDeep(EngineError, RecursionError):

@@ -21,6 +21,7 @@ from .errors import EngineClosed, EngineError, RunCancelled, RunEnded, RunFailed
 from .history import Event, LogEntry
 from .keeper import keeper_of
 from .logs import NodeLogger, about
+from .reader import EventReader
 from .result import RunResult
 from .runs import Run as Machine
 from .runs import Status
@@ -142,6 +143,11 @@ class Run:
         return self._done or self.machine.over
 
     @property
+    def error(self) -> Exception | None:
+        """Why it has no result, once it is over: `RunFailed`, `RunCancelled`; None if it succeeded."""
+        return self._error() if self.over else None
+
+    @property
     def state(self) -> Any:
         """The state as it stands: of a run that is not over, everything live and ended merged."""
         return self.machine.plan.state.build(self.machine.present_values())
@@ -186,29 +192,14 @@ class Run:
         Misses none: raises `HistoryGone` if one that was asked for is not kept any more. With a durable store those
         that memory does not keep are worked out from the journal, if that is complete.
         """
-        seen = max(after, 0)
-        past: Past | None = None
-        while True:
-            first = self.machine.history.first_kept
-            if seen + 1 < first and (past := past or self._engine.past(self)) is not None:
-                older = await past.events(seen, first)
-                for event in older:
-                    seen = event.seq
-                    yield event
-                if not older:
-                    seen = first - 1  # no record tells of them: what nodes emit
-                continue
-            for event in self.machine.history.events(seen):
-                seen = event.seq
+        reader = self.reader(after)
+        while page := await reader.page():
+            for event in page:
                 yield event
-            if self.machine.history.seq > seen:
-                continue
-            if self.over:
-                return
-            if self._readers is None:
-                self._readers = {}
-            self._check_attached()
-            await self._until_woken(self._readers)
+
+    def reader(self, after: int = 0) -> EventReader:
+        """The same page by page, for who would rather not wait for each: `while page := await reader.page()`."""
+        return EventReader(self, after)
 
     # -- wait
 
@@ -283,6 +274,19 @@ class Run:
         self._checked_event(lambda now: self.machine.retry(now, update, held=True))
         self._engine.revive(self)
         await self._safe()
+
+    # -- for those who read it
+
+    def past(self) -> Past | None:
+        """What tells of events that memory does not keep any more."""
+        return self._engine.past(self)
+
+    async def until_changed(self) -> None:
+        """Wait until something is added to its history, or it is over."""
+        if self._readers is None:
+            self._readers = {}
+        self._check_attached()
+        await self._until_woken(self._readers)
 
     # -- for those who drive it
 

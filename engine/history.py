@@ -7,6 +7,7 @@ next one started) until it is read.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -196,17 +197,20 @@ class History:
     def visited(self) -> list[str]:
         return self._visited[-self.limit :]
 
-    def events(self, after: int = 0) -> list[Event]:
-        """The events after this number; raises `HistoryGone` if one of them was dropped."""
+    def events(self, after: int = 0, most: int | None = None) -> list[Event]:
+        """The events after this number, those of the first `most` entries; `HistoryGone` if one of them was dropped."""
         first = self.first_kept
         if after + 1 < first:
             raise HistoryGone(after + 1, first)
-        newest_first: list[tuple[Any, ...]] = []
-        for raw in reversed(self._events):
-            if raw[0] <= after:
-                break
-            newest_first.append(raw)
-        return [e for raw in reversed(newest_first) for e in _events(raw) if e.seq > after and e.seq >= first]
+        begin = bisect_right(self._events, after, key=_number)
+        raws = self._events[begin : None if most is None else begin + most]
+        return [e for raw in raws for e in _events(raw) if e.seq > after and e.seq >= first]
+
+
+def _number(raw: tuple[Any, ...]) -> int:
+    """That of the last event that a raw one stands for."""
+    number: int = raw[0]
+    return number
 
 
 def _entry(raw: RawLog) -> LogEntry:

@@ -28,6 +28,17 @@ def definition_digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()[:32]
 
 
+def with_definition(text: str, data: Mapping[str, Any]) -> str:
+    """The same, and with it the definition that the graph was made of, so that it can be made again."""
+    return json.dumps({**json.loads(text), "definition": data}, indent=1)
+
+
+def definition_in(text: str) -> dict[str, Any] | None:
+    """The definition that a graph was made of, if it is kept."""
+    found = json.loads(text).get("definition") if '"definition": {' in text else None
+    return found if isinstance(found, dict) else None
+
+
 def _of_plan(plan: Plan) -> dict[str, Any]:
     decl = plan.decl
     return {

@@ -124,8 +124,10 @@ class Journal:
         if self._waker is not None:
             self._waker.wake()
 
-    async def write(self, *writes: Write, sync: bool = True, admits: str | None = None) -> None:
+    async def write(self, *writes: Write, sync: bool = True, admits: str | None = None, gives_up: bool = False) -> None:
         """Have this written, and return when it is. Raises `StoreUnavailable` or `KeyTaken` for an admission.
+
+        With `gives_up` it raises `StoreUnavailable`, too, if that takes too long; it may be written all the same.
 
         One that `admits` a run cannot be cancelled once it has begun, since whoever is cancelled then would not know
         whether there is a run. So if a native cancellation comes out of it, the run is there.
@@ -133,7 +135,9 @@ class Journal:
         await checkpoint_if_cancelled()
         if self._closed:
             raise EngineClosed()
-        await self._written(writes, sync=sync, admits=admits)
+        if gives_up and self.trouble is not None:
+            raise self.trouble
+        await self._written(writes, sync=sync, admits=admits, gives_up=gives_up)
 
     async def flush(self, *, gives_up: bool = False) -> None:
         """Wait until all that was put so far is written. Raises `EngineClosed` if that does not happen any more.

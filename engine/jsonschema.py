@@ -203,11 +203,13 @@ def fields_of(tp: Any) -> Iterator[ClassField]:
 
 
 def _described(schema: Schema, notes: tuple[Any, ...]) -> Schema:
-    """With what `Annotated` says in words: a text, or something with a `documentation` (PEP 727)."""
+    """With what `Annotated` says: in words (a text, or a `documentation`, PEP 727), or in JSON Schema (a dict)."""
     for note in notes:
         text = note if isinstance(note, str) else getattr(note, "documentation", None)
         if isinstance(text, str):
-            return {**schema, "description": text}
+            schema = {**schema, "description": text}
+        elif isinstance(note, dict):
+            schema = {**schema, **note}
     return schema
 
 

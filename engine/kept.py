@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from time import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -11,7 +11,8 @@ import attrs
 
 from .errors import EngineError, RunEnded
 from .handle import Run
-from .history import Event, LogEntry
+from .history import LogEntry
+from .reader import EventReader
 from .result import RunResult
 from .runs import Status
 from .stored import RunRow, SetStatus
@@ -86,6 +87,10 @@ class KeptRun(Run):
         return self._row.status != "running"
 
     @property
+    def error(self) -> Exception | None:
+        return self._known().error
+
+    @property
     def state(self) -> Any:
         return self._known().state
 
@@ -118,9 +123,8 @@ class KeptRun(Run):
         alive = self._alive()
         return str(self.why) if alive is None else alive.explain(node)
 
-    async def events(self, after: int = 0) -> AsyncIterator[Event]:
-        async for event in self._known().events(after):
-            yield event
+    def reader(self, after: int = 0) -> EventReader:
+        return self._known().reader(after)
 
     async def wait(self) -> Status:
         if (alive := self._alive()) is not None:

@@ -25,6 +25,7 @@ from .sameness import same_plan
 from .scheduler import Scheduler
 from .timers import Timers
 from .tokens import Activation
+from .tools import version_order
 
 
 class Registered:
@@ -38,29 +39,38 @@ class Registered:
         self.revisions: Final = None if graph is None else graph.revisions
         self.generation: Final = generation
         """Which it is of those that were made of one graph, as its tools were replaced."""
+        self.forgotten = False
+        """Whether it is not known any more, and no run of it may begin or go on."""
+        self._child = ""
         self._starting: anyio.Lock | None = None
         self._asked = False
         self._started = False
 
     async def start(self, root: SupervisorRef) -> None:
         """Give its nodes a supervisor, once."""
-        if self._started:
+        if self._started or self.forgotten:
             return
         if self._starting is None:
             self._starting = anyio.Lock()
         async with self._starting:
             if not self._started:
                 again = f" ({self.generation})" if self.generation > 1 else ""
-                name = f"graph {self.plan.name} {self.plan.version}{again}".replace("/", "|")
+                self._child = f"graph {self.plan.name} {self.plan.version}{again}".replace("/", "|")
                 nodes = ChildSpec("nodes", NodesActor, (self.scheduler.hands,))
                 asked, self._asked = self._asked, True
                 try:
-                    await root.start_child(Supervisor.spec(name, [nodes]))
+                    await root.start_child(Supervisor.spec(self._child, [nodes]))
                 except DuplicateChild:
                     if not asked:
                         raise
                     # One who was cancelled while it waited has left it there, up or on its way.
                 self._started = True
+
+    async def stop(self, root: SupervisorRef) -> None:
+        """End its nodes for good: no run of it goes on."""
+        if self._started:
+            await root.terminate_child(self._child)
+            await root.delete_child(self._child)
 
 
 class Registry:
@@ -131,14 +141,31 @@ class Registry:
         registered = Registered(plan, scheduler, graph, generation)
         self._graphs[plan.name, plan.version] = registered
         if generation == 1:
-            self._newest[plan.name] = registered
+            self._make_newest(registered)
         return registered
 
-    def find(self, name: str) -> Registered:
-        """The graph registered last under this name."""
-        found = self._newest.get(name)
+    def _make_newest(self, known: Registered) -> None:
+        """Have it mean the name alone, unless that means a higher version: as with tools, 1.10 comes after 1.9."""
+        there = self._newest.get(known.plan.name)
+        if there is None or version_order(known.plan.version) >= version_order(there.plan.version):
+            self._newest[known.plan.name] = known
+
+    def forget(self, known: Registered) -> None:
+        """Know it no more."""
+        del self._graphs[known.plan.name, known.plan.version]
+        known.forgotten = True
+        if self._newest[known.plan.name] is known:
+            del self._newest[known.plan.name]
+            for other in self.all():
+                if other.plan.name == known.plan.name:
+                    self._make_newest(other)
+
+    def find(self, name: str, version: str | None = None) -> Registered:
+        """The graph of this name and version; without one, the newest of the name."""
+        found = self._newest.get(name) if version is None else self._graphs.get((name, version))
         if found is None:
-            raise GraphNotFound(name, sorted(self._newest))
+            versions = [version for other, version in self._graphs if other == name]
+            raise GraphNotFound(name, sorted(versions or self._newest), version if versions else None)
         return found
 
     def get(self, name: str, version: str) -> Registered | None:

@@ -170,6 +170,7 @@ ORDER = {
         "sameness",
         "registry",
         "settings",
+        "reader",
         "handle",
         "kept",
         "books",

@@ -75,7 +75,9 @@ def serve(setup: Setup) -> int:
 
     settings = setup.settings
     if find_spec(_NEEDED[settings.backend]) is None:
-        raise Refusal(f"serving on {settings.backend} needs {_NEEDED[settings.backend]}", f"pip install '{NAME}[serve]'")
+        raise Refusal(
+            f"serving on {settings.backend} needs {_NEEDED[settings.backend]}", f"pip install '{NAME}[serve]'"
+        )
     keys, graphs = _keys(settings), setup.graphs()
     _log(settings)
     service = serving.Service(

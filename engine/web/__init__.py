@@ -1,1 +1,5 @@
-"""The service: HTTP, WebSocket, and what keeps it safe and running."""
+"""The engine as an ASGI application: HTTP, server-sent events and WebSockets."""
+
+from .app import create_app
+
+__all__ = ["create_app"]

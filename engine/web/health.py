@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import anyio
+
 from ..app import Engine
 from ..errors import EngineError
 from .draining import Draining

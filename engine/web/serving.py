@@ -28,6 +28,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
+from time import monotonic
 from types import FrameType
 from typing import Any, Final
 
@@ -46,6 +47,8 @@ logger = logging.getLogger("engine.web")
 
 _LAST_PART: Final = 0.25
 _LONGEST_LAST_PART: Final = 4.0
+SAME_SIGNAL_SECONDS: Final = 0.5
+"""What comes so soon after the first is the same: `timeout`, and a shell at Ctrl-C, tell a process and its group."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -230,6 +233,7 @@ class _Life:
 def _signals(draining: Draining, grace: float) -> Iterator[None]:
     """Drain on the first signal, end at once on the second, or when the grace is over."""
     over = threading.Event()
+    first = 0.0
 
     def end_when_over() -> None:
         if not over.wait(grace):
@@ -237,8 +241,12 @@ def _signals(draining: Draining, grace: float) -> Iterator[None]:
             _end(1)
 
     def told(number: int, _: FrameType | None) -> None:
+        nonlocal first
         if draining.begun:
-            _end(128 + number)
+            if monotonic() - first > SAME_SIGNAL_SECONDS:
+                _end(128 + number)
+            return
+        first = monotonic()
         threading.Thread(target=end_when_over, name="engine-grace", daemon=True).start()
         draining.begin()
 

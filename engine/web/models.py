@@ -1,0 +1,338 @@
+"""The bodies that are taken and given, as attrs classes: what they say here is what OpenAPI says of them.
+
+Times are seconds since 1970, as in Python; `timestamp` says the same in ISO 8601. States, updates and payloads are any
+JSON on their way in, and shown as `readable` says on their way out.
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import attrs
+
+from ..errors import StateFault
+from ..fromdata import FromData
+from ..jsonschema import ClassField, fields_of
+from ..schema import did_you_mean
+from ..typecheck import shown
+from .problems import invalid_faults
+
+T = TypeVar("T")
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """How the service is."""
+
+    status: Literal["ok", "dead", "unavailable"]
+    reason: str | None = None
+    fallback: Annotated[str | None, "where runs are kept instead, since the store could not be reached"] = None
+
+
+Status = Literal["queued", "running", "waiting", "paused", "succeeded", "failed", "cancelled"]
+Object = Mapping[str, Any]
+Name = Annotated[str, {"minLength": 1}]
+Tags = Annotated[Mapping[str, str], "names and values to find the run by"]
+Definition = Annotated[
+    Object,
+    "a graph as data, or its short form, `steps`",
+    {"anyOf": [{"$ref": "#/$defs/Definition"}, {"$ref": "#/$defs/Steps"}]},
+]
+RunId = Annotated[
+    str | None,
+    "an id of your own; a new one if it is left out",
+    {"pattern": "^[^/#]+$", "minLength": 1, "maxLength": 200},
+]
+Key = Annotated[
+    str | None, "as the header Idempotency-Key, where none can be sent", {"minLength": 1, "maxLength": 1000}
+]
+MOST_SECONDS: Final = 1_000_000_000
+"""Some thirty years: what a run may be given at most, in seconds."""
+Deadline = Annotated[
+    float | None, "seconds in which the run must be over", {"exclusiveMinimum": 0, "maximum": MOST_SECONDS}
+]
+Priority = Annotated[
+    int, "higher ones start first, where runs have to wait", {"minimum": -1_000_000, "maximum": 1_000_000}
+]
+
+_READER = FromData()
+
+
+def read(model: type[T], data: Any) -> T:
+    """The data as the model has it; raises `Refused` with a pointer for every fault."""
+    if not isinstance(data, dict):
+        raise invalid_faults([StateFault((), f"expected an object, found {shown(data)}")])
+    fields, bounds = _known(model)
+    faults = [
+        StateFault((name,), "missing") for name, field in fields.items() if name not in data and not field.optional
+    ]
+    given = {}
+    for name, value in data.items():
+        if name not in fields:
+            hint = did_you_mean(name, fields) or f"known are {', '.join(map(repr, fields)) or 'none'}"
+            faults.append(StateFault((name,), f"there is no such field; {hint}"))
+            continue
+        before = len(faults)
+        given[name] = found = _READER.read(fields[name].type, value, (name,), faults)
+        if found is not None and len(faults) == before and (fault := misfit(found, bounds[name])):
+            faults.append(StateFault((name,), fault))
+    if faults:
+        raise invalid_faults(faults)
+    return model(**given)
+
+
+def misfit(value: Any, bounds: Mapping[str, Any]) -> str | None:
+    """What keeps a value out of its bounds, which are JSON Schema's."""
+    for word, bound in bounds.items():
+        match word:
+            case "minLength" if len(value) < bound:
+                return "expected text that is not empty" if bound == 1 else f"is shorter than {bound} characters"
+            case "maxLength" if len(value) > bound:
+                return f"is longer than {bound} characters"
+            case "pattern" if re.search(bound, value) is None:
+                return f"does not match {bound}"
+            case "minimum" if value < bound:
+                return f"expected at least {bound}, found {shown(value)}"
+            case "maximum" if value > bound:
+                return f"expected at most {bound}, found {shown(value)}"
+            case "exclusiveMinimum" if value <= bound:
+                return f"expected more than {bound}, found {shown(value)}"
+    return None
+
+
+_KNOWN: Final[dict[Any, tuple[dict[str, ClassField], dict[str, dict[str, Any]]]]] = {}
+
+
+def _known(model: Any) -> tuple[dict[str, ClassField], dict[str, dict[str, Any]]]:
+    """The fields of a model, and their bounds."""
+    if model not in _KNOWN:
+        fields = {field.argument: field for field in fields_of(model)}
+        notes = {name: typing.get_args(field.type)[1:] for name, field in fields.items()}
+        bounds = {
+            name: {k: v for n in said if isinstance(n, dict) for k, v in n.items()} for name, said in notes.items()
+        }
+        _KNOWN[model] = fields, bounds
+    return _KNOWN[model]
+
+
+def values(types: Mapping[str, Any], data: Object, below: str, faults: list[StateFault]) -> dict[str, Any]:
+    """The values of a state that came as JSON, as its keys' types have them: a text into a date where one is asked."""
+    return {
+        name: value if types.get(name) in (None, Any) else _READER.read(types[name], value, (below, name), faults)
+        for name, value in data.items()
+    }
+
+
+# --- taken ----------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Submission:
+    """What to run a graph on."""
+
+    state: Annotated[Object, "the initial state"] = attrs.field(factory=dict)
+    run_id: RunId = None
+    idempotency_key: Key = None
+    tags: Tags = attrs.field(factory=dict)
+    deadline: Deadline = None
+    priority: Priority = 0
+
+
+@attrs.frozen(kw_only=True)
+class InlineSubmission(Submission):
+    """A definition, and what to run it on."""
+
+    definition: Definition
+
+
+@attrs.frozen(kw_only=True)
+class Cancellation:
+    """Why to cancel."""
+
+    reason: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RetryOrder:
+    """How to go on from a failure."""
+
+    update: Annotated[Object | None, "applied to what the failed activations were given"] = None
+
+
+@attrs.frozen(kw_only=True)
+class ForkOrder:
+    """Where a new run is to begin."""
+
+    at: Annotated[Name, "an activation: `score#2`"]
+    update: Annotated[Object | None, "applied to what it is given"] = None
+
+
+@attrs.frozen(kw_only=True)
+class SignalOrder:
+    """A signal for a run."""
+
+    name: Name
+    payload: Any = None
+    id: Annotated[str | None, "counts once, however often it is sent"] = None
+
+
+@attrs.frozen(kw_only=True)
+class Nothing:
+    """An empty object, or no body at all."""
+
+
+# --- given ----------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class GraphInfo:
+    """A graph that can be run."""
+
+    name: str
+    version: str
+    versions: Annotated[list[str], "all that are known of this name, the oldest first"]
+    nodes: list[str]
+    entry_points: list[str]
+    state: Annotated[Object, "the JSON Schema of its state"]
+    definition: Annotated[Object | None, "the graph as data, if data can say it: one made in Python may not be"]
+
+
+@attrs.frozen(kw_only=True)
+class GraphItem:
+    """A graph in a list."""
+
+    name: str
+    version: Annotated[str, "the newest"]
+    versions: list[str]
+
+
+@attrs.frozen(kw_only=True)
+class GraphList:
+    """Graphs by name."""
+
+    graphs: list[GraphItem]
+    next: Annotated[str | None, "give this as `after` to get what follows"] = None
+
+
+@attrs.frozen(kw_only=True)
+class GraphProblemItem:
+    """One problem of a definition."""
+
+    code: str
+    pointer: Annotated[str, "into the definition, RFC 6901"]
+    message: str
+    hint: str
+    severity: Literal["error", "warning"]
+
+
+@attrs.frozen(kw_only=True)
+class Validation:
+    """All that is wrong with a definition."""
+
+    valid: bool
+    problems: list[GraphProblemItem]
+
+
+@attrs.frozen(kw_only=True)
+class LogItem:
+    """One attempt of a node."""
+
+    node: str
+    activation: int
+    attempt: int
+    status: Literal["succeeded", "failed", "cancelled", "timed_out"]
+    start: float
+    timestamp: Annotated[str, "the start", {"format": "date-time"}]
+    duration: Annotated[float, "seconds"]
+    error: str | None
+    keys: Annotated[list[str], "of the state, that it changed"]
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """What failed in a run."""
+
+    type: str
+    message: str
+    node: str | None = None
+    activation: int | None = None
+    attempts: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RunError:
+    """Why a run has no result."""
+
+    type: str
+    message: str
+    failures: list[Failure]
+
+
+@attrs.frozen(kw_only=True)
+class RunItem:
+    """A run in a list."""
+
+    run_id: str
+    graph: str
+    version: str
+    status: Status
+    submitted_at: float
+    tags: Mapping[str, str]
+    priority: int
+
+
+@attrs.frozen(kw_only=True)
+class RunList:
+    """Runs in the order of their submission."""
+
+    runs: list[RunItem]
+    next: Annotated[str | None, "give this as `after` to get what follows"] = None
+
+
+@attrs.frozen(kw_only=True)
+class RunInfo(RunItem):
+    """A run, where it stands."""
+
+    state: Annotated[Any, "as it stands; null if it cannot be told"]
+    log: Annotated[list[LogItem], "the newest attempts that have ended, at most 1,000: the rest is at …/log"]
+    log_dropped: Annotated[int, "how many older ones are not shown"]
+    visited: Annotated[list[str], "the node of each activation in the order of their starts, the newest 1,000"]
+    visited_dropped: int
+    not_run: Annotated[list[str], "nodes that have not run"]
+    counters: Mapping[str, int]
+    unconsumed: Annotated[list[str], "names of signals that no wait has taken"]
+    last_event: Annotated[int, "the number of the newest event: a stream may begin after it"]
+    error: RunError | None
+    unavailable: Annotated[str | None, "why its state cannot be told, and it does not go on"] = None
+
+
+@attrs.frozen(kw_only=True)
+class LogPage:
+    """Part of a run's log."""
+
+    entries: list[LogItem]
+    dropped: Annotated[int, "older entries that are not kept any more"]
+    next: Annotated[int | None, "give this as `after` to get what follows"] = None
+
+
+@attrs.frozen(kw_only=True)
+class ToolItem:
+    """A tool that nodes may name."""
+
+    name: str
+    version: str
+    description: str
+    is_async: bool
+    takes_state: bool
+    parameters: Annotated[Object, "JSON Schema"]
+    returns: Annotated[Object | None, "JSON Schema"]
+
+
+@attrs.frozen(kw_only=True)
+class ToolList:
+    """Tools by name."""
+
+    tools: list[ToolItem]

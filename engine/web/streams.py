@@ -1,0 +1,173 @@
+"""Watching runs: what a stream sends next, whatever it is sent over, and what ends a stream.
+
+A stream holds one page of events at a time. Whoever reads too slowly is cut off: what has been sent has numbers, so
+nothing is lost by beginning again after the last one. While nothing happens a ping goes out now and then. A stream that
+had nothing but pings for long ends, and so do all when the engine drains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, Final, Literal, Self
+
+import anyio
+import attrs
+
+from ..app import Engine
+from ..errors import EngineClosed, EngineError
+from ..handle import Run
+from ..history import Event
+from ..readable import readable
+from .problems import of_error, shown
+from .wire import dumped
+
+Reason = Literal["over", "draining", "idle", "too_slow", "lost"]
+PING: Final = b"ping"
+LAST_WORD_SECONDS: Final = 5.0
+"""How long a reader who was cut off may take for being told so."""
+
+
+@attrs.frozen(kw_only=True)
+class StreamLimits:
+    """How patient streams are, in seconds."""
+
+    ping: float = 15.0
+    """After so long without an event a ping is sent."""
+    slow: float = 20.0
+    """So long may one send take until the reader is cut off."""
+    idle: float = 3600.0
+    """After so long without an event the stream ends."""
+    first_message: float = 30.0
+    """So long may a client take to say what it wants to be run."""
+
+
+class TooSlow(Exception):
+    """A reader does not keep up."""
+
+
+class Streams:
+    """The open streams of one application."""
+
+    def __init__(self, engine: Engine, limits: StreamLimits) -> None:
+        self.limits: Final = limits
+        self._open: dict[Waiting, None] = {}
+        self._draining = False
+        engine.on_drain(self.end)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, waiting: Waiting) -> None:
+        """It is to end when all do; at once, if they have."""
+        self._open[waiting] = None
+        if self._draining:
+            waiting.end()
+
+    def remove(self, waiting: Waiting) -> None:
+        """It has ended."""
+        del self._open[waiting]
+
+    def end(self) -> None:
+        """Have every stream end itself."""
+        self._draining = True
+        for waiting in list(self._open):
+            waiting.end()
+
+
+class Waiting:
+    """Something that waits, and that the end of the engine wakes."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._scope: anyio.CancelScope | None = None
+        self.draining = False
+
+    def __enter__(self) -> Self:
+        self._streams.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._streams.remove(self)
+
+    def end(self) -> None:
+        """Wait no more."""
+        self.draining = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def wait(self, waited: Awaitable[Any], seconds: float | None) -> bool:
+        """Wait so long at most; whether it came to its end."""
+        with anyio.move_on_after(0 if self.draining else seconds) as self._scope:
+            await waited
+            return True
+        return False
+
+
+class Watch(Waiting):
+    """One stream of a run's events."""
+
+    def __init__(self, streams: Streams, run: Run, after: int) -> None:
+        super().__init__(streams)
+        self._reader = run.reader(after)
+        self._run = run
+        self._page: list[Event] = []
+        self._quiet = 0.0
+        self.reason: Reason | None = None
+        """Why it has ended."""
+        self.problem: dict[str, Any] | None = None
+
+    @property
+    def seen(self) -> int:
+        """The number of the last event that was given."""
+        return self._reader.seen
+
+    async def next(self) -> list[Event] | None:
+        """The next events; an empty list if it is time for a ping; None at the end, which `reason` tells."""
+        limits = self._streams.limits
+        if self._quiet >= limits.idle:
+            self.reason = "idle"
+            return None
+        try:
+            came = await self.wait(self._turn(), limits.ping)
+        except EngineClosed:
+            self.reason = "draining"
+            return None
+        except EngineError as error:
+            self.reason = "lost"
+            self.problem = shown(of_error(error).problem)
+            return None
+        if not came:
+            self._quiet += limits.ping
+            self.reason = "draining" if self.draining else None
+            return None if self.draining else []
+        self._quiet = 0.0
+        self.reason = None if self._page else "over"
+        return self._page or None
+
+    async def _turn(self) -> None:
+        self._page = await self._reader.page()
+
+    async def sent(self, sending: Awaitable[None]) -> None:
+        """Send something; raises `TooSlow` if the reader does not take it."""
+        with anyio.move_on_after(self._streams.limits.slow) as scope:
+            await sending
+        if scope.cancelled_caught:
+            self.reason = "too_slow"
+            raise TooSlow
+
+
+def event_data(event: Event) -> dict[str, Any]:
+    """An event as it is sent."""
+    return {
+        "seq": event.seq,
+        "type": event.type,
+        "time": event.time,
+        "node": event.node,
+        "activation": event.activation,
+        "data": readable(event.data),
+    }
+
+
+def event_json(event: Event) -> bytes:
+    """The same as JSON."""
+    return dumped(event_data(event))

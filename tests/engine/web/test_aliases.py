@@ -1,0 +1,117 @@
+"""Paths that existing clients use: the answers are theirs, what is behind them is the same."""
+
+from typing import Any
+
+import pytest
+
+from tests.engine.web.served import COUNTING, GATED, connected, served
+
+STEPS: dict[str, Any] = {
+    "name": "sample",
+    "steps": [
+        {"execution_type": "sequential", "tasks": [{"name": "count"}]},
+        {"execution_type": "parallel", "tasks": [{"name": "tell"}, {"name": "tell"}]},
+    ],
+}
+
+
+@pytest.mark.parametrize("family", ["/graph", "/api/graph"])
+async def test_a_graph_is_created_run_and_looked_at(family: str) -> None:
+    async with served() as service:
+        created = await service.ask("POST", f"{family}/create", COUNTING)
+        graph_id = created.json()["graph_id"]
+        ran = await service.ask("POST", f"{family}/run", {"graph_id": graph_id, "initial_state": {"n": 4}})
+        found = await service.ask("GET", f"{family}/state/{ran.json()['run_id']}")
+
+    assert created.status_code == 201
+    assert ran.status_code == 200
+    assert ran.json() == found.json()
+    run = ran.json()
+    assert (run["status"], run["state"], run["visited_nodes"]) == ("succeeded", {"n": 5}, ["count"])
+    (entry,) = run["logs"]
+    assert entry["node"] == "count"
+    assert entry["timestamp"].endswith("Z")
+    assert entry["duration"] >= 0
+
+
+@pytest.mark.parametrize("path", ["/graph/run/async", "/api/graph/run-async"])
+async def test_a_graph_is_run_without_waiting(path: str) -> None:
+    async with served() as service:
+        await service.ask("POST", "/graph/create", GATED)
+        answer = await service.ask("POST", path, {"graph_id": "gated", "state": {"n": 4}})
+        execution = await service.ask("GET", f"/execution/{answer.json()['run_id']}")
+
+    assert answer.status_code == 202
+    assert execution.json()["run_id"] == answer.json()["run_id"]
+
+
+async def test_a_workflow_is_run_and_its_tasks_told() -> None:
+    async with served() as service:
+        started = await service.ask("POST", "/api/workflow", {**STEPS, "state": {"n": 1}})
+        run_id = started.json()["id"]
+        await service.ask("GET", f"/api/runs/{run_id}?wait=5")
+        found = (await service.ask("GET", f"/api/workflow/{run_id}")).json()
+        listed = (await service.ask("GET", "/api/workflows")).json()
+
+    assert started.status_code == 202
+    assert [task["name"] for task in started.json()["tasks"]] == ["count", "tell", "tell_2"]
+    assert (found["status"], found["state"]) == ("succeeded", {"n": 2})
+    assert {task["status"] for task in found["tasks"]} == {"succeeded"}
+    assert [(each["id"], each["status"]) for each in listed["workflows"]] == [(run_id, "succeeded")]
+
+
+async def test_a_workflow_may_be_another_one_under_the_same_name() -> None:
+    other = {**STEPS, "steps": STEPS["steps"][:1]}
+    async with served() as service:
+        answers = [await service.ask("POST", "/api/workflow", body) for body in (STEPS, other, STEPS)]
+
+    assert [answer.status_code for answer in answers] == [202] * 3
+
+
+async def test_tools_are_listed() -> None:
+    async with served() as service:
+        assert (await service.ask("GET", "/tools")).json() == (await service.ask("GET", "/api/tools")).json()
+
+
+@pytest.mark.parametrize("path", ["/ws/execution/{id}", "/ws/monitor/{id}"])
+async def test_a_run_is_watched(path: str) -> None:
+    async with served() as service:
+        run_id = await service.submitted(COUNTING)
+        async with connected(service.app, path.replace("{id}", run_id)) as socket:
+            found = await socket.until("result")
+
+    assert found[-1]["run"]["run_id"] == run_id
+
+
+async def test_a_graph_is_executed() -> None:
+    async with served() as service:
+        await service.ask("POST", "/graph/create", COUNTING)
+        async with connected(service.app, "/ws/execute/counting") as socket:
+            await socket.say({"state": {"n": 1}})
+            found = await socket.until("result")
+
+    assert found[-1]["run"]["state"] == {"n": 2}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "pointer"),
+    [
+        ("/graph/run", {"initial_state": {}}, "/graph_id"),
+        ("/graph/run", {"graph_id": "counting", "state": {"a": 1}, "initial_state": {}}, "/state"),
+        ("/graph/run", {"graph_id": ""}, "/graph_id"),
+        ("/api/workflow", {"name": "x", "steps": 3}, "/definition/steps"),
+        ("/api/workflow", [], ""),
+    ],
+)
+async def test_what_is_wrong_is_told_with_its_place(path: str, body: Any, pointer: str) -> None:
+    async with served() as service:
+        await service.ask("POST", "/graph/create", COUNTING)
+        answer = await service.ask("POST", path, body)
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+async def test_an_unknown_graph_is_404() -> None:
+    async with served() as service:
+        assert (await service.ask("POST", "/graph/run", {"graph_id": "nothing"})).status_code == 404
