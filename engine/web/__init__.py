@@ -1,4 +1,4 @@
-"""The engine as an ASGI application: HTTP, server-sent events and WebSockets."""
+"""The service: HTTP, server-sent events, WebSockets, and what keeps it safe and running."""
 
 from .app import create_app
 

@@ -68,11 +68,11 @@ def create_app(
     service = Service(
         engine=engine,
         streams=Streams(engine, streams or StreamLimits()),
-        most_graphs=most_graphs,
         readiness=Readiness(engine, draining),
+        most_graphs=most_graphs,
     )
     return guarded(
-        Application(service),
+        Application(service, needs_key=keys is not None),
         keys=keys,
         limits=limits,
         cors=cors,
@@ -86,8 +86,9 @@ def create_app(
 class Application:
     """Finds what a request asks for, reads what it says, and answers."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, *, needs_key: bool) -> None:
         self._service = service
+        self._needs_key = needs_key
         openapi = Route(
             method="GET",
             path="/openapi.json",
@@ -171,7 +172,7 @@ class Application:
         if root not in self._documents:
             if len(self._documents) > 10:
                 self._documents.clear()  # where it is mounted is told by whoever asks
-            self._documents[root] = orjson.dumps(document(self._routes, root))
+            self._documents[root] = orjson.dumps(document(self._routes, root, needs_key=self._needs_key))
         return Answer(data=self._documents[root])
 
     # -- WebSockets

@@ -22,16 +22,6 @@ from .problems import invalid_faults
 
 T = TypeVar("T")
 
-
-@attrs.frozen(kw_only=True)
-class Health:
-    """How the service is."""
-
-    status: Literal["ok", "dead", "unavailable"]
-    reason: str | None = None
-    fallback: Annotated[str | None, "where runs are kept instead, since the store could not be reached"] = None
-
-
 Status = Literal["queued", "running", "waiting", "paused", "succeeded", "failed", "cancelled"]
 Object = Mapping[str, Any]
 Name = Annotated[str, {"minLength": 1}]
@@ -41,6 +31,7 @@ Definition = Annotated[
     "a graph as data, or its short form, `steps`",
     {"anyOf": [{"$ref": "#/$defs/Definition"}, {"$ref": "#/$defs/Steps"}]},
 ]
+AnyDefinition = Annotated[Any, "a definition, sound or not"]
 RunId = Annotated[
     str | None,
     "an id of your own; a new one if it is left out",
@@ -336,3 +327,12 @@ class ToolList:
     """Tools by name."""
 
     tools: list[ToolItem]
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """Whether something is well."""
+
+    status: str
+    reason: str | None = None
+    fallback: Annotated[str | None, "where runs are kept, if not where they were meant to be"] = None

@@ -37,10 +37,14 @@ ANY_MAY: Final = {
     503: "the service is closing, or its store cannot be reached",
 }
 WITH_KEY: Final = {401: "there is no key, or none that is known", 403: "the key may not do this"}
+TEXT: Final = {"type": "string"}
+FIELDS: Final = {"id": TEXT, "event": TEXT, "data": {**TEXT, "description": "JSON"}, "retry": {}}
+SCHEMAS: Final[Mapping[str, Data]] = {"text/event-stream": {"type": "object", "properties": FIELDS}}
+"""Of content that is no JSON: a stream is described by what one event of it holds."""
 TYPES: Final = {"text": "string", "whole": "integer", "number": "number", "flag": "boolean"}
 
 
-def document(routes: Iterable[Route], root: str = "") -> Data:
+def document(routes: Iterable[Route], root: str = "", *, needs_key: bool = False) -> Data:
     """The whole description, for an application that is mounted at `root`."""
     schemas = Schemas()
     paths: Data = {}
@@ -69,7 +73,7 @@ def document(routes: Iterable[Route], root: str = "") -> Data:
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             },
         },
-        "security": [{}, {"bearer": []}, {"key": []}],
+        "security": [{"bearer": []}, {"key": []}] if needs_key else [{}, {"bearer": []}, {"key": []}],
     }
     referred: Data = _referring(found)
     return referred
@@ -138,7 +142,7 @@ def _responses(route: Route, schemas: Schemas) -> Data:
     for status, body in route.answers.items():
         found[str(status)] = {"description": HTTPStatus(status).phrase}
         if isinstance(body, tuple):
-            found[str(status)]["content"] = {kind: {"schema": {"type": "string"}} for kind in body}
+            found[str(status)]["content"] = {kind: {"schema": SCHEMAS.get(kind, TEXT)} for kind in body}
         elif body is dict:
             found[str(status)]["content"] = {"application/json": {"schema": {"type": "object"}}}
         elif body is not None:
@@ -148,7 +152,8 @@ def _responses(route: Route, schemas: Schemas) -> Data:
         found[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
     with_body = {413, 415} if route.body is not None else set()
     for status in [*sorted(ANY_MAY.keys() - {413, 415} | with_body), *(WITH_KEY if route.needs else ())]:
-        found[str(status)] = {"$ref": f"#/components/responses/{status}"}
+        if str(status) not in found:
+            found[str(status)] = {"$ref": f"#/components/responses/{status}"}
     return found
 
 

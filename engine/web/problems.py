@@ -18,7 +18,7 @@ from .. import errors
 from ..errors import GraphInvalid, GraphProblem, Path, StateFault, StateInvalid
 from ..replay import ReplayError
 from ..texts import NotData
-from .refusals import Refused as RefusedByGuard
+from . import refusals
 from .wire import Answer
 
 logger = logging.getLogger("engine.web")
@@ -118,7 +118,7 @@ def wrong_method(allowed: Iterable[str]) -> Refused:
 
 def is_of_the_guard(error: Exception) -> bool:
     """Whether it is for the guard around the application to answer."""
-    return isinstance(error, RefusedByGuard)
+    return isinstance(error, refusals.Refused)
 
 
 # --- errors of the engine -------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any, Final
 from . import docs, events, graphs, operating, runs, sockets
 from .models import (
     MOST_SECONDS,
+    AnyDefinition,
     Cancellation,
     Definition,
     ForkOrder,
@@ -102,7 +103,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         group="graphs",
         summary="Check a definition",
         description="Tells every fault at once, each with its JSON pointer and a hint. Nothing is kept.",
-        body=Definition,
+        body=AnyDefinition,
         answers={200: Validation},
         example=SMALL,
     ),
@@ -369,7 +370,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         needs=None,
         handler=operating.get_ready,
         group="operation",
-        summary="Whether to send it work",
+        summary="Whether to send work here",
         answers={200: Health, 503: Health},
     ),
     Route(

@@ -30,9 +30,9 @@ class Service:
 
     engine: Engine
     streams: Streams
+    readiness: Readiness
     most_graphs: int
     """So many graphs may be known; more cannot be defined."""
-    readiness: Readiness
 
 
 def graph_of(service: Service, name: str, version: str | None) -> tuple[Graph | None, Plan]:
