@@ -102,5 +102,7 @@ def audit_lines(kept: Sequence[tuple[int, Audit]]) -> list[tuple[int, AuditLine]
 
 def _printable(text: str) -> str:
     """Text that every store takes, in a line that cannot be taken for two."""
+    if len(text) <= LONGEST and text.isascii() and text.isprintable():
+        return text
     cut = text[:LONGEST].encode(errors="replace").decode()
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cut)

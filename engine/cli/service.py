@@ -206,7 +206,13 @@ def _welcome(settings: Settings, address: str, graphs: Sequence[Loaded]) -> Iter
 
 @click.group(cls=Verbs)
 def keys() -> None:
-    """Make API keys for a service."""
+    """Make API keys for a service.
+
+    \b
+    Examples:
+        workflow-engine keys new me --scope admin --file keys.toml
+        workflow-engine serve --keys keys.toml
+    """
 
 
 @keys.command()
@@ -252,7 +258,12 @@ def new(setup: Setup, name: str, scopes: Sequence[str], days: float | None, file
 @click.argument("file")
 @prepared
 def ls(setup: Setup, file: str) -> int:
-    """Tell which keys a file has, without any secret."""
+    """Tell which keys a file has, without any secret.
+
+    \b
+    Examples:
+        workflow-engine keys ls keys.toml | jq -r .name
+    """
     found = _keys(attrs.evolve(setup.settings, keys=file, api_key=None))
     assert found is not None
     for key in found:

@@ -77,13 +77,21 @@ class EventStream:
     async def _send(self, send: Send, watch: Watch) -> None:
         try:
             await watch.sent(_put(send, COME_BACK))
-            while (events := await watch.next()) is not None:
-                await watch.sent(_put(send, b"".join(map(_lines, events)) or PING))
+            while await _send_page(send, watch):
+                pass  # and hold no page of events while nothing happens
         except TooSlow:
             pass
         end = {"reason": watch.reason, "status": self.run.status, "after": watch.seen, "problem": watch.problem}
         with anyio.move_on_after(LAST_WORD_SECONDS):
             await _put(send, b"event: end\ndata: " + dumped(end) + b"\n\n", more=False)
+
+
+async def _send_page(send: Send, watch: Watch) -> bool:
+    """Send the next events, or a ping; whether there may be more."""
+    events = await watch.next()
+    if events is not None:
+        await watch.sent(_put(send, b"".join(map(_lines, events)) or PING))
+    return events is not None
 
 
 def _lines(event: Event) -> bytes:

@@ -88,6 +88,7 @@ async def serve_socket(call: Call, begin: Begin, receive: Receive, send: Send) -
     socket = Socket(receive, send)
     try:
         run = await begin(call, socket)
+        call.headers = {}  # nobody looks at them any more, and a stream may be open for long
         await _watch(call, run, socket)
     except (Gone, OSError):
         pass
@@ -110,15 +111,24 @@ async def _watch(call: Call, run: Run, socket: Socket) -> None:
 
 async def _send_events(socket: Socket, run: Run, watch: Watch) -> None:
     try:
-        while (events := await watch.next()) is not None:
-            for event in events:
-                await watch.sent(socket.say(event_json(event)))
-            if not events:
-                await watch.sent(socket.say(b'{"type":"ping"}'))
+        while await _send_page(socket, watch):
+            pass  # and hold no page of events while nothing happens
     except TooSlow:
         pass
     with anyio.move_on_after(LAST_WORD_SECONDS):
         await _end(socket, run, watch)
+
+
+async def _send_page(socket: Socket, watch: Watch) -> bool:
+    """Send the next events; whether there may be more."""
+    events = await watch.next()
+    if events is None:
+        return False
+    for event in events:
+        await watch.sent(socket.say(event_json(event)))
+    if not events:
+        await watch.sent(socket.say(b'{"type":"ping"}'))
+    return True
 
 
 async def _end(socket: Socket, run: Run, watch: Watch) -> None:

@@ -77,6 +77,8 @@ class Streams:
 class Waiting:
     """Something that waits, and that the end of the engine wakes."""
 
+    __slots__ = ("_scope", "_streams", "draining")
+
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
         self._scope: anyio.CancelScope | None = None
@@ -104,12 +106,13 @@ class Waiting:
 
 
 class Watch(Waiting):
-    """One stream of a run's events."""
+    """One stream of a run's events. There may be thousands in which nothing happens, so it holds next to nothing."""
+
+    __slots__ = ("_page", "_quiet", "_reader", "problem", "reason")
 
     def __init__(self, streams: Streams, run: Run, after: int) -> None:
         super().__init__(streams)
         self._reader = run.reader(after)
-        self._run = run
         self._page: list[Event] = []
         self._quiet = 0.0
         self.reason: Reason | None = None
@@ -141,8 +144,9 @@ class Watch(Waiting):
             self.reason = "draining" if self.draining else None
             return None if self.draining else []
         self._quiet = 0.0
-        self.reason = None if self._page else "over"
-        return self._page or None
+        page, self._page = self._page, []
+        self.reason = None if page else "over"
+        return page or None
 
     async def _turn(self) -> None:
         self._page = await self._reader.page()

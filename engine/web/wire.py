@@ -180,6 +180,8 @@ class Answer:
 
 def header_value(value: str) -> bytes:
     """Text as a header may hold it: on one line, in ASCII."""
+    if value.isascii() and value.isprintable():
+        return value.encode()
     return "".join(c if " " <= c <= "~" else "?" for c in value).encode()
 
 

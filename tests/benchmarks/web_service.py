@@ -1,7 +1,7 @@
-"""What the rows of the service measure, as a process: `python -m tests.benchmarks.web_service ours|bare FILE`.
+"""What the rows of the service measure, as a process of its own: `python -m … ours|bare FILE`, which prints its port.
 
-It prints its port. `bare` is a Starlette route that parses the same body and does one insert, committed with all others
-that wait meanwhile: what a service costs that only writes down what it is sent.
+`bare` is a Starlette route that parses the same body and does one insert, committed with all others that wait
+meanwhile: what a service costs that only writes down what it is sent.
 """
 
 from __future__ import annotations
