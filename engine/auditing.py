@@ -95,7 +95,7 @@ class AuditLog:
             self._put(line.stored())
 
 
-def lines_of(kept: Sequence[tuple[int, Audit]]) -> list[tuple[int, AuditLine]]:
+def audit_lines(kept: Sequence[tuple[int, Audit]]) -> list[tuple[int, AuditLine]]:
     """Numbered lines as a store gives them."""
     return [(number, AuditLine.of(audit)) for number, audit in kept]
 

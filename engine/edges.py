@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
 from .checks import Loose
-from .conditions import compile_condition, compile_router
 from .errors import ConditionInvalid, GraphProblem, pointed
 from .options import edge_option_faults
 from .plan import ChoiceDecl, EdgeDecl
 from .reading import Reader
-from .schema import Hints, Schema
+from .schema import Hints
 from .typecheck import shown
 from .values import RESERVED
 from .written import Written
@@ -140,7 +138,7 @@ class Edges:
             self.problem("bad_condition", where, f"it has {' and '.join(conditions)} at once", hint)
             without |= {"otherwise": False, "on_error": None} if edge.when else {"otherwise": False}
         if isinstance(edge.when, str):
-            without["when"] = self._compiled(compile_condition, edge.when, where)
+            without["when"] = self._compiled("when", edge.when, where)
         elif edge.when is not None and (fault := self.reader.condition_fault(edge.when)):
             hint = "give a plain function of the state, or text: 'state.x < 1'"
             self.problem("bad_condition", where, f"its condition {fault}", hint)
@@ -150,10 +148,12 @@ class Edges:
             without[option] = Exception if option == "on_error" else False if option == "otherwise" else None
         return attrs.evolve(edge, **without) if without else edge
 
-    def _compiled(self, compile: Callable[[str, Schema], Any], text: str, where: str) -> Any:
+    def _compiled(self, what: Literal["when", "choose"], text: str, where: str) -> Any:
         """What a condition or router that is text does, or what stands for it."""
+        from .conditions import compile_condition, compile_router  # graphs written in Python mostly have functions
+
         try:
-            return compile(text, self.reader.schema)
+            return (compile_condition if what == "when" else compile_router)(text, self.reader.schema)
         except ConditionInvalid as error:
             for fault in error.faults:
                 message = f"column {fault.column}: {fault.message}\n{pointed(error.text, fault.column)}"
@@ -171,7 +171,7 @@ class Edges:
         there = self._source_exists(choice.source, first)
         router = choice.router
         if isinstance(router, str):
-            router = self._compiled(compile_router, router, first)
+            router = self._compiled("choose", router, first)
         elif fault := self.reader.condition_fault(router):
             hint = "give a plain function of the state, or text: 'state.x'"
             self.problem("bad_condition", first, f"its router {fault}", hint)

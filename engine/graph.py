@@ -11,22 +11,21 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from .call import names_around
 from .compiling import Compiler, ToolSource
-from .definition import read_definition
-from .definition_of import definition_of
 from .errors import GraphInvalid, GraphProblem
 from .logs import about
 from .options import MapOptions, NodeOptions, WaitOptions
 from .plan import ChoiceDecl, EdgeDecl, Plan
 from .schema import Isolation
-from .steps import Steps, read_steps
-from .texts import NotData, read_json, read_yaml
 from .tools import get_tool_registry
 from .values import Reducer
 from .written import Written, WrittenNode
+
+if TYPE_CHECKING:
+    from .steps import Steps
 
 logger = logging.getLogger("engine.graph")
 
@@ -251,8 +250,11 @@ class Graph:
         return self._compiled[1], self._compiled[2]
 
     def _fingerprint(self, tools: ToolSource) -> Any:
-        names = self.tool_names
-        return self.revisions, [tools.get(name) for name in names], id(tools) if names else 0
+        # For every submission.
+        parts = list(self._written.everything())
+        names = [name for part in parts for name in part.tools]
+        found = [tools.get(name) for name in names]
+        return [(id(part), part.revision) for part in parts], found, id(tools) if names else 0
 
     @property
     def revisions(self) -> list[tuple[int, int]]:
@@ -266,8 +268,18 @@ class Graph:
 
     # --- other faces ----------------------------------------------------------------------------------
 
-    def draw(self, format: Literal["mermaid", "svg", "text"] = "mermaid", run: Any = None) -> str:
-        """The graph as a drawing, with a run's progress on it if one is given. Draws faulty graphs too."""
+    @overload
+    def draw(self, format: Literal["mermaid", "svg", "text"] = "mermaid", run: Any = None) -> str: ...
+    @overload
+    def draw(self, format: Literal["png"], run: Any = None) -> bytes: ...
+    @overload
+    def draw(self, format: Literal["mermaid", "svg", "text", "png"], run: Any = None) -> str | bytes: ...
+    def draw(self, format: Literal["mermaid", "svg", "text", "png"] = "mermaid", run: Any = None) -> str | bytes:
+        """The graph as a drawing, with a run's progress on it if one is given. Draws faulty graphs too.
+
+        PNG comes as bytes and needs the extra `draw`. Raises `ValueError` for a graph that is too large to be laid out
+        as SVG or PNG.
+        """
         from . import drawing  # only who draws needs what draws
 
         return drawing.draw(self._written, format, run)
@@ -280,6 +292,8 @@ class Graph:
         Raises `GraphInvalid` with all that no data can say: functions that are no tools, conditions that are not
         written as text, types that JSON does not have.
         """
+        from .definition_of import definition_of  # who writes no data does not wait for what does
+
         return definition_of(self._written, _defaults(), get_tool_registry().current.name_of)
 
     @classmethod
@@ -291,6 +305,8 @@ class Graph:
         `tools` are those that nodes may name (as a rule those of `get_tool_registry()`), `graphs` those that they may
         run besides the definition's own. Nothing in a definition runs code, imports or reads anything.
         """
+        from .definition import read_definition
+
         given: Any = data
         if isinstance(given, Mapping) and "steps" in given:
             return cls._of_steps(given, tools)
@@ -302,6 +318,8 @@ class Graph:
         cls, text: str | bytes, *, tools: ToolSource | None = None, graphs: Mapping[str, Graph] | None = None
     ) -> Self:
         """As `from_dict`, of JSON text; what is no JSON is told with line and column."""
+        from .texts import read_json
+
         return cls._from_text(read_json, text, tools, graphs)
 
     @classmethod
@@ -309,10 +327,14 @@ class Graph:
         cls, text: str | bytes, *, tools: ToolSource | None = None, graphs: Mapping[str, Graph] | None = None
     ) -> Self:
         """As `from_dict`, of YAML text, for which PyYAML must be there (the extra `yaml`)."""
+        from .texts import read_yaml
+
         return cls._from_text(read_yaml, text, tools, graphs)
 
     @classmethod
     def _from_text(cls, read: Callable[[str | bytes], Any], text: str | bytes, tools: Any, graphs: Any) -> Self:
+        from .texts import NotData
+
         try:
             data = read(text)
         except NotData as error:
@@ -321,6 +343,8 @@ class Graph:
 
     @classmethod
     def _of_steps(cls, data: Mapping[str, Any], tools: ToolSource | None) -> Self:
+        from .steps import read_steps
+
         read = read_steps(data)
         graph = cls._built(read, {})
         if problems := [problem for problem in graph.validate(tools) if problem.severity == "error"]:
@@ -343,6 +367,8 @@ class Graph:
         `functions` finds tasks by name: a mapping, or a registry. Without it tasks are tools, found when the
         graph is compiled. Raises `GraphInvalid` with every fault and its JSON pointer.
         """
+        from .steps import read_steps
+
         return cls._built(read_steps(steps, functions), settings)
 
     @classmethod

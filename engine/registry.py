@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import anyio
 
-from actors import ChildSpec, Supervisor, SupervisorRef
+from actors import ChildSpec, DuplicateChild, Supervisor, SupervisorRef
 
 from .batches import BatchCrew
 from .bodies import AsyncBody, Body, ElsewhereBody, LoopBody
@@ -43,6 +43,7 @@ class Registered:
         """Whether it is not known any more, and no run of it may begin or go on."""
         self._child = ""
         self._starting: anyio.Lock | None = None
+        self._asked = False
         self._started = False
 
     async def start(self, root: SupervisorRef) -> None:
@@ -56,7 +57,13 @@ class Registered:
                 again = f" ({self.generation})" if self.generation > 1 else ""
                 self._child = f"graph {self.plan.name} {self.plan.version}{again}".replace("/", "|")
                 nodes = ChildSpec("nodes", NodesActor, (self.scheduler.hands,))
-                await root.start_child(Supervisor.spec(self._child, [nodes]))
+                asked, self._asked = self._asked, True
+                try:
+                    await root.start_child(Supervisor.spec(self._child, [nodes]))
+                except DuplicateChild:
+                    if not asked:
+                        raise
+                    # One who was cancelled while it waited has left it there, up or on its way.
                 self._started = True
 
     async def stop(self, root: SupervisorRef) -> None:

@@ -40,7 +40,8 @@ _MISSING: Any = attrs.NOTHING
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """A hint towards the nearest known name, or all of them if they are few, or nothing."""
     known = list(known)
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
+    # Of a name that is no name, however long, the beginning tells as much.
+    near = difflib.get_close_matches(str(name)[:200], known, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]!r}?"
     return f"known are {', '.join(map(repr, known))}" if 0 < len(known) <= 8 else ""

@@ -83,7 +83,7 @@ class MemoryStore:
         self._owners: dict[str, str] = {}
         """Of idempotency keys."""
         self._blobs: dict[str, bytes] = {}
-        self._definitions: dict[tuple[str, str], tuple[str, str]] = {}
+        self._definitions: dict[tuple[str, str, str], str] = {}
         self._numbers = itertools.count(1)
         self._audits: dict[int, Audit] = {}
         self._audited: set[str] = set()
@@ -142,7 +142,7 @@ class MemoryStore:
     async def definitions(self) -> Sequence[tuple[str, str, str, str]]:
         """Graph, version, fingerprint and text of each definition."""
         _ = self._runs
-        return [(*name, *said) for name, said in sorted(self._definitions.items())]
+        return [(*name, text) for name, text in sorted(self._definitions.items())]
 
     async def audits(
         self, *, run_id: str | None = None, after: int = 0, limit: int = 1000, newest_first: bool = False
@@ -207,7 +207,7 @@ class MemoryStore:
                 if row.run_id not in self._runs:
                     self._admit(_Run(attrs.evolve(row, number=next(self._numbers)), data), blobs)
             case Define(graph, version, fingerprint, text):
-                self._definitions[graph, version] = fingerprint, text
+                self._definitions[graph, version, fingerprint] = text
             case Forget(run_id):
                 if run_id in self._runs:
                     self._forget(run_id)

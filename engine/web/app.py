@@ -57,9 +57,14 @@ def create_app(
     """The engine over HTTP and WebSockets, for any ASGI server, or mounted in another application.
 
     It needs no lifespan, and neither starts nor ends the engine: whoever has entered that leaves it. When the engine
-    begins to drain, open streams and waiting requests end themselves. Without `keys` everybody may do everything.
+    begins to drain, open streams and waiting requests end themselves.
+
+    Without `keys` everybody may do everything: then let nobody reach it who should not. `cors` lists sites whose pages
+    may use it, `hosts` the names that it goes by (None: any). `draining` is for whoever ends the service: it may begin
+    before the engine drains.
     """
     draining = draining or Draining()
+    engine.on_drain(draining.begin)
     service = Service(
         engine=engine,
         streams=Streams(engine, streams or StreamLimits()),

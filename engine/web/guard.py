@@ -129,10 +129,11 @@ class Guard:
         seen = {name: value for name, value in scope["headers"] if name in _LOOKED_AT}
         said = seen.get(b"x-request-id", b"").decode("latin-1")
         request = said if _REQUEST_ID.fullmatch(said) else uuid4().hex
-        state = {**(scope.get("state") or {}), "request": request}
-        # As a whole: the principal of an application that this one is mounted in is not ours.
+        # A copy, since a server may have one for all requests of a connection; and without the principal of an
+        # application that this one is mounted in, who is none of ours.
+        scope["state"] = state = {**(scope.get("state") or {}), "request": request}
         state.pop("principal", None)
-        exchange = _Exchange(self, {**scope, "state": state}, seen, receive, send)
+        exchange = _Exchange(self, scope, seen, receive, send)
         token = asker.set((request, "?"))
         try:
             await exchange.go()

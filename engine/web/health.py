@@ -13,9 +13,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import anyio
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
 from ..app import Engine
 from ..errors import EngineError
@@ -25,6 +22,7 @@ PATIENCE: Final = 2.0
 FRESH_SECONDS: Final = 1.0
 
 Checked = tuple[int, dict[str, Any]]
+"""Status and document of an answer; with 503 goes a Retry-After."""
 
 
 def health(engine: Engine) -> Checked:
@@ -75,21 +73,3 @@ class Readiness:
         except (EngineError, TimeoutError) as error:
             return str(error) or type(error).__name__
         return None
-
-
-def health_routes(engine: Engine, draining: Draining) -> list[Route]:
-    """Both, for an application."""
-    readiness = Readiness(engine, draining)
-
-    async def answer_health(_: Request) -> JSONResponse:
-        return _answer(health(engine))
-
-    async def answer_ready(_: Request) -> JSONResponse:
-        return _answer(await readiness.check())
-
-    return [Route("/health", answer_health), Route("/ready", answer_ready)]
-
-
-def _answer(checked: Checked) -> JSONResponse:
-    status, document = checked
-    return JSONResponse(document, status, {"retry-after": "5"} if status == 503 else None)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 import secrets
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from hmac import compare_digest
@@ -95,6 +95,9 @@ class Keys:
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self._keys = {key.id: key for key in keys}
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._keys.values())
 
     def __len__(self) -> int:
         return len(self._keys)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from ..errors import RunNotFound, StateFault, StateInvalid
+from ..errors import ActivationNotFound, RunNotFound, StateFault, StateInvalid
 from ..handle import Run
 from ..kept import KeptRun
 from ..plan import Plan
@@ -176,7 +176,7 @@ async def fork_run(call: Call) -> Answer:
 
     try:
         await _with_update(call, old, order.update, fork)
-    except ReplayError as error:
+    except (ActivationNotFound, ReplayError) as error:
         raise invalid([Detail(pointer="/at", message=str(error))]) from None
     return await answer_when_over(call, forked[0], call.query["wait"])
 

@@ -26,6 +26,7 @@ HEADER_BYTES: Final = 64 * 1024
 """Where the connection is closed; the guard answers for less. Hypercorn takes less than that by itself."""
 HEADER_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 30.0
+QUIET_SECONDS: Final = 5.0
 PING_SECONDS: Final = 20.0
 MESSAGE_BYTES: Final = 4 * 1024 * 1024
 
@@ -165,7 +166,8 @@ async def serve_on_trio(
     config.backlog = BACKLOG
     config.graceful_timeout = last_seconds
     config.include_server_header = False
-    config.keep_alive_timeout = HEADER_SECONDS  # of a connection that says nothing, or not enough
+    # Of a connection that says nothing, or not enough; and so long Hypercorn keeps one whose client has left.
+    config.keep_alive_timeout = min(HEADER_SECONDS, QUIET_SECONDS)
     config.websocket_max_message_size = MESSAGE_BYTES
     config.websocket_ping_interval = PING_SECONDS
     config.accesslog = None

@@ -28,6 +28,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
+from time import monotonic
 from types import FrameType
 from typing import Any, Final
 
@@ -44,10 +45,10 @@ from .server import BACKLOG, SERVERS
 
 logger = logging.getLogger("engine.web")
 
-GRACE_SECONDS: Final = 20.0
-"""Less than the 30 that Kubernetes gives, and systemd's 90."""
 _LAST_PART: Final = 0.25
 _LONGEST_LAST_PART: Final = 4.0
+SAME_SIGNAL_SECONDS: Final = 0.5
+"""What comes so soon after the first is the same: `timeout`, and a shell at Ctrl-C, tell a process and its group."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -79,7 +80,7 @@ class Service:
     port: int = 8000
     """0 for any that is free."""
     backend: Backend = "asyncio"
-    grace: float = GRACE_SECONDS
+    grace: float = 20.0
     has_keys: bool = False
     insecure: bool = False
     """Whether it may be reached by other machines without a key."""
@@ -128,6 +129,8 @@ def is_loopback(host: str) -> bool:
 @contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
     """A socket that listens there; raises `PortTaken`."""
+    if not 0 <= port < 65536:
+        raise PortTaken(f"{port} is no port: name one below 65536, or 0 for any that is free")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -230,6 +233,7 @@ class _Life:
 def _signals(draining: Draining, grace: float) -> Iterator[None]:
     """Drain on the first signal, end at once on the second, or when the grace is over."""
     over = threading.Event()
+    first = 0.0
 
     def end_when_over() -> None:
         if not over.wait(grace):
@@ -237,8 +241,12 @@ def _signals(draining: Draining, grace: float) -> Iterator[None]:
             _end(1)
 
     def told(number: int, _: FrameType | None) -> None:
+        nonlocal first
         if draining.begun:
-            _end(128 + number)
+            if monotonic() - first > SAME_SIGNAL_SECONDS:
+                _end(128 + number)
+            return
+        first = monotonic()
         threading.Thread(target=end_when_over, name="engine-grace", daemon=True).start()
         draining.begin()
 

@@ -30,6 +30,7 @@ PUBLIC = [
     *("RunEnded", "HistoryGone", "NodeFailed", "RunFailed", "RunCancelled", "RunNotFound", "EngineBusy"),
     *("EngineClosed", "StoreUnavailable", "VersionMismatch", "NotStorable", "Damaged", "ClassChanged"),
     *("ConditionInvalid", "ConditionFailed"),
+    *("ToolInvalid", "ToolConflict", "UnknownTool", "BadArguments", "ToolsNotLoaded"),
 ]
 
 EXAMPLES: list[EngineError] = [
@@ -62,6 +63,11 @@ EXAMPLES: list[EngineError] = [
     errors.NotStorable("a socket", "rows[3].handle", "return plain data", "node 'a'"),
     errors.Damaged("stored data is no JSON"),
     errors.ClassChanged("m:C", "a stored m:C has a field 'x', which the class has no more"),
+    errors.ToolInvalid("tool 'f' is a generator: return the result instead of yielding"),
+    errors.ToolConflict("f", "1", ["m.f (m.py:1)", "n.f (n.py:1)"]),
+    errors.UnknownTool("f", "3", ["1", "2"]),
+    errors.BadArguments("f@1", ["needs its parameter 'x'", "takes no parameter 'y'"]),
+    errors.ToolsNotLoaded("m:f", "there is no module 'm'"),
 ]
 
 

@@ -3,6 +3,8 @@
 import operator
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from engine import Engine, Graph, GraphConflict, GraphInvalid, GraphNotFound
@@ -72,3 +74,14 @@ async def test_an_executor_that_the_engine_does_not_have_is_a_problem_of_the_gra
     (problem,) = invalid.value.problems
     assert (problem.code, problem.where) == ("bad_option", "away")
     assert "process" in problem.hint
+
+
+@pytest.mark.parametrize("turns", range(1, 6))
+async def test_a_submission_that_is_given_up_while_its_graph_starts_leaves_it_to_the_next(turns: int) -> None:
+    async with Engine() as engine, anyio.create_task_group() as group:
+        submission = group.start_soon(engine.submit, build(), {"x": 1})
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+        submission.cancel()
+
+        assert (await engine.run(build(), {"x": 1})).state == {"x": 2}

@@ -89,6 +89,20 @@ CREATE TABLE synced (times INTEGER NOT NULL);
 INSERT INTO synced VALUES (0);
 """
 
+# By fingerprint, too: runs that began on an older definition of a version are still there.
+_DEFINITIONS_BY_FINGERPRINT = """
+CREATE TABLE every_definition (
+    graph TEXT NOT NULL,
+    version TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    text TEXT NOT NULL,
+    PRIMARY KEY (graph, version, fingerprint)
+) WITHOUT ROWID;
+INSERT INTO every_definition SELECT graph, version, fingerprint, text FROM definitions;
+DROP TABLE definitions;
+ALTER TABLE every_definition RENAME TO definitions;
+"""
+
 _AUDITS = """
 -- AUTOINCREMENT: a number never comes back, not even if the last lines are removed, or a reader would miss new ones.
 CREATE TABLE audits (
@@ -102,7 +116,7 @@ CREATE INDEX audits_run ON audits (run_id, number) WHERE run_id IS NOT NULL;
 CREATE INDEX audits_at ON audits (at);
 """
 
-STEPS = [_FIRST, _AUDITS]
+STEPS = [_FIRST, _DEFINITIONS_BY_FINGERPRINT, _AUDITS]
 """What makes each version of the one before; what has once been released is never changed."""
 
 

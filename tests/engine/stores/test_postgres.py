@@ -10,7 +10,20 @@ import psycopg
 import pytest
 
 from engine.errors import EngineClosed, KeyTaken, StoreUnavailable
-from engine.stored import Admit, Append, Audit, Collect, Forget, Kept, Post, PutSnapshot, Query, SetStatus, Write
+from engine.stored import (
+    Admit,
+    Append,
+    Audit,
+    Collect,
+    Define,
+    Forget,
+    Kept,
+    Post,
+    PutSnapshot,
+    Query,
+    SetStatus,
+    Write,
+)
 from engine.stores.postgres import PostgresStore, schema
 from engine.stores.postgres.batches import batches
 from engine.stores.postgres.text import held, told
@@ -221,11 +234,26 @@ async def test_tables_of_an_earlier_version_are_migrated(postgres_url: str, monk
     assert execute(postgres_url, f"SELECT version FROM {name}.version") == [(len(migrated),)]
 
 
-async def test_tables_from_before_the_audit_log_have_one_now(
+async def test_definitions_of_tables_that_kept_one_of_each_version_are_still_there(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        async with PostgresStore(postgres_url):
+            pass
+    name = postgres_url.rpartition("=")[2]
+    execute(postgres_url, f"INSERT INTO {name}.definitions VALUES ('g', '1', 'old', 'text')")
+    async with PostgresStore(postgres_url) as store:
+        await store.commit([Define("g", "1", "new", "text")])
+
+        assert await store.definitions() == [("g", "1", "new", "text"), ("g", "1", "old", "text")]
+
+
+async def test_tables_from_before_the_audit_log_have_one_now(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])
         async with PostgresStore(postgres_url) as store:
             await store.commit([admit()])
     async with PostgresStore(postgres_url) as store:

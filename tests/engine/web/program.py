@@ -23,7 +23,7 @@ from engine import Engine, EngineClosed, EngineError, Graph, Settings
 from engine.logging_json import log_to
 from engine.web.draining import Draining
 from engine.web.guard import ASGIApp, guarded
-from engine.web.health import health_routes
+from engine.web.health import Readiness, health
 from engine.web.keys import Keys
 from engine.web.limits import Limits
 from engine.web.measures import numbers_of
@@ -75,6 +75,16 @@ def application(engine: Engine, draining: Draining, **options: Any) -> ASGIApp:
         run = await engine.get(request.path_params["run_id"])
         return JSONResponse({"status": run.status, "state": dict(run.state) if run.status == "succeeded" else None})
 
+    readiness = Readiness(engine, draining)
+
+    async def well(_: Request) -> Response:
+        status, document = health(engine)
+        return JSONResponse(document, status)
+
+    async def ready(_: Request) -> Response:
+        status, document = await readiness.check()
+        return JSONResponse(document, status)
+
     async def ping(_: Request) -> Response:
         return JSONResponse({})
 
@@ -104,7 +114,8 @@ def application(engine: Engine, draining: Draining, **options: Any) -> ASGIApp:
             group.cancel_scope.cancel()
 
     routes = [
-        *health_routes(engine, draining),
+        Route("/health", well),
+        Route("/ready", ready),
         Route("/api/runs", submit, methods=["POST"]),
         Route("/api/runs/{run_id}", look),
         Route("/api/ping", ping),

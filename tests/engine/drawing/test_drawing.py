@@ -1,4 +1,4 @@
-"""Drawings: every node and edge, any name, and a run's progress."""
+"""Drawings in general, and Mermaid: every node and edge, any name, and a run's progress."""
 
 import xml.etree.ElementTree as ET
 from typing import Any
@@ -70,34 +70,6 @@ def test_a_mermaid_drawing_has_every_node_and_edge() -> None:
     )
 
 
-def test_a_text_drawing_has_every_node_and_edge() -> None:
-    text = review().draw("text")
-
-    assert text.startswith("review\n  START\n      -> draft\n  draft\n      -> grade\n")
-    assert "      -> repair  (on ValueError or KeyError)\n" in text
-    assert "  approval  <wait>\n" in text
-    assert "      -> STOP  (never)\n" in text
-
-
-def test_an_svg_drawing_is_well_formed_and_names_every_node() -> None:
-    drawing = review().draw("svg")
-    texts = {element.text for element in ET.fromstring(drawing).iter("{http://www.w3.org/2000/svg}text")}
-
-    assert {"START", "draft", "grade", "approval", "score", "publish", "END", "STOP"} <= texts
-    assert "script" not in drawing
-
-
-def test_boxes_of_an_svg_drawing_do_not_overlap() -> None:
-    rects = [
-        tuple(float(r.get(k, "0")) for k in ("x", "y", "width", "height"))
-        for r in ET.fromstring(review().draw("svg")).iter("{http://www.w3.org/2000/svg}rect")
-    ]
-
-    for i, (x, y, w, h) in enumerate(rects):
-        for other_x, other_y, other_w, other_h in rects[:i]:
-            assert x + w <= other_x or other_x + other_w <= x or y + h <= other_y or other_y + other_h <= y
-
-
 @pytest.mark.parametrize(
     "name", ['say "hi"', "a<b>&c", "x; y", "100% #1", "end", "[[{(", "`${x}`", "tab\tnew\nline", "é"]
 )
@@ -123,21 +95,7 @@ def test_the_progress_of_a_run_is_drawn() -> None:
     assert '    n1["draft (x2)"]\n' in mermaid
     assert "    class n1 done\n" in mermaid
     assert "    class n2 failed\n" in mermaid
-    assert "    class n3 waiting\n" in mermaid
-
-
-def test_the_progress_of_a_run_is_in_the_text_too() -> None:
-    text = review().draw("text", run=RUN)
-
-    assert "  [x] draft (x2)\n" in text
-    assert "  [!] grade\n" in text
-    assert "  [ ] repair\n" in text
-
-
-def test_a_node_that_failed_once_and_succeeded_later_is_done() -> None:
-    run = FakeRun(("draft",), (Entry("draft", "failed"), Entry("draft", "succeeded")))
-
-    assert "    class n1 done\n" in review().draw(run=run)
+    assert "    class n3 unreached\n" in mermaid
 
 
 def test_a_faulty_graph_is_drawn_with_what_is_missing() -> None:
@@ -153,5 +111,37 @@ def test_gotos_are_drawn() -> None:
 
 
 def test_a_format_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="use 'mermaid', 'svg' or 'text'"):
-        Graph("g").draw("png")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no drawing format 'gif'; use 'mermaid', 'svg', 'text' or 'png'"):
+        Graph("g").draw("gif")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("format", ["svg", "png"])
+def test_a_graph_that_is_too_large_is_refused_with_what_to_do(format: Any) -> None:
+    graph = Graph("huge")
+    for number in range(20_001):
+        graph.add_node(str(number), step)
+
+    with pytest.raises(ValueError, match=r"'huge' is too large .* 20,001 nodes .* draw it as 'text' or 'mermaid'"):
+        graph.draw(format)
+
+
+def test_a_condition_is_drawn_as_it_was_written() -> None:
+    graph = Graph("g").add_node("a", step).add_edge("a", END, when=lambda state: state.score < 0.8)
+
+    assert '|"state.score #60; 0.8"|' in graph.draw()
+
+
+def test_joins_maps_and_waits_say_what_they_do() -> None:
+    graph = review().add_node("all", step, join="any").add_edge(["draft", "repair"], "all")
+    text = graph.draw("text")
+
+    assert "all (any of 2)" in text
+    assert "approval (waits for ok)" in text
+    assert "score (for each of rows)" in text
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(5, "5 s"), (0.5, "0.5 s"), (90, "90 s"), (120, "2 min"), (7200, "2 h")])
+def test_how_long_a_wait_lasts_is_said_in_units_of_people(seconds: float, said: str) -> None:
+    graph = Graph("g").add_wait("w", signal=["a", "b"], into="x", timeout=seconds)
+
+    assert f"w (waits for a or b, at most {said})" in graph.draw("text")
