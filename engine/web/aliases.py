@@ -238,6 +238,7 @@ _WAITS: Final = {
     "body": AliasSubmission,
     "body_optional": False,
     "query": (attrs.evolve(WAIT, default=DEFAULT_WAIT),),
+    "problems": (404, 409),
     "example": {"graph_id": "review", "initial_state": {"text": "a fine day"}},
 }
 _DOES_NOT: Final = {**_WAITS, "query": ()}

@@ -7,6 +7,7 @@ from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
@@ -14,7 +15,7 @@ from engine.web.limits import Limits
 from tests.engine.web.real import Real, running
 from tests.engine.web.served import COUNTING, FAILING, GATED
 
-CASES = 15
+CASES = 14
 """Of each kind for each operation, of which there are some forty."""
 # A definition may fit its schema and name a tool that there is not, and a state its graph or not.
 NOT_ASKED = [positive_data_acceptance]
@@ -30,12 +31,15 @@ def test_no_answer_is_one_that_the_document_does_not_allow() -> None:
             for mode in GenerationMode:
                 try:
                     _try(result.ok(), mode, answered)
+                except Unsatisfiable:
+                    continue  # it takes nothing that could be wrong
                 except Exception as failure:
                     failures.append(failure)
 
     if failures:
         raise ExceptionGroup(f"{len(failures)} operations answer what they should not", failures)
 
+    print(f"{answered.total()} requests: {dict(sorted(answered.items()))}")
     assert answered.total() >= 1000
     assert {200, 201, 202, 204, 404, 409, 422} <= answered.keys()
     assert not {status for status in answered if status >= 500}
