@@ -15,7 +15,7 @@ from engine.web.limits import Limits
 from tests.engine.web.real import Real, running
 from tests.engine.web.served import COUNTING, FAILING, GATED
 
-CASES = 14
+CASES = 18
 """Of each kind for each operation, of which there are some forty."""
 # A definition may fit its schema and name a tool that there is not, and a state its graph or not.
 NOT_ASKED = [positive_data_acceptance]
