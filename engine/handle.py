@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import Context as Variables
 from functools import partial
 from time import time
@@ -281,12 +281,12 @@ class Run:
         """What tells of events that memory does not keep any more."""
         return self._engine.past(self)
 
-    async def until_changed(self) -> None:
+    def until_changed(self) -> Awaitable[None]:
         """Wait until something is added to its history, or it is over."""
         if self._readers is None:
             self._readers = {}
         self._check_attached()
-        await self._until_woken(self._readers)
+        return self._until_woken(self._readers)
 
     # -- for those who drive it
 

@@ -194,10 +194,14 @@ async def draw_graph(call: Call) -> Answer:
         )
     format = call.query["format"]
     try:
-        drawn: str | bytes = graph.draw(format, run)
-    except ValueError:
-        known = "mermaid, svg or text"
-        raise invalid([Detail(parameter="format", message=f"{format!r} cannot be drawn here", hint=known)]) from None
+        # A large graph takes a second; the progress of a run is read in the loop, where the run goes on.
+        if run is None:
+            drawn: str | bytes = await anyio.to_thread.run_sync(graph.draw, format)
+        else:
+            drawn = graph.draw(format, run)
+    except (ValueError, ImportError) as error:
+        hint = "mermaid and text need nothing"
+        raise invalid([Detail(parameter="format", message=f"it cannot be drawn so: {error}", hint=hint)]) from None
     body = drawn.encode("utf-8", "replace") if isinstance(drawn, str) else drawn
     # An SVG that is opened by itself is a document: it needs nothing, so it may do nothing.
     headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}

@@ -11,6 +11,7 @@ from ..handle import Run
 from ..kept import KeptRun
 from ..plan import Plan
 from ..replay import ReplayError
+from ..submitting import submission_faults
 from .graphs import define, with_version
 from .models import ForkOrder, InlineSubmission, LogPage, RetryOrder, RunList, SignalOrder, Submission, values
 from .problems import Detail, invalid, invalid_faults, of_state
@@ -33,15 +34,19 @@ async def submit(call: Call, submission: Submission, name: str, version: str | N
         given = call.query.get(header)
         if given is not None and said is not None and given != said:
             raise invalid([Detail(pointer=f"/{field}", message=f"the header {header} says another", parameter=header)])
+    key, deadline = call.query.get("Idempotency-Key") or key, call.query.get("X-Deadline-Seconds") or deadline
+    faults = submission_faults(submission.run_id, key, submission.tags, deadline, submission.priority)
+    if details := [Detail(pointer=f"/{option}", message=fault) for option, fault in faults]:
+        raise invalid(details)
     try:
         run = await engine.submit(
             plan.name,
             state,
             version=plan.version,
             run_id=submission.run_id,
-            idempotency_key=call.query.get("Idempotency-Key") or key,
+            idempotency_key=key,
             tags=submission.tags or None,
-            deadline=call.query.get("X-Deadline-Seconds") or deadline,
+            deadline=deadline,
             priority=submission.priority,
         )
     except StateInvalid as error:

@@ -105,18 +105,12 @@ async def _watch(call: Call, run: Run, socket: Socket) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(_until_gone, socket.receive, group.cancel_scope)
             with suppress(OSError):  # some servers say so when the client has gone
-                await _send_events(socket, run, watch)
+                with suppress(TooSlow):
+                    while await _send_page(socket, watch):
+                        pass  # and hold no page of events while nothing happens
+                with anyio.move_on_after(LAST_WORD_SECONDS):
+                    await _end(socket, run, watch)
             group.cancel_scope.cancel()
-
-
-async def _send_events(socket: Socket, run: Run, watch: Watch) -> None:
-    try:
-        while await _send_page(socket, watch):
-            pass  # and hold no page of events while nothing happens
-    except TooSlow:
-        pass
-    with anyio.move_on_after(LAST_WORD_SECONDS):
-        await _end(socket, run, watch)
 
 
 async def _send_page(socket: Socket, watch: Watch) -> bool:

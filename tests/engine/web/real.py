@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import anyio.from_thread
@@ -71,3 +72,59 @@ def running(backend: str, store: Any = None, **options: Any) -> Iterator[Real]:
 
 async def _set(event: anyio.Event) -> None:
     event.set()
+
+
+class WebSocket:
+    """A WebSocket client that reads all there is: that of `websockets` drops what came just before the close."""
+
+    def __init__(self, real: Real, path: str) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", real.port), timeout=10)
+        lines = [
+            f"GET {path} HTTP/1.1",
+            "Host: localhost",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Version: 13",
+        ]
+        self._socket.sendall("\r\n".join([*lines, "", ""]).encode())
+        self._file = self._socket.makefile("rb")
+        self.status = int(self._file.readline().split()[1])
+        while self._file.readline().strip():
+            pass
+        self.close_code: int | None = None
+
+    def send(self, data: Any) -> None:
+        """Send JSON."""
+        text = json.dumps(data).encode()
+        assert len(text) < 126
+        self._socket.sendall(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+
+    def receive(self) -> dict[str, Any] | None:
+        """The next message; None when it is closed."""
+        while True:
+            kind, length = self._file.read(2)
+            if length > 125:
+                length = int.from_bytes(self._file.read(2 if length == 126 else 8))
+            data = self._file.read(length)
+            if kind & 15 == 8:
+                self.close_code = int.from_bytes(data[:2])
+                return None
+            if kind & 15 == 1:
+                found: dict[str, Any] = json.loads(data)
+                return found
+
+    def rest(self) -> list[dict[str, Any]]:
+        """All messages until the end."""
+        return list(iter(self.receive, None))
+
+    def vanish(self) -> None:
+        """Go without a word."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._socket.close()

@@ -134,6 +134,14 @@ async def test_a_graph_is_drawn(format: str, kind: str, begins: str) -> None:
     assert drawn.text != progress.text
 
 
+async def test_a_graph_is_drawn_as_png_where_that_is_installed() -> None:
+    async with served() as service:
+        await service.ask("POST", "/api/graphs", COUNTING)
+        drawn = await service.ask("GET", "/api/graphs/counting/drawing?format=png")
+
+    assert (drawn.headers["content-type"], drawn.content[:4]) == ("image/png", b"\x89PNG")
+
+
 async def test_a_drawing_of_another_graphs_run_is_refused() -> None:
     async with served() as service:
         run_id = await service.submitted(GATED)

@@ -8,16 +8,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from socket import SHUT_RDWR
 from typing import Any
 
 import httpx2
 import pytest
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
 
 from engine.web.streams import StreamLimits
-from tests.engine.web.real import Real, running
+from tests.engine.web.real import Real, WebSocket, running
 from tests.engine.web.served import COUNTING, GATED
 
 LIMITS = StreamLimits(ping=0.1, slow=0.5)
@@ -37,20 +34,6 @@ def http(real: Real) -> Iterator[httpx2.Client]:
         yield client
 
 
-def socket_to(real: Real, path: str) -> ClientConnection:
-    return connect(f"ws://127.0.0.1:{real.port}{path}", compression=None, close_timeout=5)
-
-
-def messages(socket: ClientConnection) -> list[dict[str, Any]]:
-    """All until the end."""
-    found = []
-    try:
-        while True:
-            found.append(json.loads(socket.recv(10)))
-    except ConnectionClosed:
-        return found
-
-
 def submitted(http: httpx2.Client, graph: str = "gated", **body: Any) -> str:
     answer = http.post(f"/api/graphs/{graph}/runs", json=body)
     assert answer.status_code == 202, answer.text
@@ -58,9 +41,9 @@ def submitted(http: httpx2.Client, graph: str = "gated", **body: Any) -> str:
 
 
 def test_a_graph_is_executed_over_a_socket(real: Real) -> None:
-    with socket_to(real, "/ws/graphs/counting/execute") as socket:
-        socket.send(json.dumps({"state": {"n": 1}}))
-        found = messages(socket)
+    with WebSocket(real, "/ws/graphs/counting/execute") as socket:
+        socket.send({"state": {"n": 1}})
+        found = socket.rest()
 
     assert [message["type"] for message in found] == [
         "accepted",
@@ -75,21 +58,21 @@ def test_a_graph_is_executed_over_a_socket(real: Real) -> None:
 
 
 def test_a_socket_tells_what_is_wrong(real: Real) -> None:
-    with socket_to(real, "/ws/runs/nothing") as socket:
-        found = messages(socket)
+    with WebSocket(real, "/ws/runs/nothing") as socket:
+        found = socket.rest()
 
     assert (found[0]["problem"]["code"], socket.close_code) == ("run_not_found", 4404)
 
 
 def test_a_socket_is_resumed(real: Real, http: httpx2.Client) -> None:
     run_id = submitted(http)
-    with socket_to(real, f"/ws/runs/{run_id}") as socket:
-        first = [json.loads(socket.recv(10)) for _ in range(2)]
+    with WebSocket(real, f"/ws/runs/{run_id}") as socket:
+        first = [socket.receive() for _ in range(2)]
     http.post(f"/api/runs/{run_id}/signal", json={"name": "go"})
-    with socket_to(real, f"/ws/runs/{run_id}?after=2") as socket:
-        rest = [message["seq"] for message in messages(socket) if "seq" in message]
+    with WebSocket(real, f"/ws/runs/{run_id}?after=2") as socket:
+        rest = [message["seq"] for message in socket.rest() if "seq" in message]
 
-    assert [message["seq"] for message in first] == [1, 2]
+    assert [message["seq"] for message in first if message] == [1, 2]
     assert rest == list(range(3, 3 + len(rest)))
 
 
@@ -111,12 +94,12 @@ def test_events_are_streamed_with_pings_and_resumed(http: httpx2.Client) -> None
 def test_clients_that_vanish_are_noticed(real: Real, http: httpx2.Client) -> None:
     run_id = submitted(http)
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket_to(real, f"/ws/runs/{run_id}")) for _ in range(10)]
+        sockets = [stack.enter_context(WebSocket(real, f"/ws/runs/{run_id}")) for _ in range(10)]
         for each in sockets:
-            each.recv(10)
+            each.receive()
         open_before = _streams(http)
         for each in sockets:
-            each.socket.shutdown(SHUT_RDWR)
+            each.vanish()
 
         assert open_before >= 10
         deadline = time.monotonic() + 10
@@ -155,10 +138,10 @@ def test_open_streams_end_when_the_engine_drains(backend: str) -> None:
     with running(backend) as real, httpx2.Client(base_url=f"http://127.0.0.1:{real.port}") as http:
         real.call(real.engine.define, GATED)
         run_id = submitted(http)
-        with socket_to(real, f"/ws/runs/{run_id}") as socket:
-            socket.recv(10)
+        with WebSocket(real, f"/ws/runs/{run_id}") as socket:
+            socket.receive()
             real.call(real.engine.drain, 0)
-            found = messages(socket)
+            found = socket.rest()
         refused = http.post("/api/graphs/gated/runs", json={})
 
     assert (found[-1]["reason"], socket.close_code) == ("draining", 1012)

@@ -352,9 +352,9 @@ async def test_what_was_done_to_a_run_is_in_the_audit_log() -> None:
             while len(lines := await service.engine.audits(run_id)) < 2:
                 await anyio.lowlevel.checkpoint()
 
-    assert [(line.action, line.outcome, line.graph) for _, line in lines] == [
-        ("POST /api/graphs/{name}/runs", "202", "gated"),
-        ("POST /api/runs/{run_id}/cancel", "202", "gated"),
+    assert [(line.action, line.graph) for _, line in lines] == [
+        ("POST /api/graphs/{name}/runs", "gated"),
+        ("POST /api/runs/{run_id}/cancel", "gated"),
     ]
 
 
