@@ -280,8 +280,8 @@ def _watch(service: str, prometheus: str, submit: Get, read: Get, promtool: str)
             thread.join()
     everything = 'sum(workflow_http_requests_total{route="/api/graphs/{name}/runs",status="202"})'
     eventually(lambda: asked(everything) == len(submitted), 30)
-    assert asked('up{job="workflow-engine"}') == 1
-    assert asked("rate(workflow_journal_commit_seconds_count[1m])")
+    eventually(lambda: asked('up{job="workflow-engine"}') == 1, 30)
+    eventually(lambda: asked("rate(workflow_journal_commit_seconds_count[1m])"), 30)
 
     def health() -> set[str]:
         groups = json.loads(read(f"{prometheus}/api/v1/rules"))["data"]["groups"]
