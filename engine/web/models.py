@@ -251,6 +251,7 @@ class Failure:
     node: str | None = None
     activation: int | None = None
     attempts: int | None = None
+    seconds: Annotated[float | None, "that a run had, whose deadline has passed"] = None
 
 
 @attrs.frozen(kw_only=True)
@@ -260,6 +261,7 @@ class RunError:
     type: str
     message: str
     failures: list[Failure]
+    reason: Annotated[str | None, "why it was cancelled, if that was said"] = None
 
 
 @attrs.frozen(kw_only=True)

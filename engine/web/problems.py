@@ -49,18 +49,27 @@ class Problem:
     detail: str
     code: Annotated[str, "what programs tell problems apart by"]
     errors: Annotated[list[Detail], "everything that is wrong, not only the first"] = attrs.field(factory=list)
+    facts: Annotated[Mapping[str, Any], "what `detail` says, for programs: run_id, key, known"] = attrs.field(
+        factory=dict
+    )
 
 
 class Refused(Exception):
     """A request is refused, for this reason."""
 
     def __init__(
-        self, status: int, code: str, detail: str, details: Iterable[Detail] = (), headers: Mapping[str, str] = {}
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        details: Iterable[Detail] = (),
+        headers: Mapping[str, str] = {},
+        facts: Mapping[str, Any] = {},
     ) -> None:
         super().__init__(detail)
         self.headers = headers
         title = HTTPStatus(status).phrase
-        self.problem = Problem(title=title, status=status, detail=detail, code=code, errors=list(details))
+        self.problem = Problem(title=title, status=status, detail=detail, code=code, errors=list(details), facts=facts)
 
 
 def answer_of(refused: Refused) -> Answer:
@@ -71,6 +80,8 @@ def answer_of(refused: Refused) -> Answer:
 def shown(problem: Problem) -> dict[str, Any]:
     """A problem as data, without what it leaves open."""
     found = attrs.asdict(problem, recurse=False)
+    if not problem.facts:
+        del found["facts"]
     if not problem.errors:
         del found["errors"]
         return found
@@ -83,12 +94,12 @@ def shown(problem: Problem) -> dict[str, Any]:
 # --- what is wrong with a request -----------------------------------------------------------------------
 
 
-def invalid(details: Iterable[Detail]) -> Refused:
+def invalid(details: Iterable[Detail], facts: Mapping[str, Any] = {}) -> Refused:
     """Input that cannot be used, with everything that is wrong with it."""
     found = list(details)
     said = "; ".join(f"{each.pointer or each.parameter or 'the body'}: {each.message}" for each in found[:3])
     more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-    return Refused(422, "invalid", f"{said}{more}", found)
+    return Refused(422, "invalid", f"{said}{more}", found, facts=facts)
 
 
 def invalid_faults(faults: Iterable[StateFault], below: Path = ()) -> Refused:
@@ -139,7 +150,7 @@ def of_graph(error: GraphInvalid, below: str = "") -> Refused:
     """A graph that cannot be compiled; `below` is the pointer to its definition."""
     details = [detail_of(problem, below) for problem in error.problems]
     said = f"the definition has {len(details)} problem{'s' * (len(details) != 1)}"
-    return Refused(422, "graph_invalid", said, details)
+    return Refused(422, "graph_invalid", said, details, facts=facts_of(error))
 
 
 def detail_of(problem: GraphProblem, below: str = "") -> Detail:
@@ -154,16 +165,28 @@ def of_state(error: StateInvalid, below: str = "") -> Refused:
     """A state that does not fit its graph; `below` is the pointer to it."""
     faults = error.faults or (StateFault((), str(error)),)
     details = [Detail(pointer=below + fault.pointer, message=fault.message) for fault in faults]
-    return Refused(422, _code(error), str(error), details)
+    return Refused(422, code_of(type(error)), str(error), details, facts=facts_of(error))
 
 
-def _code(error: Exception) -> str:
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in type(error).__name__).lstrip("_")
+def code_of(kind: type[BaseException]) -> str:
+    """What a problem calls errors of this class."""
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in kind.__name__).lstrip("_")
+
+
+def facts_of(error: BaseException) -> dict[str, Any]:
+    """What an error knows beside its text, as far as it is plain: nothing that its text would not tell."""
+    return {name: value for name, value in vars(error).items() if not name.startswith("_") and _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(isinstance(item, str) for item in value)
+    return value is None or type(value) in (str, int, float, bool)
 
 
 def _plain(status: int, headers: Mapping[str, str] = {}) -> Callable[[Any], Refused]:
     """A problem that says what the error says."""
-    return lambda error: Refused(status, _code(error), str(error), headers=headers)
+    return lambda error: Refused(status, code_of(type(error)), str(error), headers=headers, facts=facts_of(error))
 
 
 def _secret(status: int, detail: str, headers: Mapping[str, str] = {}) -> Callable[[Any], Refused]:
@@ -171,14 +194,14 @@ def _secret(status: int, detail: str, headers: Mapping[str, str] = {}) -> Callab
 
     def make(error: Exception) -> Refused:
         logger.warning("a request was refused with %d: %s", status, error)
-        return Refused(status, _code(error), detail, headers=headers)
+        return Refused(status, code_of(type(error)), detail, headers=headers)
 
     return make
 
 
 def _busy(error: errors.EngineBusy) -> Refused:
     after = {"Retry-After": str(max(1, ceil(error.retry_after)))}
-    return Refused(429, "engine_busy", f"{error}; nothing was accepted", headers=after)
+    return Refused(429, "engine_busy", f"{error}; nothing was accepted", headers=after, facts=facts_of(error))
 
 
 _SOON: Final = {"Retry-After": "1"}

@@ -14,7 +14,7 @@ from ..replay import ReplayError
 from ..submitting import submission_faults
 from .graphs import define, with_version
 from .models import ForkOrder, InlineSubmission, LogPage, RetryOrder, RunList, SignalOrder, Submission, values
-from .problems import Detail, invalid, invalid_faults, of_state
+from .problems import Detail, code_of, facts_of, invalid, invalid_faults, of_state
 from .service import log_item, run_info, run_item
 from .streams import Waiting
 from .table import Call
@@ -123,7 +123,7 @@ async def list_runs(call: Call) -> Answer:
             status, call.query["graph"], tags, call.query["since"], limit=limit + 1, after=after
         )
     except RunNotFound:
-        raise invalid([Detail(parameter="after", message="no run has this id")]) from None
+        raise invalid([Detail(parameter="after", message="no run has this id", code="run_not_found")]) from None
     page = found[:limit]
     return Answer(data=RunList(runs=[run_item(run) for run in page], next=page[-1].id if len(found) > limit else None))
 
@@ -182,7 +182,8 @@ async def fork_run(call: Call) -> Answer:
     try:
         await _with_update(call, old, order.update, fork)
     except (ActivationNotFound, ReplayError) as error:
-        raise invalid([Detail(pointer="/at", message=str(error))]) from None
+        detail = Detail(pointer="/at", message=str(error), code=code_of(type(error)))
+        raise invalid([detail], facts_of(error)) from None
     return await answer_when_over(call, forked[0], call.query["wait"])
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from ..app import Engine
-from ..errors import EngineError, RunFailed
+from ..errors import EngineError, RunCancelled, RunFailed
 from ..graph import Graph
 from ..handle import Run
 from ..history import LogEntry
@@ -149,6 +149,8 @@ def run_error(error: Exception) -> RunError:
                     node=node,
                     activation=getattr(each, "activation", None),
                     attempts=getattr(each, "attempts", None),
+                    seconds=getattr(each, "seconds", None),
                 )
             )
-    return RunError(type=type(error).__name__, message=str(error), failures=failures)
+    reason = error.reason if isinstance(error, RunCancelled) else None
+    return RunError(type=type(error).__name__, message=str(error), failures=failures, reason=reason)
