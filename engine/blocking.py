@@ -48,7 +48,7 @@ class BlockingEngine:
 
     def __enter__(self) -> Self:
         if not self._engine.is_open:
-            if _in_a_loop():
+            if in_a_loop():
                 raise RuntimeError(
                     "a blocking call in an event loop would stop all of it: await the engine, "
                     "in `async with Engine()`, or call from another thread"
@@ -159,7 +159,8 @@ class BlockingEngine:
         return answer
 
 
-def _in_a_loop() -> bool:
+def in_a_loop() -> bool:
+    """Whether the caller runs in an event loop."""
     try:
         anyio.lowlevel.current_token()
     except anyio.NoEventLoopError:

@@ -181,6 +181,7 @@ ORDER = {
         "app",
         "readable",
         "web",
+        "client",
         "cli",
         "__main__",
     ],
