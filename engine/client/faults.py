@@ -6,6 +6,7 @@ error of the engine (a key that is not known, a rate limit, a proxy that answers
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -144,6 +145,9 @@ def _part(part: str) -> str | int:
 # --- why a run has no result ----------------------------------------------------------------------------
 
 
+_SIZE: Final = re.compile(r" \(\d+ sub-exceptions?\)$")
+
+
 def run_error_of(run_id: str, graph: str, error: RunError) -> EngineError:
     """What `result()` raises of a run that failed or was cancelled."""
     if error.type == RunCancelled.__name__:
@@ -151,7 +155,8 @@ def run_error_of(run_id: str, graph: str, error: RunError) -> EngineError:
     if error.type == RunFailed.__name__:
         failures = [_failure(run_id, each) for each in error.failures]
         if failures:
-            return RunFailed(error.message, failures, run_id=run_id, graph=graph)
+            # What groups say of themselves ends with their size, which this one says anew.
+            return RunFailed(_SIZE.sub("", error.message), failures, run_id=run_id, graph=graph)
     kind = _CLASSES.get(code_of(type(error.type, (), {})))
     if kind is not None and not issubclass(kind, BaseExceptionGroup):
         return restored(kind, error.message, {"run_id": run_id})

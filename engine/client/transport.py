@@ -27,6 +27,7 @@ CONNECTIONS_KEPT: Final = 20
 KEPT_SECONDS: Final = 3.0
 MOST_SHOWN: Final = 10_000
 UNCERTAIN: Final = "whether it was done is not known"
+LOST: Final = "the answer to an earlier attempt was lost: that one may have been carried out"
 
 
 @attrs.frozen
@@ -131,9 +132,7 @@ class Transport:
                 gap = self._gap(attempts, answer, again)
                 if gap is None:
                     if lost:
-                        failure.add_note(
-                            "the answer to an earlier attempt was lost: that one may have been carried out"
-                        )
+                        failure.add_note(LOST)
                     raise failure
             await anyio.sleep(gap)
 
