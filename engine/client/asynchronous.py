@@ -7,7 +7,6 @@ answer. `refresh()` asks; `wait()`, `result()` and whatever acts on the run do s
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Collection, Mapping
 from pathlib import PurePath
 from time import monotonic
@@ -82,7 +81,7 @@ class AsyncClient:
             patience if isinstance(patience, Patience) else Patience(total=patience),
             transport,
         )
-        self._streams: weakref.WeakSet[Events] = weakref.WeakSet()
+        self._streams: set[Events] = set()
 
     async def __aenter__(self) -> Self:
         await self._transport.open()
@@ -273,9 +272,7 @@ class AsyncClient:
         return RemoteRun(self, _item_of(answer.data))
 
     def _events(self, run_id: str, after: int) -> Events:
-        stream = Events(self._transport, run_id, after, self._streams.discard)
-        self._streams.add(stream)
-        return stream
+        return Events(self._transport, run_id, after, self._streams)
 
 
 class RemoteRun:

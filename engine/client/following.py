@@ -8,7 +8,8 @@ nothing outlives the client; while nobody reads, nothing happens but that the ne
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self
@@ -36,11 +37,11 @@ class Events:
     Who leaves before the end may `aclose()` it, or use it in `async with`; at the latest the client does so.
     """
 
-    def __init__(self, transport: Transport, run_id: str, after: int, closed: Callable[[Events], object]) -> None:
+    def __init__(self, transport: Transport, run_id: str, after: int, open_streams: set[Events]) -> None:
         self._transport = transport
         self._run_id = run_id
         self._attempts = transport.attempts()
-        self._closed = closed
+        self._open = open_streams
         self._ready: deque[Event] = deque()
         self._seen = after
         self._given = after
@@ -75,7 +76,6 @@ class Events:
         self._over = True
         self._ready.clear()
         await self._hang_up()
-        self._closed(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -120,15 +120,15 @@ class Events:
         )
         timeout: dict[str, Any] = request.extensions["timeout"]
         timeout["read"] = max(SILENCE_SECONDS, timeout["read"])
-        response = await transport.http.send(request, stream=True)
-        self._response = response
+        response = self._response = await transport.http.send(request, stream=True)
+        self._open.add(self)
         if response.status_code == 200:
             self._parser, self._since = Parser(), monotonic()
             self._chunks = aiter(response.aiter_bytes())
             return
         if response.status_code == 204:
             await self._hang_up()
-            await self._end()
+            self._over = True
             return
         await response.aread()
         await self._hang_up()
@@ -137,7 +137,6 @@ class Events:
             await self._wait_or_fail(refusal(response), asked or 0.0)
             return
         self._failed = refusal(response)
-        self._closed(self)
 
     async def _take(self, message: Message) -> None:
         if message.type == "end" and message.id is None:
@@ -159,33 +158,40 @@ class Events:
     async def _ended(self, why: dict[str, Any]) -> None:
         match why.get("reason"):
             case "over":
-                await self._end()
+                self._over = True
             case "lost":
                 problem = why.get("problem")
                 status = problem.get("status", 500) if isinstance(problem, dict) else 500
                 self._failed = error_of(status, problem, "its stream ended, and it did not say why")
-                self._closed(self)
             case reason:  # draining, idle, too_slow: come back
                 said = ServiceError(f"the stream of run {self._run_id!r} ended: {reason}", status=503, code=str(reason))
                 await self._wait_or_fail(said)
-
-    async def _end(self) -> None:
-        self._over = True
-        self._closed(self)
 
     async def _wait_or_fail(self, error: EngineError, at_least: float = 0.0) -> None:
         gap = self._attempts.gap(monotonic(), at_least)
         if gap is None:
             self._failed = error
-            self._closed(self)
         elif not self._ready:
             await anyio.sleep(gap)
 
     async def _hang_up(self) -> None:
-        response, self._response = self._response, None
-        if response is not None:
-            if self._chunks is not None and monotonic() - self._since >= self._transport.patience.longest_gap:
+        response, chunks, self._response, self._chunks = self._response, self._chunks, None, None
+        self._open.discard(self)
+        if chunks is not None:
+            if monotonic() - self._since >= self._transport.patience.longest_gap:
                 self._attempts.went_well()  # it was good for a while, though nothing may have happened in the run
+            await _finish(chunks)
+        if response is not None:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
-        self._chunks = None
+
+
+async def _finish(chunks: AsyncIterator[bytes]) -> None:
+    """End the async generators that are behind this: what cancels the innermost one's wait goes up through all.
+
+    Closing the outermost would leave the others to the garbage collector, of which trio warns, and rightly.
+    """
+    with anyio.CancelScope(shield=True) as scope, suppress(httpx2.TransportError, StopAsyncIteration):
+        scope.cancel()
+        while True:
+            await anext(chunks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import attrs
 import orjson
@@ -22,7 +22,7 @@ def told(model: type[T], data: object) -> T:
     if not isinstance(data, Mapping):
         said = f"expected an object, found {type(data).__name__}"
         raise ServiceError(f"the service's answer is no {model.__name__}: {said}", status=200, code="answer")
-    items = _items(model)
+    items = _items(cast(Any, model))
     given = {name: _value(items[name], value) for name, value in data.items() if name in items}
     try:
         return model(**given)
