@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +19,8 @@ import anyio
 import httpx2
 import pytest
 
-from engine.client import AsyncClient, Patience
+from engine import EngineClosed, HistoryGone, RunNotFound
+from engine.client import AsyncClient, Client, Patience, ServiceError
 from tests.engine.web.services import ROOT, eventually
 
 TOOLS = """
@@ -147,8 +150,8 @@ async def test_submissions_that_a_crash_interrupts_make_one_run_each(service: Pr
         done.append(run.id)
 
     async def crash() -> None:
-        while len(done) < 5:
-            await anyio.sleep(0.001)  # somewhere in the middle
+        while len(done) < 5:  # noqa: ASYNC110  # somewhere in the middle
+            await anyio.sleep(0.001)
         await service.again()
 
     async with client_of(service) as client:
