@@ -15,16 +15,26 @@ from ..kept import KeptRun
 from .driving import Begin, Driver
 from .faults import FAILED, SUCCESS, Refusal
 from .reading import json_of, object_of
-from .runs import follow_log, printer, run_id_argument, runs
-from .setup import Setup, driving_options, graphs_option, json_option, options, prepared, store_option, tools_option
-
-_driving = options(
+from .runs import follow_log, or_at_server, printer, run_id_argument, runs
+from .setup import (
+    Setup,
+    driving_options,
+    graphs_option,
+    json_option,
+    of_runs_option,
+    options,
+    prepared,
     store_option,
+    tools_option,
+)
+
+_driven = (
     graphs_option,
     tools_option,
     click.option("--no-wait", is_flag=True, help="Leave it in the store at once."),
     driving_options,
 )
+_driving = options(of_runs_option, *_driven)
 
 
 def _act(
@@ -80,6 +90,7 @@ def _refuse_ended(setup: Setup, run: Run) -> NoReturn:
 @click.option("--after", type=int, default=0, metavar="N", help="Only what follows record N.")
 @options(_driving, json_option)
 @prepared
+@or_at_server
 def watch(setup: Setup, run_id: str, after: int, no_wait: bool, quiet: bool, no_progress: bool, as_json: bool) -> int:
     """Follow a run until it is over: its log so far, and then whatever is added to it.
 
@@ -101,6 +112,7 @@ def watch(setup: Setup, run_id: str, after: int, no_wait: bool, quiet: bool, no_
 @run_id_argument
 @_driving
 @prepared
+@or_at_server
 def resume(setup: Setup, run_id: str, no_wait: bool, quiet: bool, no_progress: bool) -> int:
     """Let a run go on that was interrupted or paused, and drive it to its end.
 
@@ -128,6 +140,7 @@ def resume(setup: Setup, run_id: str, no_wait: bool, quiet: bool, no_progress: b
 @click.option("--update", metavar="JSON|@FILE|-", help="Changes to the state that the failed nodes were given.")
 @_driving
 @prepared
+@or_at_server
 def retry(setup: Setup, run_id: str, update: str | None, no_wait: bool, quiet: bool, no_progress: bool) -> int:
     """Run a failed run on from its failure: what had succeeded is not run again.
 
@@ -153,6 +166,7 @@ def retry(setup: Setup, run_id: str, update: str | None, no_wait: bool, quiet: b
 @click.option("--update", metavar="JSON|@FILE|-", help="Changes to the state that it is given.")
 @_driving
 @prepared
+@or_at_server
 def fork(setup: Setup, run_id: str, at: str, update: str | None, no_wait: bool, quiet: bool, no_progress: bool) -> int:
     """Start a new run from one activation of an older one; all that it did not cause is kept.
 
@@ -170,7 +184,7 @@ def fork(setup: Setup, run_id: str, at: str, update: str | None, no_wait: bool, 
 
 @runs.command()
 @run_id_argument
-@_driving
+@options(store_option, *_driven)
 @prepared
 def migrate(setup: Setup, run_id: str, no_wait: bool, quiet: bool, no_progress: bool) -> int:
     """Let a run whose graph has changed go on, on the graph as it is now, if its records fit that.
@@ -193,6 +207,7 @@ def migrate(setup: Setup, run_id: str, no_wait: bool, quiet: bool, no_progress: 
 @click.option("--id", "signal_id", metavar="ID", help="So that the same signal counts once.")
 @_driving
 @prepared
+@or_at_server
 def signal(
     setup: Setup,
     run_id: str,
@@ -227,8 +242,9 @@ def signal(
 @runs.command()
 @run_id_argument
 @click.option("--reason", metavar="TEXT", help="To be told with it.")
-@store_option
+@of_runs_option
 @prepared
+@or_at_server
 def cancel(setup: Setup, run_id: str, reason: str | None) -> int:
     """End a run: it will not go on.
 
@@ -249,8 +265,9 @@ def cancel(setup: Setup, run_id: str, reason: str | None) -> int:
 
 @runs.command()
 @run_id_argument
-@options(store_option, graphs_option, tools_option)
+@options(of_runs_option, graphs_option, tools_option)
 @prepared
+@or_at_server
 def pause(setup: Setup, run_id: str) -> int:
     """Have a run stay where it is, whoever drives it next, until `resume`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from time import localtime, strftime, time
 from typing import Any, Final
@@ -24,9 +25,9 @@ from .setup import (
     Verbs,
     graphs_option,
     json_option,
+    of_runs_option,
     options,
     prepared,
-    store_option,
     tools_option,
 )
 from .terminal import clock
@@ -39,7 +40,8 @@ _STATUSES: Final = (UNFINISHED, *ENDED)
 def runs() -> None:
     """The runs of a store: list them, look at them, let them go on, signal and end them.
 
-    A store is one process's at a time: while a run or a service uses a SQLite file, these say so.
+    A store is one process's at a time: while a run or a service uses a SQLite file, these say so. With --server they
+    ask the service itself, which has the graphs, and drives the runs.
 
     \b
     Examples:
@@ -48,18 +50,34 @@ def runs() -> None:
         workflow-engine runs resume 7f3a… --graphs flows.py:review
         workflow-engine runs signal 7f3a… approved '{"by": "me"}' --graphs flows.py:review
         workflow-engine runs fork 7f3a… --at score#2 --update '{"score": 1}' --graphs flows.py:review
+        workflow-engine runs watch 7f3a… --server http://127.0.0.1:8000
 
     With graphs = ["flows.py:review"] in workflow.toml, or WORKFLOW_GRAPHS, --graphs can be left out.
     """
 
 
+def or_at_server(function: Callable[..., int]) -> Callable[..., int]:
+    """A command that is for a service to do, if one is set: by a flag, or where no flag names a store."""
+
+    @functools.wraps(function)
+    def command(setup: Setup, **given: Any) -> int:
+        origins = setup.settings.origins
+        if setup.settings.server is None or (origins["server"] != "--server" and origins.get("store") == "--store"):
+            return function(setup, **given)
+        from .remote import at_server
+
+        return at_server(setup, function.__name__, given)
+
+    return command
+
+
 run_id_argument = click.argument("run_id", metavar="ID")
-_looking = options(store_option, graphs_option, tools_option, json_option)
+_looking = options(of_runs_option, graphs_option, tools_option, json_option)
 # --- looking --------------------------------------------------------------------------------------------
 
 
 @runs.command()
-@store_option
+@of_runs_option
 @click.option("--status", multiple=True, type=click.Choice(_STATUSES), help="Any of these.")
 @click.option("--graph", metavar="NAME", help="Of this graph.")
 @click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", help="With all of these.")
@@ -78,7 +96,7 @@ def ls(
     after: str | None,
     as_json: bool,
 ) -> int:
-    """List runs, newest first: a table on a terminal, lines of JSON otherwise.
+    """List runs, newest first (a service: oldest first): a table on a terminal, lines of JSON otherwise.
 
     \b
     Examples:
@@ -122,6 +140,7 @@ def ls(
 @run_id_argument
 @_looking
 @prepared
+@or_at_server
 def show(setup: Setup, run_id: str, as_json: bool) -> int:
     """Show one run as JSON; with its graph also its state, its nodes, and why it failed or what it waits for.
 
@@ -155,8 +174,9 @@ def _shown(found: Look) -> dict[str, Any]:
 @runs.command()
 @run_id_argument
 @click.option("--after", type=int, default=0, metavar="N", help="Only what follows record N.")
-@options(store_option, json_option)
+@options(of_runs_option, json_option)
 @prepared
+@or_at_server
 def log(setup: Setup, run_id: str, after: int, as_json: bool) -> int:
     """Print a run's log: a line for each attempt that has ended, JSON unless stdout is a terminal.
 

@@ -104,6 +104,13 @@ def _store(value: Any) -> str:
     return address
 
 
+def _address(value: Any) -> str:
+    address = _text(value)
+    if not address.startswith(("http://", "https://")) or "@" in address:
+        raise ValueError("must be the address of a service: http://127.0.0.1:8000, with no name or password in it")
+    return address
+
+
 def setting(default: Any, read: Reader, secret: Callable[[Any], str] | None = None) -> Any:
     return attrs.field(default=default, repr=secret or repr, metadata={"read": read, "shown": secret or repr})
 
@@ -152,7 +159,9 @@ class Settings:
     keys: str | None = setting(None, _text)
     """The file of API keys."""
     api_key: str | None = setting(None, _text, _hidden)
-    """One that may do everything, itself: for a service that is given nothing but variables."""
+    """A key itself: of a service that is asked; or the one that may do everything, of one that is started."""
+    server: str | None = setting(None, _address, shown_store)
+    """A service whose runs the commands are about, instead of those of a store."""
     insecure: bool = setting(False, _switch)
     """Whether other machines may reach it without a key."""
     cors: tuple[str, ...] = setting((), _names)

@@ -102,7 +102,7 @@ class Setup:
         settings, line = self.settings, [*_called(), *words]
         for source in graphs:
             line += ["--graphs", source]
-        for name in ("tools", "store", "backend", "durability", "max_iterations", "config"):
+        for name in ("tools", "store", "server", "backend", "durability", "max_iterations", "config"):
             flag = f"--{name.replace('_', '-')}"
             if settings.origins.get(name) == flag:
                 value = getattr(settings, name)
@@ -132,6 +132,12 @@ _COMMON = (
 store_option = click.option(
     "--store", metavar="URL", help="sqlite:///runs.db, postgresql://…, redis://… or memory:  [env: WORKFLOW_STORE]"
 )
+server_option = click.option(
+    "--server", metavar="URL", help="A service, whose runs these are then.  [env: WORKFLOW_SERVER]"
+)
+key_option = click.option(
+    "--key", "api_key", metavar="KEY", help="For that service; better in the environment.  [env: WORKFLOW_API_KEY]"
+)
 graphs_option = click.option(
     "--graphs", multiple=True, metavar="FILE|MODULE:ATTR", help="Where the run's graph is.  [env: WORKFLOW_GRAPHS]"
 )
@@ -151,6 +157,9 @@ def options(*given: Callable[[F], F]) -> Callable[[F], F]:
 
     return add
 
+
+of_runs_option = options(store_option, server_option, key_option)
+"""Where the runs are that a command is about."""
 
 driving_options = options(
     click.option("--backend", type=click.Choice(["asyncio", "trio"]), help="What runs it.  [default: asyncio]"),

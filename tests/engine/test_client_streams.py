@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,82 +19,10 @@ import pytest
 
 from engine import EngineClosed, HistoryGone, RunNotFound
 from engine.client import AsyncClient, Client, Patience, ServiceError
-from tests.engine.web.services import ROOT, eventually
+from tests.engine.restarted import LOOP, NOTED, Process
+from tests.engine.web.services import ROOT
 
-TOOLS = """
-from pathlib import Path
-import anyio
-from engine import tool
-
-@tool
-async def step(state: dict):
-    await anyio.sleep(state.get("pause", 0))
-    return {"n": state.get("n", 0) + 1}
-
-@tool
-async def note(state: dict):
-    with open("began", "a") as file:
-        file.write(state["name"] + "\\n")
-    return {}
-"""
-LOOP = {
-    "name": "loop",
-    "entry_point": "step",
-    "state": {"n": {"type": "integer", "default": 0}, "pause": {"type": "number", "default": 0},
-              "until": {"type": "integer"}},
-    "nodes": [{"name": "step"}],
-    "edges": [{"source": "step", "target": "step", "when": "state.n < state.until", "max_iterations": 100000},
-              {"source": "step", "target": "END", "otherwise": True}],
-}  # fmt: skip
-NOTED = {"name": "noted", "entry_point": "note", "nodes": [{"name": "note"}]}
 PATIENT = Patience(total=30, first_gap=0.02, longest_gap=0.2)
-
-
-class Process:
-    """A service on a port of its own, which may be killed and started again."""
-
-    def __init__(self, folder: Path, backend: str, *words: str) -> None:
-        self._folder = folder
-        self._words = [
-            "--backend",
-            backend,
-            "--store",
-            "sqlite:///runs.db",
-            "--tools",
-            "my_tools",
-            "--grace",
-            "0.6",
-            *words,
-        ]
-        (folder / "my_tools.py").write_text(TOOLS)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WORKFLOW_")}
-        log = self._folder / "log"
-        with log.open("a") as file:
-            begun = log.stat().st_size
-            self._process = process = subprocess.Popen(
-                [sys.executable, "-m", "engine", "serve", "--port", str(self.port), *self._words],
-                cwd=self._folder,
-                stderr=file,
-                env={**environment, "PYTHONPATH": f"{ROOT}:{self._folder}"},
-            )
-        eventually(lambda: process.poll() is not None or re.search("serving http", log.read_text()[begun:]))
-        assert process.poll() is None, log.read_text()
-
-    def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-            self._process.wait(30)
-            self._process = None
-
-    async def again(self, number: signal.Signals = signal.SIGKILL) -> None:
-        await anyio.to_thread.run_sync(self.stop, number)
-        await anyio.to_thread.run_sync(self.start)
 
 
 @pytest.fixture(params=[pytest.param("asyncio", id="uvicorn"), pytest.param("trio", id="hypercorn")])
