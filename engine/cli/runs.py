@@ -86,6 +86,7 @@ _looking = options(of_runs_option, graphs_option, tools_option, json_option)
 @click.option("--after", metavar="ID", help="Those that follow this one: the last of an earlier list.")
 @json_option
 @prepared
+@or_at_server
 def ls(
     setup: Setup,
     status: Sequence[str],
