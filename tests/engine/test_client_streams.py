@@ -17,9 +17,11 @@ import anyio
 import httpx2
 import pytest
 
-from engine import EngineClosed, HistoryGone, RunNotFound
-from engine.client import AsyncClient, Client, Patience, ServiceError
+from engine import Context, EngineClosed, Graph, HistoryGone, RunNotFound
+from engine.client import AsyncClient, Client, Events, Patience, ServiceError
+from engine.web.streams import StreamLimits
 from tests.engine.restarted import LOOP, NOTED, Process
+from tests.engine.web.real import Real, running
 from tests.engine.web.services import ROOT
 
 PATIENT = Patience(total=30, first_gap=0.02, longest_gap=0.2)
@@ -119,6 +121,49 @@ async def test_whoever_leaves_in_the_middle_leaves_nothing_open(service: Process
     assert not client._streams
     async with client_of(service) as client:
         await (await client.get(run.id)).cancel()
+
+
+async def tell(state: dict[str, Any], ctx: Context) -> None:
+    for _ in range(6_000):
+        ctx.emit("x" * 4_000)
+
+
+@pytest.fixture
+def impatient() -> Iterator[Real]:
+    """A service that cuts slow readers off at once. On uvicorn: Hypercorn shields what it sends on trio, and never does."""
+    with running("asyncio", streams=StreamLimits(slow=0.2)) as real:
+        graph = Graph("telling", history=10_000).add_node("tell", tell).set_entry_point("tell")
+
+        async def register() -> None:
+            real.engine.register(graph)
+
+        real.call(register)
+        yield real
+
+
+async def test_a_reader_that_was_too_slow_and_cut_off_misses_nothing(
+    impatient: Real, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections: list[int] = []
+    connect = Events._connect
+
+    async def counted(self: Events) -> None:
+        connections.append(self._seen)
+        await connect(self)
+
+    monkeypatch.setattr(Events, "_connect", counted)
+    async with AsyncClient(f"http://127.0.0.1:{impatient.port}", patience=PATIENT) as client:
+        run = await client.submit("telling")
+        await run.wait()
+        seen = []
+        async for event in run.events():
+            seen.append(event.seq)
+            if event.seq == 10:
+                await anyio.sleep(1.0)  # reads nothing, while more waits to be sent than a network holds
+
+        assert seen == list(range(1, run.info.last_event + 1))
+        assert len(seen) > 6_000
+        assert len(connections) > 1
 
 
 # --- by programs that block -----------------------------------------------------------------------------
