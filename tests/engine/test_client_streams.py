@@ -130,7 +130,7 @@ async def tell(state: dict[str, Any], ctx: Context) -> None:
 
 @pytest.fixture
 def impatient() -> Iterator[Real]:
-    """A service that cuts slow readers off at once. On uvicorn: Hypercorn shields what it sends on trio, and never does."""
+    """A service that cuts slow readers off at once. On uvicorn: on trio Hypercorn shields its sends, and never does."""
     with running("asyncio", streams=StreamLimits(slow=0.2)) as real:
         graph = Graph("telling", history=10_000).add_node("tell", tell).set_entry_point("tell")
 
