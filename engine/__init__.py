@@ -4,6 +4,7 @@ from .app import Engine, EngineStatistics
 from .context import Context
 from .errors import (
     ActivationLimit,
+    ActivationNotFound,
     BadArguments,
     ClassChanged,
     ConditionFailed,
@@ -59,6 +60,7 @@ from .ports import Executor
 from .result import RunResult
 from .retry import Retry
 from .settings import Settings
+from .stored import Kept
 from .tokens import ErrorInfo
 from .toolbox import ToolBox
 from .tools import Tool, ToolRegistry, get_tool_registry, tool
@@ -66,6 +68,7 @@ from .values import END, STOP, Arrival, Goto, ItemError, Reduce, Replace, Signal
 
 __all__ = [
     "ActivationLimit",
+    "ActivationNotFound",
     "Arrival",
     "BadArguments",
     "Batch",
@@ -94,6 +97,7 @@ __all__ = [
     "IdempotencyConflict",
     "ItemError",
     "JoinStarved",
+    "Kept",
     "load_installed_tools",
     "load_tools",
     "LogEntry",

@@ -44,7 +44,8 @@ from .runs import Run as Machine
 from .runs import Status
 from .settings import Settings
 from .state import Values
-from .submitting import engine_faults, refuse, submission_faults, timeout_fault
+from .stored import Kept
+from .submitting import engine_faults, keep_faults, refuse, submission_faults, timeout_fault
 from .timers import Timers
 from .toolbox import Threads
 
@@ -101,6 +102,8 @@ class Engine:
 
     Leaving without an exception waits for the runs that are running; runs that only wait for a signal or a timer
     are cancelled then, with a warning that names them. Leaving with an exception cancels. Nothing is left behind.
+
+    With `keep=Kept(seconds=..., count=...)` ended runs that need not be kept are removed from the store by and by.
     """
 
     def __init__(
@@ -116,12 +119,14 @@ class Engine:
         metrics: bool = True,
         settings: Settings | None = None,
         fallback: Literal["memory"] | None = None,
+        keep: Kept | None = None,
     ) -> None:
         if durability not in ("standard", "strict", "relaxed"):
             raise ValueError(f"unknown durability {durability!r}: it is one of standard, strict, relaxed")
         if fallback not in (None, "memory"):
             raise ValueError(f"unknown fallback {fallback!r}: it is 'memory', or left out")
-        refuse("Engine", engine_faults(tools, executors, max_runs, max_queued, settings, Settings))
+        faults = [*engine_faults(tools, executors, max_runs, max_queued, settings, Settings), *keep_faults(keep, store)]
+        refuse("Engine", faults)
         self.tools: Final = tools_of(tools)
         """The registry of its tools: the process-wide one unless others were given."""
         self.threads: Threads | None = None
@@ -140,6 +145,7 @@ class Engine:
             "metrics": metrics,
             "settings": settings,
             "fallback": fallback,
+            "keep": keep,
         }
         self._past: list[EngineStatistics] = []
         self._executors = dict(executors or {})
@@ -156,6 +162,8 @@ class Engine:
 
             fall_back = fallback is not None
             self._durable = Durable(store, durability, fall_back=fall_back, prune=self._settings.prune)
+            if keep is not None:
+                self._durable.run_beside(partial(self._durable.keep_only, keep))
         self._books = Books(max_runs, max_queued, self._settings.keep_runs)
         self._books.others_bring_back = store is not None
         # With what they were submitted on, as it was then.
@@ -230,7 +238,7 @@ class Engine:
         except BaseException:
             kind, error, traceback = sys.exc_info()
             self._open = False
-            await self._abandon()
+            await self._abandon(gives_up=True)
             await self._stack.__aexit__(kind, error, traceback)
             raise
         self._open = False
@@ -263,9 +271,10 @@ class Engine:
         """Start a run, or queue it; returns once it is safe, which in memory is at once.
 
         Refuses before anything is accepted: `GraphInvalid`, `StateInvalid`, `UnknownKey`, `EngineBusy`,
-        `EngineClosed`. `deadline` is in seconds from now. Higher priorities start first, then older runs.
+        `EngineClosed`. `deadline` is in seconds from now. Higher priorities start first, then older runs. Ids, keys
+        and tags take at most 512 bytes of UTF-8 each, and no NUL, whatever the store.
         """
-        if (run_id, idempotency_key, tags, deadline) != _NONE_GIVEN or type(priority) is not int:
+        if (run_id, idempotency_key, tags, deadline) != _NONE_GIVEN or priority != 0 or type(priority) is not int:
             refuse("submit", submission_faults(run_id, idempotency_key, tags, deadline, priority))
         try:
             self._check_open()
@@ -282,9 +291,11 @@ class Engine:
                 values = registered.plan.state.admit(state)
                 known = self._by_key.get(idempotency_key)
                 if known is not None:
-                    if known[0].registered is not registered or not equal(known[1], values):
-                        raise IdempotencyConflict(idempotency_key, known[0].id)
-                    return known[0]
+                    first, input = known
+                    if first.registered is not registered or not equal(input, values):
+                        theirs, ours = (first.graph, first.version), (registered.plan.name, registered.plan.version)
+                        raise IdempotencyConflict.between(idempotency_key, first.id, theirs, ours)
+                    return first
                 # Before the run begins, whose nodes may change what they must not.
                 kept = remembered(values)
             run = self._admit(registered, options)
@@ -322,8 +333,9 @@ class Engine:
                 known = await durable.by_key(key)
                 if known is not None:
                     row, input = known
-                    if (row.graph, row.version) != (plan.name, plan.version) or not equal(input, values):
-                        raise IdempotencyConflict(key, row.run_id)
+                    theirs, ours = (row.graph, row.version), (plan.name, plan.version)
+                    if theirs != ours or not equal(input, values):
+                        raise IdempotencyConflict.between(key, row.run_id, theirs, ours)
                     return await self.get(row.run_id)
             if options.run_id is not None and await durable.load(options.run_id) is not None:
                 raise id_taken(options.run_id)
@@ -337,7 +349,7 @@ class Engine:
             except Exception as error:
                 books.submitted -= 1
                 if isinstance(error, KeyTaken):
-                    raise IdempotencyConflict(error.key, error.run_id) from None
+                    raise IdempotencyConflict(error.key, error.run_id, "at the same moment") from None
                 raise
             except BaseException:
                 # Whoever submitted it is gone, but the store has it (see Journal.write).
@@ -415,10 +427,10 @@ class Engine:
     async def migrate(self, run_id: str) -> Run:
         """Let a run whose graph has changed go on, on the version registered last, if its records fit that one.
 
-        Records name edges by their places: what is new must stand after what was there, or a token that had gone
-        along an edge is taken to have gone along the one in its place.
-
-        Raises `VersionMismatch` with the reason if they do not; then nothing has changed.
+        Records name edges by their places: those that they mention must be there what they were, as must the nodes that
+        have run, and of a run with a snapshot everything. Raises `VersionMismatch` with each `reasons` if that is not
+        so, or if nobody can tell since the store does not have the definition that it began on; then nothing has
+        changed.
         """
         self._check_open()
         if self._returning is None:
@@ -430,7 +442,7 @@ class Engine:
         self._check_open()
         if self._durable is None:
             raise EngineError("there is no store to compact: runs in memory are limited by Settings(keep_runs=...)")
-        return await self._durable.compact(keep_seconds, keep_count)
+        return await self._durable.compact(Kept(seconds=keep_seconds, count=keep_count))
 
     # -- for those who do not await
 
@@ -604,6 +616,11 @@ class Engine:
             return
         self._books.begin_now(run)
 
+    async def check_kept(self, run: Run) -> None:
+        """Raise `RunNotFound` if the store has removed a run that ended: what goes on there would be kept nowhere."""
+        if self._durable is not None and self._open and not await self._durable.has(run.id):
+            raise RunNotFound(run.id, "it has been removed from the store since it ended; submit another")
+
     def check_retry(self, run: Run) -> None:
         """Raise what forbids that a failed run goes on, before anything has changed."""
         self._check_open()
@@ -612,12 +629,12 @@ class Engine:
             raise RunTimeout(run.id, run.deadline_seconds, "it is too late for a retry, submit another run")
         self._books.check_room()
 
-    def revive(self, run: Run, update: Mapping[str, Any] | None) -> None:
-        """A run that had failed goes on, once there is a place for it."""
+    def revive(self, run: Run) -> None:
+        """A run that had failed, and is held since its retry, goes on once there is a place for it."""
         self._books.reopen(run)
         run.revived()
         run.rearm(self._timers)
-        self._books.place(run, partial(run.go_on, update))
+        self._books.place(run, run.go_live)
 
     # -- inside
 
@@ -694,8 +711,9 @@ class Engine:
     async def _finish(self) -> None:
         """Wait for what is running; what only waits for a signal or a timer stays in the store, or is given up."""
         active = self._books.active
-        if self._returning is not None:
+        if self._durable is not None and self._returning is not None:
             returning = self._returning
+            self._durable.tell_what_is_waited_for()
             await self._until(lambda: returning.is_through)
             await self._until(lambda: all(run.at_rest for run in active.values() if run.counted))
             await self._leave_to_the_store()
@@ -716,11 +734,13 @@ class Engine:
             for run in left:
                 await run.wait()
 
-    async def _abandon(self) -> None:
+    async def _abandon(self, *, gives_up: bool = False) -> None:
+        """Leave with what runs; who `gives_up` has waited before, and does not wait for a store in trouble again."""
         self._abandoned = True
         self._books.clear_queue()
         if self._durable is not None:
-            with anyio.move_on_after(self._settings.close_seconds, shield=True):
+            seconds = 0.0 if gives_up and self._durable.journal.stuck else self._settings.close_seconds
+            with anyio.move_on_after(seconds, shield=True):
                 await self._leave_to_the_store()
             return
         for run in list(self._books.active.values()):

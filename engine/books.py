@@ -35,6 +35,7 @@ class Books:
         self.others_bring_back = False
         """Whether a store gives back what is forgotten here: not a second time what somebody still holds."""
         self._held: WeakValueDictionary[str, Run] = WeakValueDictionary()
+        self._gathering = 0
         # Those that wait for a place, with what begins them.
         self._queue: list[tuple[int, int, Run, Callable[[], None]]] = []
 
@@ -51,6 +52,20 @@ class Books:
     def is_full(self) -> bool:
         """Whether a run would have to wait for a place."""
         return self._max_runs is not None and self.running >= self._max_runs
+
+    @property
+    def has_to_wait(self) -> bool:
+        """Whether one that comes back from the store waits for its turn: there may be no place, or others before it."""
+        return self.is_full or (self._max_runs is not None and self._gathering > 0)
+
+    def gather(self) -> None:
+        """Those that wait are being read from the store: nobody's turn is known before all are there."""
+        self._gathering += 1
+
+    def gathered(self) -> None:
+        """All are there."""
+        self._gathering -= 1
+        self.begin_queued()
 
     @property
     def queued(self) -> list[Run]:
@@ -100,7 +115,7 @@ class Books:
 
     def begin_queued(self) -> None:
         """Give free places to those who wait: by priority, then age."""
-        while self._queue and not self.is_full:
+        while self._queue and not self.has_to_wait:
             run, begin = heappop(self._queue)[2:]
             if not run.ending:
                 self.begin(run)

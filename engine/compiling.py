@@ -15,7 +15,7 @@ from .call import PLAIN, Signature
 from .checks import structure
 from .edges import Edges
 from .errors import GraphProblem
-from .faults import positive_fault
+from .faults import name_fault, positive_fault
 from .nodespec import NodeSpec
 from .options import (
     NODE_OPTIONS,
@@ -121,8 +121,8 @@ class Compiler:
 
     def _settings(self) -> None:
         name: Any = self.written.name
-        if not isinstance(name, str) or not name:
-            self.problem("bad_option", "graph", f"a graph's name must be text, found {shown(name)}")
+        if fault := name_fault(name):
+            self.problem("bad_option", "graph", f"a graph's name {fault}")
         for option, fault in graph_option_faults(self.written.settings):
             self.problem("bad_option", str(name), f"{option} {fault}")
 
@@ -143,8 +143,8 @@ class Compiler:
         return tuple(found.values())
 
     def _name_is_free(self, name: Any, found: Mapping[str, NodeDecl]) -> bool:
-        if not isinstance(name, str) or not name:
-            self.problem("bad_option", str(name), f"a node's name must be text, found {shown(name)}", "give it name=")
+        if fault := name_fault(name):
+            self.problem("bad_option", str(name), f"a node's name {fault}", "give it name=")
             return False
         if name in found:
             self.problem("duplicate_node", name, "there are two nodes of this name", "give one another name")

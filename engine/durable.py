@@ -13,19 +13,25 @@ from anyio.abc import TaskGroup
 
 from .codec import pack
 from .counts import Histogram
-from .errors import StoreUnavailable
-from .format import digests_in, pack_admission, pack_snapshot, unpack_admission, unpack_record
+from .errors import EngineError, RecordsGone, StoreUnavailable
+from .forking import what_was_kept
+from .format import digests_in, pack_admission, pack_record, pack_snapshot, unpack_admission, unpack_record
 from .identity import definition_digest, definition_text
 from .journal import BATCH_RECORDS, COMMIT_SECONDS, FIRST_DELAY, PATIENCE, Journal
 from .keeping import Durability, RunJournal, effects_of
 from .plan import Plan
 from .ports import Store
-from .recovery import Found, blobs_of, found, unfinished
+from .recovery import FORKED, Found, blobs_of, found, unfinished
 from .runs import Run
-from .stored import Admit, Compacted, Define, Kept, Post, PutSnapshot, Query, Rebase, RunRow
+from .stored import Admit, Append, Compacted, Define, Kept, Post, PutSnapshot, Query, Rebase, RunRow
 from .stores import open_store
 from .stores.memory import MemoryStore
 from .tokens import Record
+
+# How often it is looked for runs that need not be kept, and how many times as long as it took it is left alone after:
+# what is removed must cost those that run a hundredth at most.
+KEEP_SECONDS: Final = 60.0
+KEEP_FACTOR: Final = 100
 
 T = TypeVar("T")
 
@@ -60,16 +66,20 @@ class Durable:
     async def open(self, enter: Callable[[Store], Awaitable[Store]]) -> None:
         """Open the store, or do without it if that was asked for."""
         try:
-            store = await enter(self._store)
-            await patiently(store.claim)
+            store = await self._entered(enter, self._store)
         except StoreUnavailable as error:
             if not self._fall_back:
                 raise
             self.fell_back = True
             logger.error("RUNS ARE NOT SAFE: the store cannot be reached, so they are kept in memory only: %s", error)
-            store = await enter(MemoryStore())
-        self._defined = {definition[:3] for definition in await patiently(store.definitions)}
+            store = await self._entered(enter, MemoryStore())
         self._journal = Journal(store, self.commit_seconds, self.batch_records)
+
+    async def _entered(self, enter: Callable[[Store], Awaitable[Store]], given: Store) -> Store:
+        store = await enter(given)
+        await patiently(store.claim)
+        self._defined = {definition[:3] for definition in await patiently(store.definitions)}
+        return store
 
     @property
     def journal(self) -> Journal:
@@ -97,6 +107,12 @@ class Durable:
     def fingerprint(self, plan: Plan) -> str:
         """Of its definition; the first time, that is stored, too."""
         return self._of(plan)[0]
+
+    async def definition(self, fingerprint: str) -> str | None:
+        """The definition of this fingerprint, if the store has it."""
+        await self.journal.flush(gives_up=True)
+        found = await patiently(self.store.definitions)
+        return next((text for _, _, known, text in found if known == fingerprint), None)
 
     def journal_for(self, plan: Plan, run_id: str, seq: int = 0) -> RunJournal:
         """The way into the journal for one run."""
@@ -159,8 +175,8 @@ class Durable:
         """Runs of a graph to go on with."""
         return unfinished(self.store, plan.name, plan.version)
 
-    async def admit_fork(self, run: Run, origin: Found, fingerprint: str) -> None:
-        """Returns when a run that was forked is safe: what it was submitted on, and where it stands."""
+    async def admit_fork(self, run: Run, origin: Found, fingerprint: str, forked: Record) -> None:
+        """Returns when a run that was forked is safe: what it was submitted on, where, and where it stands."""
         row = attrs.evolve(
             origin.row,
             run_id=run.id,
@@ -173,15 +189,35 @@ class Durable:
         )
         admission, stands = origin.run.admission, pack_snapshot(run.snapshot())
         blobs = {digest: origin.blobs[digest] for digest in digests_in(admission)}
+        forked.signal = origin.row.run_id, origin.seq
+        first = pack_record(forked)
         await self.journal.write(
             Admit(row, admission, blobs),
-            PutSnapshot(run.id, 1, stands.data, stands.blobs, stands.refs),
+            Append(run.id, FORKED, first.data, first.blobs, first.refs),
+            PutSnapshot(run.id, FORKED, stands.data, stands.blobs, stands.refs),
             admits=run.id,
         )
 
-    async def all_records(self, run_id: str) -> list[Record]:
-        """Every record that is kept of a run."""
-        return [record for _, record in await self.records_until(run_id, None)]
+    async def all_records(self, run_id: str, last: int) -> list[Record]:
+        """The records of a run up to a number, those that it began with among them if it is a fork.
+
+        Raises `RecordsGone` if one of them is not there.
+        """
+        forks: list[tuple[Record, list[Record]]] = []
+        wanted = run_id
+        while True:
+            numbered = await self.records_until(wanted, last)
+            records = [record for _, record in numbered]
+            if len(records) != last:
+                kept_from = numbered[0][0] if numbered else last + 1
+                raise RecordsGone(run_id, _what_is_missing(run_id, wanted, kept_from, last), kept_from)
+            if not records or records[0].kind != "forked":
+                break
+            forks.append((records[0], records[1:]))
+            wanted, last = records[0].signal
+        for forked, own in reversed(forks):
+            records = [*what_was_kept(records, forked), *own]
+        return records
 
     async def records_until(self, run_id: str, last: int | None) -> list[tuple[int, Record]]:
         """The records that are kept of a run, up to a number, with theirs."""
@@ -209,11 +245,28 @@ class Durable:
         data = pack({"name": name, "payload": payload, "id": id}, owner=f"signal {name!r}")
         await self.journal.write(Post(run_id, id, data))
 
-    async def compact(self, keep_seconds: float | None, keep_count: int | None) -> Compacted:
+    async def compact(self, keep: Kept) -> Compacted:
         """Remove what need not be kept."""
-        keep = Kept(seconds=keep_seconds, count=keep_count)
         await self.journal.flush(gives_up=True)
         return await patiently(lambda: self.store.compact(keep, now=time()))
+
+    async def has(self, run_id: str) -> bool:
+        """Whether the store has this run."""
+        return await patiently(lambda: self.store.read(run_id)) is not None
+
+    async def keep_only(self, keep: Kept) -> None:
+        """Remove what need not be kept, at once and from time to time."""
+        while not self.journal.closed:
+            began = anyio.current_time()
+            try:
+                removed = await self.compact(keep)
+            except Exception as error:
+                known = error if not isinstance(error, EngineError) else None
+                logger.warning("nothing is removed from the store at present: %s", error, exc_info=known)
+            else:
+                if removed.runs:
+                    logger.info("%d ended runs were removed from the store", removed.runs)
+            await anyio.sleep(max(KEEP_SECONDS, KEEP_FACTOR * (anyio.current_time() - began)))
 
     # -- work beside the engine's
 
@@ -222,6 +275,10 @@ class Durable:
         self._work.append(work)
         if self._group is not None:
             self._group.start_soon(self._do, work)
+
+    def tell_what_is_waited_for(self) -> None:
+        """The engine is being left: say so from now on whenever the store keeps it."""
+        self.run_beside(self.journal.tell_what_is_waited_for)
 
     async def serve(self) -> None:
         """Write, and do the work beside, for as long as it is not cancelled."""
@@ -237,6 +294,13 @@ class Durable:
     async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
         await work()
         self._work.remove(work)
+
+
+def _what_is_missing(run_id: str, wanted: str, kept_from: int, last: int) -> str:
+    where = "" if wanted == run_id else f"run {wanted!r}, of which it is a fork, "
+    if kept_from > last:
+        return f"{where}has none of its first {last}, or is gone itself"
+    return f"{where}lacks those before number {kept_from}"
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:

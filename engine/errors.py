@@ -494,18 +494,20 @@ class RunCancelled(EngineError):
 
 
 class RunNotFound(EngineError, LookupError):
-    """No run has this id."""
+    """No run has this id, or none any more."""
 
-    def __init__(self, run_id: str) -> None:
-        super().__init__(f"no run has the id {run_id!r}")
+    def __init__(self, run_id: str, hint: str = "") -> None:
+        super().__init__(f"no run has the id {run_id!r}" + (f": {hint}" if hint else ""))
         self.run_id = run_id
 
 
 class RunEnded(EngineError):
-    """The run is over, so it takes no signal."""
+    """The run is over, so it takes no signal; or it has not failed, so it cannot be retried (see `status`)."""
 
-    def __init__(self, run_id: str, status: str) -> None:
-        super().__init__(f"run {run_id!r} is over ({status})")
+    def __init__(self, run_id: str, status: str, hint: str = "") -> None:
+        over = status in ("succeeded", "failed", "cancelled")
+        said = f"run {run_id!r} is over ({status})" if over else f"run {run_id!r} is {status}"
+        super().__init__(f"{said}; {hint}" if hint else said)
         self.run_id = run_id
         self.status = status
 
@@ -522,33 +524,67 @@ class UnknownSignal(EngineError, LookupError):
 class HistoryGone(EngineError, LookupError):
     """The log entries or events asked for were dropped; `kept_from` is the first that is still there."""
 
-    def __init__(self, asked: int, kept_from: int) -> None:
+    def __init__(self, asked: int, kept_from: int, message: str = "") -> None:
         super().__init__(
-            f"nothing is kept before number {kept_from}, asked for {asked}; raise Graph(history=...), or use a store"
+            message
+            or f"nothing is kept before number {kept_from}, asked for {asked}; raise Graph(history=...), or use a store"
         )
         self.asked = asked
         self.kept_from = kept_from
 
 
-class RecordsGone(EngineError, LookupError):
-    """A run cannot be forked: its first records were dropped once a snapshot stood for them."""
+class RecordsGone(HistoryGone):
+    """A run cannot be forked: records of what led to the place are not there any more."""
 
-    def __init__(self, run_id: str, missing: str) -> None:
-        super().__init__(f"run {run_id!r} lacks the records of what led to {missing}; keep all of them to fork runs")
+    def __init__(self, run_id: str, missing: str, kept_from: int = 0) -> None:
+        super().__init__(
+            1,
+            kept_from,
+            f"the records of run {run_id!r} are not all there any more: {missing}; a run can be forked as long as "
+            f"they are: Settings(prune=False) keeps those of long runs, and compact() removes none of those it keeps",
+        )
         self.run_id = run_id
         self.missing = missing
 
 
-class VersionMismatch(EngineError):
-    """A run was started on a graph of this name and version that is not the one registered now."""
+class ActivationNotFound(EngineError, LookupError):
+    """A run has no such activation on record, so it cannot be forked there."""
 
-    def __init__(self, graph: str, expected: str, found: str) -> None:
+    def __init__(self, run_id: str, at: str, known: Sequence[str]) -> None:
+        some = f"{_list(known[-5:])}{' and older ones' if len(known) > 5 else ''}"
         super().__init__(
-            f"graph {graph!r} is {found!r} here, expected {expected!r}; give the changed graph another version"
+            f"run {run_id!r} has no activation {at!r} on record, it has {some}; give one as 'node#number' that has "
+            f"ended, of the run itself: subgraphs and maps run again as a whole"
+        )
+        self.run_id = run_id
+        self.at = at
+        self.known = tuple(known)
+
+
+class VersionMismatch(EngineError):
+    """A run began on a definition of its graph that is not the one registered now; `reasons` say why it cannot move."""
+
+    def __init__(self, graph: str, expected: str, found: str, *, run_id: str = "", reasons: Sequence[str] = ()) -> None:
+        whose = f"run {run_id!r}" if run_id else "the run"
+        if reasons:
+            cure = (
+                f"{whose} cannot go on there: {'; '.join(reasons)}; fork it at an activation before what has changed, "
+                f"or register the definition that it began on again"
+            )
+        else:
+            cure = (
+                f"engine.migrate({run_id!r}) lets the run go on if its records fit, engine.fork({run_id!r}, at) "
+                f"begins another from one of its activations; give a changed graph another version"
+            )
+        super().__init__(
+            f"{whose} began on another definition of graph {graph!r} ({expected}) than the one registered now "
+            f"({found}); {cure}"
         )
         self.graph = graph
         self.expected = expected
         self.found = found
+        self.run_id = run_id
+        self.reasons = tuple(reasons)
 
 
 # --- the engine -----------------------------------------------------------------------------------------
@@ -726,19 +762,33 @@ class GraphConflict(EngineError, ValueError):
 class GraphNotFound(EngineError, LookupError):
     """No graph of this name is registered."""
 
-    def __init__(self, graph: str, known: Sequence[str]) -> None:
-        super().__init__(f"no graph is registered as {graph!r}, known are {_list(known)}; engine.register(graph) first")
+    def __init__(self, graph: str, known: Sequence[str], version: str | None = None) -> None:
+        named = repr(graph) if version is None else f"{graph!r} version {version!r}"
+        super().__init__(f"no graph is registered as {named}, known are {_list(known)}; engine.register(graph) first")
         self.graph = graph
         self.known = tuple(known)
+        self.version = version
 
 
 class IdempotencyConflict(EngineError, ValueError):
-    """This idempotency key was used for another submission."""
+    """This idempotency key was used for another submission; `difference` says in what it was another."""
 
-    def __init__(self, key: str, run_id: str) -> None:
-        super().__init__(f"idempotency key {key!r} belongs to run {run_id!r}, which was submitted with another input")
+    def __init__(self, key: str, run_id: str, difference: str = "with another input") -> None:
+        super().__init__(
+            f"idempotency key {key!r} belongs to run {run_id!r}, which was submitted {difference}; "
+            f"take another key for another run"
+        )
         self.key = key
         self.run_id = run_id
+        self.difference = difference
+
+    @classmethod
+    def between(cls, key: str, run_id: str, theirs: tuple[str, str], ours: tuple[str, str]) -> Self:
+        """The error for two submissions to these graphs, each by name and version."""
+        if theirs == ours:
+            return cls(key, run_id)
+        there, here = (f"graph {name!r} version {version!r}" for name, version in (theirs, ours))
+        return cls(key, run_id, f"to {there}, not to {here}")
 
 
 class KeyTaken(EngineError):

@@ -1,12 +1,16 @@
-"""What is wrong with a number or an exception type that was given as an option."""
+"""What is wrong with a number, a name or an exception type that was given as an option."""
 
 from __future__ import annotations
 
 import math
 import numbers
-from typing import Any
+from typing import Any, Final
 
 from .typecheck import shown
+
+# Of a name, in UTF-8. An index of PostgreSQL takes 2,700 bytes, two of these stand in one, and what it has to escape
+# takes twice the room. The same for every store, so that what one of them holds any other can.
+MOST_NAME_BYTES: Final = 512
 
 Fault = str
 """What is wrong, as the end of a sentence that begins with the option; empty if nothing is."""
@@ -20,6 +24,21 @@ def positive_fault(value: Any, *, whole: bool = False, zero: bool = False) -> Fa
         return f"must be {wanted}, found {shown(value)}"
     if value < 0 or (value == 0 and not zero):
         return f"must be {wanted}, found {value!r}"
+    return ""
+
+
+def name_fault(value: Any, *, empty: bool = False) -> Fault:
+    """Text that can name something in any store: an id, a key, a tag, a graph."""
+    if not isinstance(value, str) or not (value or empty):
+        return f"must be text, found {shown(value)}"
+    if "\0" in value:
+        return f"must not have a NUL character in it, found {shown(value)}"
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        return f"must be text that UTF-8 can say, without half a surrogate pair, found {shown(value)}"
+    if size > MOST_NAME_BYTES:
+        return f"must take at most {MOST_NAME_BYTES} bytes in UTF-8, found {size:,}: {shown(value)}"
     return ""
 
 

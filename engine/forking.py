@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .errors import JoinStarved, RecordsGone
+from .errors import ActivationNotFound, EngineError, JoinStarved, RecordsGone
 from .joins import Wave
 from .merge import new_values
-from .plan import JOIN_COUNT
-from .replay import ReplayError, begin, decide, outcome_of, take_out, tell
+from .plan import JOIN_COUNT, Plan
+from .replay import begin, decide, outcome_of, take_out, tell
 from .tokens import DONE, RUNNING, SETTLED, Activation, Record, Token
 
 if TYPE_CHECKING:
@@ -35,14 +35,19 @@ def fork(
     at: str,
     update: Mapping[str, Any] | None,
     now: float,
-) -> None:
-    """Bring a new run to where everything has happened that the activation `at` did not cause."""
-    name, _, digits = at.rpartition("#")
-    key = (name, int(digits) if digits.isdecimal() else 0)
-    _check_complete(run, records)
+    of: str,
+) -> Record:
+    """Bring a new run to where everything has happened in the run `of` that its activation `at` did not cause.
+
+    Gives the record of that, which says nothing of that run. Nothing is ordered before it goes live.
+    """
+    key = _named(at)
+    _check_complete(run.plan, records, of)
     again, kept = _split(records, key)
     if not any(_key(record) == key for record in again):
-        raise ReplayError(f"no activation {at!r} is on record")
+        known = [f"{record.node}#{record.activation}" for record in records if _is_decision(record)]
+        raise ActivationNotFound(of, at, list(dict.fromkeys(known)))
+    forked = Record("forked", now, node=key[0], activation=key[1])
     begin(run, now)
     run.pool = {}
     run._enter(run.plan.state.admit(state))
@@ -53,12 +58,49 @@ def fork(
     run.tree.now = now
     for record in again:
         activation = fork.recreate(record)
-        if _key(record) == key and update:
-            checked = run.plan.state.take(activation.values, run.plan.state.give(activation.values), update)
-            changed = new_values(activation.values, checked or {}, run.plan.state.reducers)
-            run._write(activation, checked or {}, changed)
+        if _key(record) == key:
+            forked.update, forked.packed = run._checked("fork", update, [activation.values])
+            if forked.update:
+                changed = new_values(activation.values, forked.update, run.plan.state.reducers)
+                run._write(activation, forked.update, changed)
     _free_numbers(run, records, [*kept, *again])
     _release(run)
+    return forked
+
+
+def what_a_fork_needs(records: Sequence[Record], at: str) -> list[Record]:
+    """Those of a run's records whose meaning a fork at this activation depends on."""
+    name, number = _named(at)
+    forked = Record("forked", node=name, activation=number)
+    return [record for record in (*what_was_kept(records, forked), forked) if not record.path]
+
+
+def what_was_kept(records: Sequence[Record], forked: Record) -> list[Record]:
+    """What of a run's records a fork of it began with, so that those of the fork follow them.
+
+    What its update changed looks like what a retry changed: the activation had failed, and was tried again with it.
+    """
+    key = _key(forked)
+    again, kept = _split(records, key)
+    done = {_key(record) for record in kept if _is_decision(record)}
+    failed = {_key(record) for record in again if _key(record) != key}
+    found = []
+    for record in records:
+        owner = record.path[0][:2] if record.path else _key(record)
+        tried_again = owner in failed and record.kind == "failed" and _is_decision(record)
+        if record.kind in ("signal", "retry") or owner in done or tried_again:
+            found.append(record)
+    if forked.update:
+        (named,) = [record for record in again if _key(record) == key]
+        failure = Record("failed", forked.time, (), *key, named.attempts, named.consumed, error=EngineError("forked"))
+        # The first of these ends what had failed before: the update is not for that.
+        found += [Record("retry", forked.time), failure, Record("retry", forked.time, update=forked.update)]
+    return found
+
+
+def _named(at: str) -> Key:
+    name, _, digits = str(at).rpartition("#")
+    return name, int(digits) if digits.isdecimal() else 0
 
 
 def _key(record: Record) -> Key:
@@ -70,12 +112,12 @@ def _is_decision(record: Record) -> bool:
     return record.kind in _DECISIONS and not record.path and record.activation > 0
 
 
-def _check_complete(run: Run, records: Sequence[Record]) -> None:
-    known = set(range(1, len(run.plan.entries) + 1))
+def _check_complete(plan: Plan, records: Sequence[Record], of: str) -> None:
+    known = set(range(1, len(plan.entries) + 1))
     for record in records:
         if _is_decision(record):
             if not known.issuperset(record.consumed):
-                raise RecordsGone(run.id, f"{record.node}#{record.activation}")
+                raise RecordsGone(of, f"those of what led to {record.node}#{record.activation} are missing")
             known.update(id for _, id in record.emitted)
 
 
@@ -231,19 +273,12 @@ def _absorbed(run: Run, token: Token) -> None:
 
 
 def _release(run: Run) -> None:
-    """Deliver what is left in the pool, and let the run go on."""
+    """Deliver what is left in the pool."""
     assert run.pool is not None
-    tree = run.tree
     left, run.pool = sorted(run.pool.values(), key=lambda token: token.id), None
-    tree.out.clear()
-    tree.later = ()
-    tree.executing = 0
-    tree.replaying = False
-    tree.careful = False
-    for activation in list(run.active):
+    for activation in run.active:
         if activation.status != SETTLED:
             activation.status = RUNNING
-            run._order_attempt(activation)
     last = run.next_token
     for token in left:
         run.next_token = token.id - 1
@@ -258,4 +293,3 @@ def _release(run: Run) -> None:
             None,
         )
     run.next_token = max(last, run.next_token)
-    run._defer(run._join)

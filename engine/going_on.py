@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .errors import JoinStarved, StateInvalid
+from .history import described
 from .inside import Inside
 from .maps import MapWork
 from .merge import new_values
 from .plan import PlanNode
+from .state import Values
 from .tokens import CANCELLED, DONE, INSIDE, Activation, Ended, Outcome, SetTimer
+from .typecheck import shown
 from .values import END
 
 if TYPE_CHECKING:
@@ -35,20 +38,32 @@ class GoingOn(Inside):
             else:
                 activation.run._order(activation)
 
-    def _packed_retry(self, update: Mapping[str, Any] | None) -> Any:
-        pack = self.tree.pack
-        return None if pack is None or not update else pack(update, "the update of retry()")
+    def _checked(
+        self, call: str, update: Mapping[str, Any] | None, given: Sequence[Values]
+    ) -> tuple[Mapping[str, Any] | None, Any]:
+        """The update of a `retry` or `fork` as the state takes it, and what the journal makes of it.
 
-    def _checked(self, update: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        """The update as the state takes it; raises what an update that does not fit raises."""
+        `given` is what it is applied to. Raises `StateInvalid`, `UnknownKey` or `NotStorable`, which name the call.
+        """
         if update is None:
-            return None
+            return None, None
+        what, state = f"the update of {call}()", self.plan.state
         if not isinstance(update, Mapping):
-            raise StateInvalid(f"retry(update={update!r}): expected a mapping of keys to new values")
-        if not update:
-            return None
-        values = self.failed_ones[0].values if self.failed_ones else self.state
-        return self.plan.state.take(values, self.plan.state.give(values), update)
+            raise StateInvalid(f"{what} is {shown(update)}, expected a mapping of keys to new values")
+        try:
+            checked = state.take(given[0], state.give(given[0]), update) or None
+        except StateInvalid as error:
+            raise (type(error).of(what, error.faults) if error.faults else error) from None
+        if checked is None:
+            return None, None
+        try:
+            for values in given:
+                new_values(values, checked, state.reducers)
+        except Exception as error:
+            said = ", ".join([described(error), *getattr(error, "__notes__", ())])
+            raise StateInvalid(f"{what} cannot be combined with what is there: {said}") from error
+        pack = self.tree.pack
+        return checked, None if pack is None else pack(checked, what)
 
     def _go_on(self, update: Mapping[str, Any] | None) -> None:
         failed, self.failed_ones = self.failed_ones, ()

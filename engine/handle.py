@@ -24,7 +24,7 @@ from .logs import NodeLogger, about
 from .result import RunResult
 from .runs import Run as Machine
 from .runs import Status
-from .submitting import text_fault, timeout_fault
+from .submitting import refuse, signal_faults, text_fault, timeout_fault
 from .timers import Timer, Timers
 from .tokens import RUNNING, Activation, Command
 from .toolbox import ToolBox
@@ -196,7 +196,7 @@ class Run:
                     seen = event.seq
                     yield event
                 if not older:
-                    seen, past = first - 1, None
+                    seen = first - 1  # no record tells of them: what nodes emit
                 continue
             for event in self.machine.history.events(seen):
                 seen = event.seq
@@ -251,9 +251,7 @@ class Run:
 
     async def signal(self, name: str, payload: Any = None, id: str | None = None) -> None:
         """Give the run a signal, kept until a wait takes it, once per `id`; raises `UnknownSignal`, `RunEnded`."""
-        for option, value in (("name", name), ("id", id)):
-            if value is not None and (fault := text_fault(value)):
-                raise ValueError(f"signal: {option} {fault}")
+        refuse("signal", signal_faults(name, id))
         self._check_attached()
         self.take_signal(name, payload, id)
         await self._safe()
@@ -273,15 +271,17 @@ class Run:
     async def retry(self, update: Mapping[str, Any] | None = None) -> None:
         """Run a failed run on from its failure, with `update` applied to what the failed activations were given.
 
-        It waits for a place like any other. Raises `RunEnded`, `EngineBusy`, `RunTimeout` if its deadline has
-        passed, or what is wrong with the update; then nothing has changed.
+        Returns when that is safe; the run waits for a place like any other. Raises `RunEnded`, `EngineBusy`,
+        `RunTimeout` if its deadline has passed, `RunNotFound` if the store has removed it, or what is wrong with the
+        update; then nothing has changed.
         """
-        if self.status != "failed" or self._broken is not None:
-            raise RunEnded(self.id, self.status)
+        self._check_failed()
+        await self._engine.check_kept(self)
+        self._check_failed()  # nothing waits from here on
         self._engine.check_retry(self)
         self._check_attached()
-        self._checked_event(lambda now: self.machine.requeue(now, update))
-        self._engine.revive(self, update)
+        self._checked_event(lambda now: self.machine.retry(now, update, held=True))
+        self._engine.revive(self)
         await self._safe()
 
     # -- for those who drive it
@@ -302,6 +302,10 @@ class Run:
         """Carry out what follows from where its records end."""
         self._event(lambda now: commands)
 
+    def go_live(self) -> None:
+        """It was held until there is a place for it, and has one."""
+        self._event(self.machine.go_live)
+
     def revived(self) -> None:
         """It is to go on after its end."""
         self._done = False
@@ -317,10 +321,6 @@ class Run:
     def ended_before(self) -> None:
         """It had ended when it was read from the store."""
         self._done = True
-
-    def go_on(self, update: Mapping[str, Any] | None) -> None:
-        """Run on from its failure."""
-        self._event(lambda now: self.machine.retry(now, update))
 
     def set_deadline(self, seconds: float, at: float, timers: Timers) -> None:
         """The run must be over at this time."""
@@ -409,6 +409,12 @@ class Run:
     def _check_attached(self) -> None:
         if self.detached:
             raise EngineClosed(f"run {self.id!r} stays in the store ({self.status}): it goes on when an engine starts")
+
+    def _check_failed(self) -> None:
+        if self.status != "failed":
+            raise RunEnded(self.id, self.status, "only a run that has failed can be retried")
+        if self._broken is not None:
+            raise RunEnded(self.id, self.status, "the engine itself failed on it, so nobody knows what to go on from")
 
     def _deadline_hit(self) -> None:
         seconds = self.deadline_seconds

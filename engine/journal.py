@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
 from typing import Final
 
@@ -23,8 +23,9 @@ from actors import Waker, new_waker
 
 from .counts import Histogram
 from .errors import EngineClosed, KeyTaken, StoreUnavailable
+from .logs import about
 from .ports import Store
-from .stored import Forget, Write
+from .stored import Admit, Forget, Write
 
 logger = logging.getLogger("engine")
 
@@ -36,6 +37,11 @@ FIRST_DELAY: Final = 0.01
 LONGEST_DELAY: Final = 1.0
 # How long a store may take for what was queued when its journal's task was cancelled.
 LAST_SECONDS: Final = 5.0
+# When it is said for the first time what keeps an engine from being left, and how rarely it is said in the end.
+FIRST_WARNING: Final = 1.0
+LONGEST_WARNING: Final = 60.0
+# Runs that are named there.
+NAMED_RUNS: Final = 3
 COMMIT_SECONDS: Final = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
 BATCH_RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 512)
 
@@ -43,7 +49,7 @@ BATCH_RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 512)
 class Entry:
     """Writes that belong together, and what waits for them."""
 
-    __slots__ = ("admits", "gives_up", "refused", "safe", "sync", "writes")
+    __slots__ = ("admits", "gives_up", "refused", "safe", "sync", "tried", "writes")
 
     def __init__(
         self,
@@ -62,6 +68,8 @@ class Entry:
         self.refused = refused
         self.gives_up = gives_up or admits is not None
         """Whether it is refused once the store has failed for too long."""
+        self.tried = False
+        """Whether it may be written already, by a commit that was interrupted."""
 
 
 class Journal:
@@ -72,11 +80,15 @@ class Journal:
         self.trouble: StoreUnavailable | None = None
         """Why nothing can be written at present, once that has lasted."""
         self._failing_since: float | None = None
+        """On the loop's clock, as the delays are."""
+        self._stuck_since: float | None = None
         self.commit_seconds = commit_seconds
         self.batch_records = batch_records
         self._queue: deque[Entry] = deque()
         self._waker: Waker | None = None
-        self._busy = False
+        self._in_hand: list[Entry] = []
+        """What is being committed."""
+        self._commits = 0
         self._served = False
         self._closed = False
         self._leaver: Waker | None = None
@@ -94,7 +106,12 @@ class Journal:
     @property
     def idle(self) -> bool:
         """Whether everything is written."""
-        return not self._queue and not self._busy
+        return not self._queue and not self._in_hand
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the store takes nothing, as far as anybody has noticed."""
+        return self.trouble is not None or self._stuck_since is not None
 
     def put(self, writes: Sequence[Write], safe: Callable[[], None] | None = None, *, sync: bool = False) -> None:
         """Have this written; `safe` is called when it is. It must not raise."""
@@ -151,7 +168,12 @@ class Journal:
             raise done[0]
 
     async def finish(self) -> None:
-        """Write what is queued, even if nobody serves any more, and close: what comes later is dropped."""
+        """Write what is queued, even if nobody serves any more, and close: what comes later is dropped.
+
+        Cancelling it closes, too, without waiting any longer.
+        """
+        if self._closed:
+            return
         self._leaver = new_waker()
         try:
             while not self.idle and self._served:
@@ -162,6 +184,31 @@ class Journal:
                 await self._write_the_rest()
         finally:
             self.close()
+
+    async def tell_what_is_waited_for(self) -> None:
+        """While the engine is being left: say what for, again and again at growing intervals, if nothing is written."""
+        gap = FIRST_WARNING
+        while not self._closed:
+            commits, was_idle, now = self._commits, self.idle, anyio.current_time()
+            await anyio.sleep(gap)
+            if was_idle or self.idle or self._commits != commits:
+                self._stuck_since = None
+                continue
+            self._stuck_since = now if self._stuck_since is None else self._stuck_since
+            self._say_what_is_waited_for(anyio.current_time() - self._stuck_since)
+            gap = min(2 * gap, LONGEST_WARNING)
+
+    def _say_what_is_waited_for(self, seconds: float) -> None:
+        writes = [write for entry in (*self._in_hand, *self._queue) for write in entry.writes]
+        runs = list(dict.fromkeys(run for write in writes if (run := _run_of(write)) is not None))
+        named = ", ".join(runs[:NAMED_RUNS]) + (f" and {len(runs) - NAMED_RUNS} more" * (len(runs) > NAMED_RUNS))
+        logger.error(
+            "the engine cannot be left: for %.0f s %s has not taken %d writes of %d runs (%s): %s. Cancel the task "
+            "that leaves the engine to give up: what was not written then happens again at the next start",
+            *(seconds, self.store.facts.url, len(writes), len(runs), named),
+            self.trouble or "it does not answer",
+            extra=about(runs=runs),
+        )
 
     async def _write_the_rest(self) -> list[Entry]:
         """Write what is queued in one attempt, since nobody is there to try again, and tell those who wait for it.
@@ -184,10 +231,13 @@ class Journal:
                 entry.refused(error)
             elif entry.refused is not None and entry.safe is not None:
                 entry.safe()
-        return [entry for entry in batch if entry.refused is None]
+        left = [entry for entry in batch if entry.refused is None]
+        if error is not None:
+            left += _withdrawals(batch)
+        return left
 
     async def _commit_once(self, batch: list[Entry]) -> None:
-        while writes := [write for entry in batch for write in entry.writes]:
+        while writes := _tried(batch):
             try:
                 await self.store.commit(writes, sync=True)
                 return
@@ -213,9 +263,9 @@ class Journal:
             # Nobody may serve after this one, and who waits for an admission cannot be cancelled.
             if any(entry.admits is not None for entry in self._queue):
                 with anyio.move_on_after(LAST_SECONDS, shield=True):
-                    self._queue.extendleft(reversed(await self._write_the_rest()))
-                _refuse([], [entry for entry in self._queue if entry.admits is not None], EngineClosed())
-                self._queue = deque(entry for entry in self._queue if entry.admits is None)
+                    left = await self._write_the_rest()  # which makes the queue anew
+                    self._queue.extendleft(reversed(left))
+                self._refuse_queued([entry for entry in self._queue if entry.admits is not None], EngineClosed())
             raise
         finally:
             self._served = False
@@ -231,8 +281,7 @@ class Journal:
                 finally:
                     self._waker = None
                 continue
-            batch = self._next_batch()
-            self._busy = True
+            batch = self._in_hand = self._next_batch()
             try:
                 await self._commit(batch)
             except BaseException:
@@ -241,7 +290,7 @@ class Journal:
                     self.close()
                 raise
             finally:
-                self._busy = False
+                self._in_hand = []
             for entry in batch:
                 if entry.safe is not None:
                     entry.safe()
@@ -257,7 +306,7 @@ class Journal:
     async def _commit(self, batch: list[Entry]) -> None:
         """Write them, however long it takes; entries that are refused are taken out."""
         delay = FIRST_DELAY
-        while writes := [write for entry in batch for write in entry.writes]:
+        while writes := _tried(batch):
             began = perf_counter()
             try:
                 await self.store.commit(writes, sync=any(entry.sync for entry in batch))
@@ -265,19 +314,22 @@ class Journal:
                 _refuse(batch, [entry for entry in batch if _has_key(entry, taken.key)], taken)
                 continue
             except Exception as error:
-                self._failing_since = self._failing_since or began
-                self._failed(error, batch, perf_counter() - self._failing_since)
+                now = anyio.current_time()
+                self._failing_since = now if self._failing_since is None else self._failing_since
+                self._failed(error, batch, now - self._failing_since)
                 await anyio.sleep(delay)
                 delay = min(2 * delay, LONGEST_DELAY)
                 continue
             self.commit_seconds.add(perf_counter() - began)
             self.batch_records.add(len(writes))
-            self._works()
+            self._commits += 1
+            if self._failing_since is not None:
+                self._works_again(self._failing_since)
             return
 
-    def _works(self) -> None:
-        if self.trouble is not None and self._failing_since is not None:
-            logger.warning("the store writes again, after %.1f s", perf_counter() - self._failing_since)
+    def _works_again(self, failing_since: float) -> None:
+        if self.trouble is not None:
+            logger.warning("the store writes again, after %.1f s", anyio.current_time() - failing_since)
         self.trouble = self._failing_since = None
 
     def _failed(self, error: Exception, batch: list[Entry], seconds: float) -> None:
@@ -290,9 +342,13 @@ class Journal:
             logger.error("the store cannot write, so no new run is accepted until it can: %s", error)
         self.trouble = trouble
         _refuse(batch, [entry for entry in batch if entry.gives_up], trouble)
-        waiting = [entry for entry in self._queue if entry.gives_up]
-        self._queue = deque(entry for entry in self._queue if not entry.gives_up)
-        _refuse([], waiting, trouble)
+        self._refuse_queued([entry for entry in self._queue if entry.gives_up], trouble)
+
+    def _refuse_queued(self, refused: Sequence[Entry], error: Exception) -> None:
+        gone = set(refused)
+        left = [entry for entry in self._queue if entry not in gone]
+        self._queue = deque([*left, *_withdrawals(entry for entry in refused if entry.tried)])
+        _refuse([], refused, error)
 
 
 async def _until_told(waker: Waker, done: Sequence[object]) -> None:
@@ -308,13 +364,32 @@ async def _until_told(waker: Waker, done: Sequence[object]) -> None:
         raise cancelled
 
 
+def _tried(batch: Sequence[Entry]) -> list[Write]:
+    """All writes of a batch, which may be written from now on, whatever becomes of the commit."""
+    writes: list[Write] = []
+    for entry in batch:
+        entry.tried = True
+        writes += entry.writes
+    return writes
+
+
+def _withdrawals(refused: Iterable[Entry]) -> list[Entry]:
+    """What takes back admissions that perhaps were written all the same."""
+    return [Entry([Forget(entry.admits)], None, False) for entry in refused if entry.admits is not None]
+
+
+def _run_of(write: Write) -> str | None:
+    run_id: str | None = write.row.run_id if isinstance(write, Admit) else getattr(write, "run_id", None)
+    return run_id
+
+
 def _refuse(batch: list[Entry], refused: Sequence[Entry], error: Exception) -> None:
     """These are not to be written after all. One that perhaps was, before its answer was lost, is taken back."""
     for entry in refused:
         if entry in batch:
             index = batch.index(entry)
-            withdrawal = [] if isinstance(error, KeyTaken) or entry.admits is None else [Forget(entry.admits)]
-            batch[index] = Entry(withdrawal, None, False)
+            withdrawn = [] if isinstance(error, KeyTaken) else _withdrawals([entry])
+            batch[index] = withdrawn[0] if withdrawn else Entry((), None, False)
         if entry.refused is not None:
             entry.refused(error)
 

@@ -124,7 +124,7 @@ class RunJournal:
                 writes.append(SetStatus(self.run_id, _ended(run), run.tree.now))
                 ends = sync = True
             left.append(command)
-        if writes and self._snapshot_due and not ends:
+        if writes and self._snapshot_due and not ends and run.status != "queued":
             writes += self._snapshot(run)
         if not writes and not self._held:
             return left

@@ -15,6 +15,7 @@ from .history import Event, LogEntry
 from .result import RunResult
 from .runs import Status
 from .stored import RunRow, SetStatus
+from .submitting import refuse, signal_faults
 
 if TYPE_CHECKING:
     from .durable import Durable
@@ -148,6 +149,7 @@ class KeptRun(Run):
         if (alive := self._alive()) is not None:
             await alive.signal(name, payload, id)
             return
+        refuse("signal", signal_faults(name, id))
         if self.over:
             raise RunEnded(self.id, self.status)
         id = uuid4().hex if id is None else id

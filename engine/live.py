@@ -168,6 +168,8 @@ class Live:
     def status(self) -> Status:
         if self._state != "running":
             return self._state
+        if self.tree.replaying:
+            return "queued"  # it is as it was, and held until there is a place for it
         if self.tree.paused:
             return "paused"
         return "waiting" if not self.tree.executing and not self.tree.held and not self.ending else "running"

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypedDict
 
 import attrs
 
-from .faults import Fault, errors_fault, positive_fault
+from .faults import Fault, errors_fault, name_fault, positive_fault
 from .retry import Retry
 from .typecheck import shown
 
@@ -204,7 +204,7 @@ def edge_option_faults(edge: Any) -> Iterator[tuple[str, Fault]]:
 
 
 _GRAPH: dict[str, Checker] = {
-    "version": lambda v: "" if isinstance(v, str) and v else f"must be text, found {shown(v)}",
+    "version": name_fault,
     "max_iterations": lambda v: positive_fault(v, whole=True),
     "max_activations": lambda v: "" if v is None else positive_fault(v, whole=True),
     "on_failure": lambda v: one_of_fault(v, ("cancel", "continue")),

@@ -58,31 +58,43 @@ class Past:
         self._past.tree.history = History(_NO_LIMIT)
         self._again = Again(self._past)
         self._read = 0
+        self._ahead: list[Event] = []
+        """Those that were worked out and not asked for yet: memory may have forgotten them when they are."""
 
     async def events(self, after: int, before: int) -> list[Event]:
         """Some of those between these numbers, the next ones after earlier calls; none are left if it is empty.
 
-        Raises `HistoryGone` if the first records are gone.
+        Raises `HistoryGone` if records of some are gone.
         """
-        found: list[Event] = []
-        while not found and self._past.history.seq < before - 1:
-            page = await self._durable.some_records(self._past.id, self._read)
-            if not self._read:
-                await self._begin(page, after, before)
-            if not page:
-                break
+        while True:
+            self._ahead = [event for event in self._ahead if event.seq > after]
+            if found := [event for event in self._ahead if event.seq < before]:
+                return found
+            if self._past.history.seq >= before - 1 or not (page := await self._next_page(after, before)):
+                return []
             for _, record in page:
                 self._again.apply(record)
             self._read = page[-1][0]
             history = self._past.history
-            found = [event for event in history.events(history.first_kept - 1) if after < event.seq < before]
+            self._ahead += history.events(history.first_kept - 1)
             history.forget()
-        return found
+
+    async def _next_page(self, after: int, before: int) -> Sequence[tuple[int, Record]]:
+        page = await self._durable.some_records(self._past.id, self._read)
+        if not page:
+            # What memory knows is on its way at least.
+            await self._durable.journal.flush(gives_up=True)
+            page = await self._durable.some_records(self._past.id, self._read)
+        if not self._read:
+            await self._begin(page, after, before)
+        if page and page[0][0] != self._read + 1:
+            raise HistoryGone(after + 1, before)
+        return page
 
     async def _begin(self, page: Sequence[tuple[int, Record]], after: int, before: int) -> None:
         run = self._past
         stored = await self._durable.load(run.id)
-        if stored is None or not page or page[0][0] != 1:
+        if stored is None or not page or page[0][0] != 1 or page[0][1].kind == "forked":
             raise HistoryGone(after + 1, before)
         begin(run, stored.row.submitted_at)
         run._enter(run.plan.state.admit(run.plan.state.build(stored.values)))

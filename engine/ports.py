@@ -140,7 +140,7 @@ class Store(Protocol):
         ...
 
     async def definitions(self) -> Sequence[tuple[str, str, str, str]]:
-        """Graph, version, fingerprint and text of each definition, by name and version."""
+        """Graph, version, fingerprint and text of each definition, in the order of these."""
         ...
 
     async def compact(self, keep: Kept, *, now: float) -> Compacted:

@@ -7,7 +7,7 @@ had ended is read the same way, to be looked at, retried or forked.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -19,6 +19,9 @@ from .stored import RunRow, StoredRun
 from .tokens import Command, Record
 
 PAGE = 500
+FORKED: Final = 1
+"""The number of the record that a fork begins with, and so of its first snapshot."""
+_FROM_OUTSIDE: Final = frozenset({"signal", "pause", "resume"})
 
 
 @attrs.frozen
@@ -34,6 +37,10 @@ class Found:
         """What it was submitted on."""
         return unpack_admission(self.run.admission, self.blobs)
 
+    def snapshot(self) -> Mapping[str, Any] | None:
+        """What the snapshot says, its values and errors aside, if there is one."""
+        return None if self.run.snapshot is None else unpack_snapshot(self.run.snapshot[1], self.blobs)[0]
+
     def records(self) -> list[Record]:
         """Those after the snapshot, if there is one."""
         return [unpack_record(data, self.blobs) for _, data in self.run.records]
@@ -46,28 +53,38 @@ class Found:
         return 0 if self.run.snapshot is None else self.run.snapshot[0]
 
     @property
-    def begun(self) -> bool:
-        """Whether anything has happened in it."""
-        return bool(self.run.records) or self.run.snapshot is not None
+    def is_untouched(self) -> bool:
+        """Whether nothing has happened to it since it was admitted."""
+        return not self.run.records and self.run.snapshot is None
 
-    def rebuild(self, machine: Machine, now: float) -> list[Command]:
-        """Bring a new machine to where the run was; gives what follows now, which is nothing for one that has ended."""
-        records = self.records()
-        return self._rebuild(machine, records, self.run.snapshot, now)
+    @property
+    def waits_for_a_place(self) -> bool:
+        """Whether it was submitted, forked or retried, and nothing has happened since but from outside."""
+        waits = self.run.snapshot is None or self.run.snapshot[0] == FORKED
+        for record in self.records():
+            waits = record.kind == "retry" or (waits and record.kind in _FROM_OUTSIDE)
+        return waits
+
+    def rebuild(self, machine: Machine, now: float, *, held: bool = False) -> list[Command]:
+        """Bring a new machine to where the run was; gives what follows now, which is nothing for one that has ended.
+
+        One that is `held` is queued until it goes live.
+        """
+        return self._rebuild(machine, self.records(), self.run.snapshot, now, held)
 
     def rebuild_from_first(self, machine: Machine, records: Sequence[Record], now: float) -> list[Command]:
         """The same, from all of its records, so that it knows all that was."""
-        return self._rebuild(machine, list(records), None, now)
+        return self._rebuild(machine, list(records), None, now, False)
 
     def _rebuild(
-        self, machine: Machine, records: list[Record], snapshot: tuple[int, bytes] | None, now: float
+        self, machine: Machine, records: list[Record], snapshot: tuple[int, bytes] | None, now: float, held: bool
     ) -> list[Command]:
         if self.row.status == "cancelled" and not any(record.kind == "ended" for record in records[-1:]):
             # Cancelled while no engine could drive it, so nobody has recorded more than that.
             records += [Record("cancel"), Record("ended", update={"status": "cancelled"})]
         if snapshot is not None:
-            return machine.restore(Snapshot(*unpack_snapshot(snapshot[1], self.blobs)), records, now)
-        return machine.replay(machine.plan.state.build(self.values), records, now, self.row.submitted_at)
+            return machine.restore(Snapshot(*unpack_snapshot(snapshot[1], self.blobs)), records, now, held=held)
+        return machine.replay(machine.plan.state.build(self.values), records, now, self.row.submitted_at, held=held)
 
 
 async def found(store: Store, runs: Sequence[StoredRun]) -> list[Found]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .errors import RunTimeout
+from .errors import EngineError, RunTimeout
 from .history import described
 from .live import Ending
 from .merge import new_values
@@ -42,16 +42,15 @@ if TYPE_CHECKING:
     from .runs import Run
 
 
-class ReplayError(ValueError):
+class ReplayError(EngineError, ValueError):
     """The records do not belong to this plan, or something is missing among them."""
 
 
-def replay(run: Run, state: Any, records: Iterable[Record], now: float, began: float) -> None:
-    """Bring a new run to where its records end, and order what was in flight."""
+def replay(run: Run, state: Any, records: Iterable[Record], began: float) -> None:
+    """Bring a new run to where its records end; what was in flight is ordered when it goes live."""
     begin(run, began)
     run._enter(run.plan.state.admit(state))
     apply_all(run, records)
-    go_live(run, now)
 
 
 def begin(run: Run, began: float) -> None:
@@ -195,6 +194,8 @@ def _decision(run: Run, record: Record) -> None:
     if record.kind == "cancelled":
         return  # the join that it was too late for has cancelled it again
     activation = _find(run, record)
+    if record.consumed != activation.tokens:
+        raise ReplayError(f"{record!r} consumed tokens {record.consumed}, it has {activation.tokens} here")
     take_out(run, activation, record)
     if record.status:
         tell(run, activation, record)

@@ -10,7 +10,7 @@ from .joins import Wave
 from .maps import MapWork
 from .merge import new_values
 from .plan import PlanEdge, PlanNode
-from .replay import ReplayError, apply_all, go_live
+from .replay import ReplayError, apply_all
 from .snapshot import FORMAT, STATUSES, Data, Snapshot
 from .tokens import Activation, Ended, ErrorInfo, Outcome, Record, Token
 from .waits import KeptSignal
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .runs import Run
 
 
-def restore(run: Run, snapshot: Snapshot, records: Iterable[Record], now: float) -> None:
-    """Bring a new run to where the records after a snapshot end, and order what was in flight."""
+def restore(run: Run, snapshot: Snapshot, records: Iterable[Record]) -> None:
+    """Bring a new run to where the records after a snapshot end; what was in flight is ordered when it goes live."""
     if snapshot.data.get("format") != FORMAT:
         raise ReplayError(f"a snapshot of format {snapshot.data.get('format')!r}, expected {FORMAT}")
     run.tree.replaying = run.tree.careful = True
@@ -29,7 +29,6 @@ def restore(run: Run, snapshot: Snapshot, records: Iterable[Record], now: float)
     reader.run(run, snapshot.data["run"])
     reader.tree(run, snapshot.data["tree"])
     apply_all(run, records)
-    go_live(run, now)
 
 
 class _Reader:
@@ -67,9 +66,10 @@ class _Reader:
         return None if place < 0 else self._logs[place]
 
     def run(self, run: Run, data: Data) -> None:
-        if len(data["numbers"]) != len(run.plan.nodes):
+        new = len(run.plan.nodes) - len(data["numbers"])
+        if new < 0:
             raise ReplayError(f"run {run.id!r} was on a graph of {len(data['numbers'])} nodes, not {run.plan!r}")
-        run.numbers = list(data["numbers"])
+        run.numbers = [*data["numbers"], *[0] * new]  # those that a migration has brought
         run.next_token, run.started = data["next_token"], data["started"]
         run._state, run.ending = data["state"], data["ending"]
         run._initial = self._states[data["initial"]]

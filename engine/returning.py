@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from time import time
@@ -17,19 +17,24 @@ from actors import SupervisorRef
 
 from .books import Books
 from .durable import Durable
-from .errors import EngineClosed, EngineError, GraphNotFound, HistoryGone, RunNotFound, VersionMismatch
+from .errors import EngineClosed, EngineError, GraphNotFound, RunNotFound, VersionMismatch
+from .forking import what_a_fork_needs
 from .format import unpack_values
 from .handle import Run
+from .identity import definition_text
 from .keeping import RunJournal
 from .kept import KeptRun, Unrecoverable
 from .logs import about
+from .migration import differences
 from .past import log_rows
-from .recovery import Found
+from .plan import Plan
+from .recovery import FORKED, Found
 from .registry import Registered, Registry
+from .runs import Run as Machine
 from .runs import Status
-from .stored import Collect, Query, StoredStatus
+from .stored import Collect, Query, RunRow, StoredStatus
 from .timers import Timers
-from .tokens import Command, Record
+from .tokens import Record
 
 logger = logging.getLogger("engine")
 
@@ -93,6 +98,7 @@ class Returning:
         if registered not in self._begun:
             self._begun.add(registered)
             self._at_work += 1
+            self._books.gather()
             self._durable.run_beside(partial(self._recover, registered))
 
     async def _recover(self, registered: Registered) -> None:
@@ -106,6 +112,7 @@ class Returning:
                         await checkpoint()
                 break
             except Exception as error:
+                self._has_what_there_is(registered)
                 self._stuck.add(registered)
                 known = error if not isinstance(error, EngineError) else None
                 logger.error(
@@ -114,9 +121,15 @@ class Returning:
                 self._wake()
             await anyio.sleep(delay)
             delay = min(2 * delay, 5.0)
+        self._has_what_there_is(registered)
         self._at_work -= 1
         self._stuck.discard(registered)
         self._wake()
+
+    def _has_what_there_is(self, registered: Registered) -> None:
+        """Nobody waits longer for those of a graph that may still be read, once they are or cannot be."""
+        if registered not in self._stuck:
+            self._books.gathered()
 
     async def _bring_back(self, stored: Found) -> Run:
         """A stored run as it was; one that has not ended goes on if its graph is here, and is what it was."""
@@ -124,14 +137,14 @@ class Returning:
         if there is not None:
             return there
         row = stored.row
-        registered = self._registry.get(row.graph, row.version)
-        if registered is None:
-            known = [f"{plan.name} {plan.version}" for plan in (known.plan for known in self._registry.all())]
-            return self._park(stored, GraphNotFound(row.graph, known))
+        try:
+            registered = self._registered(row)
+        except GraphNotFound as error:
+            return self._park(stored, error)
         await registered.start(self._root)
         fingerprint = self._durable.fingerprint(registered.plan)
         if row.fingerprint != fingerprint:
-            return self._park(stored, VersionMismatch(row.graph, row.fingerprint, fingerprint))
+            return self._park(stored, VersionMismatch(row.graph, row.fingerprint, fingerprint, run_id=row.run_id))
         complete = await self._complete(stored)
         while row.run_id in self._changed:
             # Signalled or cancelled by one who did not know that it is about to go on.
@@ -144,12 +157,20 @@ class Returning:
         # Nothing waits from here on, so nobody else brings it back meanwhile.
         return self._books.get(row.run_id) or self._resume(registered, stored, complete)
 
+    def _registered(self, row: RunRow) -> Registered:
+        """What is known as its graph now."""
+        registered = self._registry.get(row.graph, row.version)
+        if registered is None:
+            known = [f"{one.plan.name} {one.plan.version}" for one in self._registry.all()]
+            raise GraphNotFound(row.graph, known, row.version)
+        return registered
+
     async def _complete(self, stored: Found) -> list[Record]:
         """All records of a run that has ended, if its snapshot need not stand for some that are gone."""
         if stored.run.snapshot is None or stored.row.status not in _ENDED:
             return []
         earlier = await self._durable.records_until(stored.row.run_id, stored.run.snapshot[0])
-        if not earlier or earlier[0][0] != 1:
+        if not earlier or earlier[0][0] != 1 or earlier[0][1].kind == "forked":
             return []
         return [*(record for _, record in earlier), *stored.records()]
 
@@ -170,18 +191,19 @@ class Returning:
         )
         run.key = row.key
         machine = run.machine
-        waits_for_a_place = row.status == "running" and not stored.begun and self._books.is_full
+        held = row.status == "running" and self._books.has_to_wait and stored.waits_for_a_place
+        begin: Callable[[], None]
         try:
-            if waits_for_a_place:
+            if held and stored.is_untouched:
                 begin = partial(run.begin_queued, registered.plan.state.build(stored.values))
-            else:
-                if complete:
-                    commands = stored.rebuild_from_first(machine, complete, time())
-                else:
-                    commands = stored.rebuild(machine, time())
-                    if stored.run.snapshot is not None:
-                        self._unread[row.run_id] = stored.run.snapshot[0]
+            elif complete:
+                commands = stored.rebuild_from_first(machine, complete, time())
                 begin = partial(run.go_on_from, commands)
+            else:
+                commands = stored.rebuild(machine, time(), held=held)
+                begin = run.go_live if held else partial(run.go_on_from, commands)
+                if stored.run.snapshot is not None:
+                    self._unread[row.run_id] = stored.run.snapshot[0]
         except Exception as error:
             logger.exception("run %s cannot be read back", row.run_id, extra=about(row.run_id, row.graph))
             return self._park(stored, Unrecoverable(row.run_id, error))
@@ -189,14 +211,14 @@ class Returning:
             left = row.submitted_at + row.deadline - time()
             run.set_deadline(row.deadline, anyio.current_time() + left, self._timers)
         run.told = machine.history.seq  # of what was before, subscribers were told before
-        if not waits_for_a_place and machine.over and not commands:
+        if not held and machine.over and not commands:
             run.forget_deadline()
             run.ended_before()
             self._books.keep(run)
             return run
         self._durable.recovered += 1
-        if waits_for_a_place:
-            # As it was: nothing of it has begun, so it can be cancelled and paused like any that is queued.
+        if held:
+            # As it was: it can be signalled, paused and cancelled like any that is queued.
             self._books.enqueue(run, begin)
         else:
             self._books.begin(run)
@@ -271,35 +293,46 @@ class Returning:
         if stored is None:
             raise RunNotFound(run_id)
         row = stored.row
-        registered = self._registry.get(row.graph, row.version)
-        if registered is None:
-            raise GraphNotFound(row.graph, [known.plan.name for known in self._registry.all()])
-        records = await self._durable.all_records(run_id)
-        if stored.seq and (not records or len(records) != stored.seq):
-            raise HistoryGone(1, stored.seq - len(records) + 1)
+        registered = self._registered(row)
+        records = await self._durable.all_records(run_id, stored.seq)
+        await self._check_same(row, registered.plan, what_a_fork_needs(records, at), None)
         await registered.start(self._root)
         self._books.check_room()
         new_id = uuid4().hex
-        # Its snapshot stands for a record that never was: all records of a fork are not all that led to it.
-        journal = self._durable.journal_for(registered.plan, new_id, 1)
+        journal = self._durable.journal_for(registered.plan, new_id, FORKED)
         run = self._make_run(registered, new_id, journal, row.depth, row.tags, row.priority)
-        commands = run.machine.fork(registered.plan.state.build(stored.values), records, at, time(), update)
-        # What is decided by now is in the snapshot that the fork begins with, and needs no record.
-        commands = [command for command in commands if not isinstance(command, Record)]
+        state = registered.plan.state.build(stored.values)
+        forked = _forked(run.machine, run_id, state, records, at, update)
         self._books.admitting[new_id] = run  # the store may have it a moment before it is told here
         try:
-            await self._durable.admit_fork(run.machine, stored, self._durable.fingerprint(registered.plan))
+            fingerprint = self._durable.fingerprint(registered.plan)
+            await self._durable.admit_fork(run.machine, stored, fingerprint, forked)
         except Exception:
             raise
         except BaseException:
-            self._forked(run, commands)  # whoever asked for it is gone, but the store has it (see Journal.write)
+            self._admitted(run)  # whoever asked for it is gone, but the store has it (see Journal.write)
             raise
         finally:
             del self._books.admitting[new_id]
-        self._forked(run, commands)
+        self._admitted(run)
         return run
 
-    def _forked(self, run: Run, commands: list[Command]) -> None:
+    async def _check_same(
+        self, row: RunRow, plan: Plan, records: Iterable[Record], snapshot: Mapping[str, Any] | None
+    ) -> None:
+        """Raise `VersionMismatch` if some of what these mention means something else on this plan."""
+        now = self._durable.fingerprint(plan)
+        if row.fingerprint == now:
+            return
+        before = await self._durable.definition(row.fingerprint)
+        if before is None:
+            reasons = ["the store does not have the definition that it began on, so nobody can tell what has changed"]
+        else:
+            reasons = differences(before, definition_text(plan), records, snapshot)
+        if reasons:
+            raise VersionMismatch(row.graph, row.fingerprint, now, run_id=row.run_id, reasons=reasons)
+
+    def _admitted(self, run: Run) -> None:
         """The store has it."""
         self._books.submitted += 1
         run.registered.counts.submitted += 1
@@ -308,10 +341,10 @@ class Returning:
         elif run.ending:
             self._books.end(run)
         else:
-            self._books.place(run, partial(run.go_on_from, commands))
+            self._books.place(run, run.go_live)
 
     async def migrate(self, run_id: str) -> Run:
-        """Let a parked run go on, on what its graph is now, if its records fit that."""
+        """Let a parked run go on, on what its graph is now, if its records mean the same there."""
         stored = await self._durable.load(run_id)
         if stored is None:
             raise RunNotFound(run_id)
@@ -321,13 +354,29 @@ class Returning:
         row = stored.row
         registered = self._registry.find(row.graph)
         fingerprint = self._durable.fingerprint(registered.plan)
+        await self._check_same(row, registered.plan, stored.records(), stored.snapshot())
         trial = self._make_run(registered, run_id, None, row.depth, row.tags, row.priority)
         try:
             stored.rebuild(trial.machine, time())
         except Exception as error:
-            raise VersionMismatch(row.graph, row.fingerprint, fingerprint) from error
+            reasons = [f"its records do not fit: {error}"]
+            raise VersionMismatch(row.graph, row.fingerprint, fingerprint, run_id=run_id, reasons=reasons) from error
         await self._durable.rebase(row, registered.plan.version, fingerprint)
         self._parked.pop(run_id, None)
         moved = await self._durable.load(run_id)
         assert moved is not None
         return await self._bring_back(moved)
+
+
+def _forked(
+    machine: Machine, origin: str, state: Any, records: Sequence[Record], at: str, update: Mapping[str, Any] | None
+) -> Record:
+    """Make a new machine a fork of a run with these records; gives the record of that."""
+    try:
+        (forked,) = machine.fork(state, records, at, time(), update, of=origin, held=True)
+    except EngineError:
+        raise
+    except Exception as error:
+        raise Unrecoverable(origin, error) from error
+    assert isinstance(forked, Record)
+    return forked

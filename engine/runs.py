@@ -63,22 +63,34 @@ class Run(Quick):
         self._enter(values)
         return self._commands()
 
-    def replay(self, state: Any, records: Iterable[Record], now: float, began: float | None = None) -> list[Command]:
+    def replay(
+        self, state: Any, records: Iterable[Record], now: float, began: float | None = None, *, held: bool = False
+    ) -> list[Command]:
         """Instead of `start`: go on from where these records of the run end; orders what was in flight.
 
         `now` is the present time: what is left of timeouts and of the delays of retries
-        counts from it. `began`, if it is known, is when the run was started.
+        counts from it. `began`, if it is known, is when the run was started. If it is
+        `held`, nothing follows before `go_live`: until then it is queued.
         """
-        replay.replay(self, state, records, now, now if began is None else began)
-        return self._commands()
+        replay.replay(self, state, records, now if began is None else began)
+        return [] if held else self.go_live(now)
 
     def snapshot(self) -> Snapshot:
         """All that is live, for `restore`. Take it between events, of a run that has a journal."""
         return take_snapshot(self)
 
-    def restore(self, snapshot: Snapshot, records: Iterable[Record], now: float) -> list[Command]:
-        """Instead of `start`: go on from a snapshot and the records after it; orders what was in flight."""
-        restore.restore(self, snapshot, records, now)
+    def restore(
+        self, snapshot: Snapshot, records: Iterable[Record], now: float, *, held: bool = False
+    ) -> list[Command]:
+        """Instead of `start`: go on from a snapshot and the records after it; otherwise as `replay`."""
+        restore.restore(self, snapshot, records)
+        return [] if held else self.go_live(now)
+
+    def go_live(self, now: float) -> list[Command]:
+        """It has a place: order all that is live, and has been held or was in flight in another life."""
+        records = [command for command in self.tree.out if isinstance(command, Record)]
+        replay.go_live(self, now)
+        self.tree.out[:0] = records
         return self._commands()
 
     def fork(
@@ -88,15 +100,20 @@ class Run(Quick):
         at: str,
         now: float,
         update: Mapping[str, Any] | None = None,
+        *,
+        of: str = "",
+        held: bool = False,
     ) -> list[Command]:
-        """Instead of `start`: go on from the activation `at` (`score#2`) of the run with these records.
+        """Instead of `start`: go on from the activation `at` (`score#2`) of the run `of`, which has these records.
 
         Everything that `at` did not cause is kept; it runs again with its tokens,
         after `update` to what it is given, and so does what had failed beside it.
-        Raises `RecordsGone` if these are not all records of that run.
+        Raises `ActivationNotFound`, what is wrong with the update, or `RecordsGone` if
+        these are not all records of that run. `held` is as for `replay`; then the record
+        of the fork is the only command.
         """
-        forking.fork(self, state, records, at, update, now)
-        return self._commands()
+        record = forking.fork(self, state, records, at, update, now, of or self.id)
+        return [record] if held else self.go_live(now)
 
     def pause(self, now: float) -> list[Command]:
         """Hold new activations; what runs goes on, and so do retries and the time-outs of waits."""
@@ -119,7 +136,7 @@ class Run(Quick):
             self.cancel_reason = reason
             self._remember("cancel", reason)
             self._stop("cancelled")
-        return self._commands()
+        return self._ended_if_held(now)
 
     def deadline_hit(self, now: float, seconds: float) -> list[Command]:
         self.tree.now = now
@@ -128,7 +145,11 @@ class Run(Quick):
             self._remember("deadline", seconds)
             if not self.ending:
                 self._stop("failed")
-        return self._commands()
+        return self._ended_if_held(now)
+
+    def _ended_if_held(self, now: float) -> list[Command]:
+        """Nothing works on a run that is held: if it is to end, it has ended."""
+        return self.go_live(now) if self.ending and self.tree.replaying else self._commands()
 
     def signal(self, name: str, payload: Any, now: float, id: str | None = None) -> list[Command]:
         """Keep a signal until a wait takes it. Raises `UnknownSignal`, `RunEnded`, or that it cannot be kept."""
@@ -145,32 +166,23 @@ class Run(Quick):
             tree.defer(self._match_signals)
         return self._commands()
 
-    def requeue(self, now: float, update: Mapping[str, Any] | None = None) -> list[Command]:
-        """A failed run is to go on with this update once there is a place for it: `retry` comes then."""
+    def retry(self, now: float, update: Mapping[str, Any] | None = None, *, held: bool = False) -> list[Command]:
+        """Run a failed run on from its failure, after `update` to what the failed activations were given.
+
+        If it is `held`, that is on record, and nothing follows before `go_live`: until then it is queued.
+        """
         if self._state != "failed":
             raise RunEnded(self.id, self.status)
-        checked = self._checked(update)
-        if checked:
-            for activation in self.failed_ones:
-                new_values(activation.values, checked, self.plan.state.reducers)
-            self._packed_retry(checked)
-        self.tree.now = now
-        self.ending = ""
-        self._state = "queued"
-        return self._commands()
-
-    def retry(self, now: float, update: Mapping[str, Any] | None = None) -> list[Command]:
-        """Run a failed run on from its failure, after `update` to what the failed activations were given."""
-        if self._state != "failed" and (self._state != "queued" or self.error is None):
-            raise RunEnded(self.id, self.status)
-        checked = self._checked(update)
-        packed = self._packed_retry(checked)
+        given = [activation.values for activation in self.failed_ones] or [self.state]
+        checked, packed = self._checked("retry", update, given)
         self.tree.now = now
         if self.tree.journal:
             record = Record("retry", now, update=checked)
             record.seq = self.tree.history.seq
             record.packed = packed
             self.tree.out.append(record)
+        if held:
+            self.tree.replaying = self.tree.careful = True
         self._go_on(checked)
         return self._commands()
 
@@ -358,13 +370,16 @@ class Run(Quick):
 
     def _commands(self) -> list[Command]:
         tree = self.tree
-        if not tree.replaying:
-            while tree.later:
-                actions, tree.later = tree.later, ()
-                for action in actions:
-                    action()
-            if not tree.executing or tree.was_waiting:
-                self._tell_waiting()
+        if tree.replaying:
+            # It is held. What is live is ordered when it goes live, what is to be decided is decided then.
+            out, tree.out = tree.out, []
+            return [command for command in out if isinstance(command, Record)]
+        while tree.later:
+            actions, tree.later = tree.later, ()
+            for action in actions:
+                action()
+        if not tree.executing or tree.was_waiting:
+            self._tell_waiting()
         out, tree.out = tree.out, []
         return out
 

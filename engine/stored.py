@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
+
+from .faults import positive_fault
 
 StoredStatus = Literal["running", "succeeded", "failed", "cancelled"]
 """What a store knows of a run: `running` is any that has not ended, wherever it stands."""
@@ -133,7 +135,7 @@ class Collect:
 
 @attrs.frozen
 class Define:
-    """A graph's definition, as text for people and tools; a newer one of the same name and version replaces it."""
+    """A graph's definition, as text; one more beside others of the same name and version, if its fingerprint is."""
 
     graph: str
     version: str
@@ -182,13 +184,18 @@ class Query:
     newest_first: bool = False
 
 
+def _limit(instance: Kept, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and (fault := positive_fault(value, whole=attribute.name == "count", zero=True)):
+        raise ValueError(f"Kept({attribute.name}={value!r}): {fault}")
+
+
 @attrs.frozen(kw_only=True)
 class Kept:
     """Which ended runs to keep: those that both allow; what is None does not limit."""
 
-    seconds: float | None = None
+    seconds: float | None = attrs.field(default=None, validator=_limit)
     """Those that ended at most so long ago."""
-    count: int | None = None
+    count: int | None = attrs.field(default=None, validator=_limit)
     """Of each graph the so many that ended last."""
 
 

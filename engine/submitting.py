@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
-from .faults import Fault, positive_fault
+from .faults import Fault, name_fault, positive_fault
 from .options import mapping_fault
+from .stored import Kept
 from .typecheck import shown
+
+MOST_PRIORITY: Final = (1 << 63) - 1
 
 
 def refuse(call: str, faults: Iterable[tuple[str, Fault]]) -> None:
@@ -23,14 +26,34 @@ def submission_faults(run_id: Any, idempotency_key: Any, tags: Any, deadline: An
     if run_id is not None and (not isinstance(run_id, str) or not run_id or "/" in run_id or "#" in run_id):
         # They part run, node and number in `Context.token`: two activations must not have one token.
         yield "run_id", f"must be text without '/' and '#', found {shown(run_id)}; leave it out to get a new one"
-    if idempotency_key is not None and (not isinstance(idempotency_key, str) or not idempotency_key):
-        yield "idempotency_key", f"must be text, found {shown(idempotency_key)}"
+    elif run_id is not None and (fault := name_fault(run_id)):
+        yield "run_id", f"{fault}; leave it out to get a new one"
+    if idempotency_key is not None and (fault := name_fault(idempotency_key)):
+        yield "idempotency_key", fault
     if tags is not None and (fault := mapping_fault(tags, str)):
         yield "tags", f"{fault}; both names and values are text"
+    elif tags is not None:
+        yield from (("tags", f"has a wrong entry {shown(name)}: {fault}") for name, fault in _tag_faults(tags))
     if deadline is not None and (fault := positive_fault(deadline)):
         yield "deadline", f"{fault}; it is in seconds from now, leave it out for none"
-    if type(priority) is not int:
-        yield "priority", f"must be a whole number, found {shown(priority)}; higher ones start first"
+    if type(priority) is not int or not -MOST_PRIORITY <= priority <= MOST_PRIORITY:
+        yield "priority", f"must be a whole number, found {shown(priority)}; higher ones start first, 64 bits are kept"
+
+
+def _tag_faults(tags: Mapping[str, str]) -> Iterator[tuple[str, Fault]]:
+    for name, value in tags.items():
+        if fault := name_fault(name, empty=True):
+            yield name, f"its name {fault}"
+        if fault := name_fault(value, empty=True):
+            yield name, f"its value {fault}"
+
+
+def signal_faults(name: Any, id: Any) -> Iterator[tuple[str, Fault]]:
+    """(option, fault) for what a signal is called, and its id."""
+    if fault := text_fault(name):
+        yield "name", fault
+    if id is not None and (fault := name_fault(id, empty=True)):
+        yield "id", fault
 
 
 def timeout_fault(value: Any) -> Fault:
@@ -61,6 +84,16 @@ def engine_faults(
         yield "max_queued", f"is {max_queued}, but without max_runs no run is ever queued; give max_runs, too"
     if settings is not None and not isinstance(settings, kind):
         yield "settings", f"must be a Settings(...), found {shown(settings)}"
+
+
+def keep_faults(keep: Any, store: Any) -> Iterator[tuple[str, Fault]]:
+    """What is wrong with `Engine(keep=...)`."""
+    if keep is not None and not isinstance(keep, Kept):
+        yield "keep", f"must be a Kept(seconds=..., count=...), found {shown(keep)}"
+    elif keep is not None and store is None:
+        yield "keep", "is for a store; runs in memory are limited by Settings(keep_runs=...)"
+    elif keep == Kept():
+        yield "keep", "says neither seconds nor count; leave it out to keep all runs"
 
 
 def _executor_faults(executors: Any) -> Iterator[Fault]:

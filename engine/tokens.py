@@ -382,6 +382,7 @@ RecordKind = Literal[
     "deadline",
     "retry",
     "ended",
+    "forked",
 ]
 
 
@@ -395,7 +396,9 @@ class Record:
     `timeout`, it has taken too long and is being cancelled;
     `item`, an item of a map is finished; `gone`, a cancelled attempt is over.
     About the run: `waiting` (for something outside), `signal`, `pause`, `resume`,
-    `cancel`, `deadline`, `retry`, `ended`.
+    `cancel`, `deadline`, `retry`, `ended`; `forked`, the first one of a run that began
+    as a fork: at which activation, with which update, and (`signal`) of which run, as it
+    was after how many records.
 
     What happens inside of a map's items has no records: the item has one.
     """

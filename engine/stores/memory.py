@@ -82,7 +82,7 @@ class MemoryStore:
         self._owners: dict[str, str] = {}
         """Of idempotency keys."""
         self._blobs: dict[str, bytes] = {}
-        self._definitions: dict[tuple[str, str], tuple[str, str]] = {}
+        self._definitions: dict[tuple[str, str, str], str] = {}
         self._numbers = itertools.count(1)
 
     async def claim(self) -> None:
@@ -137,7 +137,7 @@ class MemoryStore:
     async def definitions(self) -> Sequence[tuple[str, str, str, str]]:
         """Graph, version, fingerprint and text of each definition."""
         _ = self._runs
-        return [(*name, *said) for name, said in sorted(self._definitions.items())]
+        return [(*name, text) for name, text in sorted(self._definitions.items())]
 
     async def compact(self, keep: Kept, *, now: float) -> Compacted:
         """Remove what need not be kept; see `Store.compact`."""
@@ -191,7 +191,7 @@ class MemoryStore:
                 if row.run_id not in self._runs:
                     self._admit(_Run(attrs.evolve(row, number=next(self._numbers)), data), blobs)
             case Define(graph, version, fingerprint, text):
-                self._definitions[graph, version] = fingerprint, text
+                self._definitions[graph, version, fingerprint] = text
             case Forget(run_id):
                 if run_id in self._runs:
                     self._forget(run_id)

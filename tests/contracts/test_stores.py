@@ -538,11 +538,13 @@ async def test_one_signal_id_may_be_posted_to_two_runs(store: Store) -> None:
     assert (await read(store, "r2")).inbox == [("s", b"2")]
 
 
-async def test_definitions_are_listed_by_name_and_version_and_replaced(store: Store) -> None:
-    await store.commit([Define("h", "1", "f1", "h1"), Define("g", "2", "f2", "g2"), Define("g", "1", "f3", "old")])
-    await store.commit([Define("g", "1", "f4", "new")])
+async def test_every_definition_is_kept_and_listed_by_name_version_and_fingerprint(store: Store) -> None:
+    old, new = Define("g", "1", "f4", "old"), Define("g", "1", "f3", "new")
+    await store.commit([Define("h", "1", "f1", "h1"), Define("g", "2", "f2", "g2"), old])
+    await store.commit([new, old])
+    every = [("g", "1", "f3", "new"), ("g", "1", "f4", "old"), ("g", "2", "f2", "g2"), ("h", "1", "f1", "h1")]
 
-    assert await store.definitions() == [("g", "1", "f4", "new"), ("g", "2", "f2", "g2"), ("h", "1", "f1", "h1")]
+    assert await store.definitions() == every
 
 
 # --- blobs ----------------------------------------------------------------------------------------------

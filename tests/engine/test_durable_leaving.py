@@ -9,7 +9,9 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import pytest
 
+from actors.testing import BACKENDS, Backend, run
 from engine import Context, Engine, EngineClosed, EngineError, Graph, Run, StoreUnavailable
 from engine.settings import Settings
 from engine.stored import Write
@@ -113,3 +115,39 @@ async def test_a_submission_that_the_engine_was_left_around_is_told_how_it_came_
                     await anyio.sleep(0.05)
                     raise ZeroDivisionError
     assert told in (["EngineClosed"], ["StoreUnavailable"])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("hangs", [False, True])
+def test_who_leaves_while_the_store_is_down_is_told_what_for_and_can_give_up(
+    backend: Backend, hangs: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, left = Slow(), list[float]()
+
+    async def main() -> None:
+        with anyio.move_on_after(600):
+            async with Engine(store) as engine:
+                done = await engine.submit(line(0.01, 0.01), {}, run_id="mine")
+                store.broken, store.seconds = not hangs, 10_000.0
+                left.append(anyio.current_time())
+        left.append(anyio.current_time())
+        assert done.detached
+
+    run(main, backend=backend, virtual_time=True, patience_seconds=0.1)
+    assert 590 < left[1] - left[0] < 605 + 5 * hangs, "it waits as long as it may, and not for close_seconds then"
+    said = [record.getMessage() for record in caplog.records if "cannot be left" in record.getMessage()]
+    assert 10 < len(said) < 20
+    assert "memory:// has not taken 1 writes of 1 runs (mine)" in said[0]
+    assert ("it does not answer" if hangs else "the disk is full") in said[0]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_who_leaves_while_runs_take_their_time_is_told_nothing(
+    backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with Engine(Slow()) as engine:
+            await engine.submit(line(100, 100), {})
+
+    run(main, backend=backend, virtual_time=True, patience_seconds=0.1)
+    assert not [record for record in caplog.records if "cannot be left" in record.getMessage()]

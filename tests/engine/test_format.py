@@ -315,6 +315,7 @@ RECORDS: dict[str, Record] = {
     "deadline": record("deadline", signal=2.5),
     "retry": record("retry", update={"x": {1}}),
     "ended": record("ended", update={"status": "succeeded"}),
+    "forked": record("forked", node="a", activation=2, update={"x": 1}, signal=("run", 7)),
 }
 """What the examples of each version of the format, checked in as text, were made of. Blobs are made again."""
 

@@ -8,12 +8,11 @@ from typing import Any
 import anyio
 import pytest
 
+from actors.testing import BACKENDS, Backend, run
 from engine.counts import Histogram
 from engine.errors import EngineClosed, KeyTaken, StoreUnavailable
 from engine.journal import BATCH_RECORDS, COMMIT_SECONDS, MOST_WRITES, PATIENCE, Journal
-from engine.stored import Admit, Append, Forget, RunRow, Write
-
-pytestmark = pytest.mark.anyio
+from engine.stored import Admit, Append, Forget, RunRow, StoreFacts, Write
 
 
 class Flaky:
@@ -27,6 +26,9 @@ class Flaky:
         self.tries = 0
         self.taken: dict[str, str] = {}
         self.slow = 0.0
+        self.silent = 0.0
+        """How long it says nothing after it has applied a commit."""
+        self.facts = StoreFacts(url="flaky://", durable=False, power_safe=False)
 
     async def commit(self, writes: Sequence[Write], *, sync: bool = False) -> None:
         self.tries += 1
@@ -38,6 +40,7 @@ class Flaky:
             raise self.failing
         self.commits.append(list(writes))
         self.syncs.append(sync)
+        await anyio.sleep(self.silent)
         if self.failing is not None:
             raise self.failing
 
@@ -208,6 +211,87 @@ async def test_an_error_that_no_store_should_raise_is_logged_and_tried_again(cap
     assert len(store.written) == 1
 
 
+async def test_who_waits_for_a_batch_that_never_gets_through_is_told_when_the_journal_is_closed() -> None:
+    store, told = Flaky(), list[BaseException]()
+    store.failing = StoreUnavailable("the disk is full")
+    journal = journal_on(store)
+
+    async def signal() -> None:
+        journal.put([record(1)])
+        try:
+            await journal.flush()
+        except EngineClosed as error:
+            told.append(error)
+
+    async with anyio.create_task_group() as waiting, anyio.create_task_group() as group:
+        group.start_soon(journal.serve)
+        waiting.start_soon(signal)
+        await anyio.sleep(0.02)
+        journal.close()
+        group.cancel_scope.cancel()
+    assert told, "what it waits for is not written, and must not be told to be"
+    with pytest.raises(EngineClosed):
+        await journal.flush()
+
+
+async def test_what_waited_beside_an_admission_when_nobody_served_is_told_by_whoever_serves_next() -> None:
+    store, told = Flaky(), list[int]()
+    store.slow = 0.1
+    journal = journal_on(store)
+    async with anyio.create_task_group() as around:
+        async with anyio.create_task_group() as group:
+            group.start_soon(journal.serve)
+            journal.put([record(1)], lambda: told.append(1))
+            around.start_soon(lambda: journal.write(admission("new"), admits="new"))
+            await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+        assert not told, "what follows from a run's records is for who serves next"
+        async with anyio.create_task_group() as group:
+            group.start_soon(journal.serve)
+            with anyio.fail_after(5):
+                await journal.flush()
+            group.cancel_scope.cancel()
+    assert told == [1]
+
+
+@pytest.mark.parametrize("after", [True, False])
+async def test_who_submits_is_told_when_nobody_serves_any_more_and_has_no_run(after: bool) -> None:
+    store, told = Flaky(), list[Exception]()
+    store.failing, store.after = StoreUnavailable("the disk is full"), after
+    journal = journal_on(store)
+
+    async def submit() -> None:
+        try:
+            await journal.write(admission("new"), admits="new")
+        except EngineClosed as error:
+            told.append(error)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(journal.serve)
+            group.start_soon(submit)
+            await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+    assert told
+    store.failing = None
+    await journal.finish()
+    left = {write.row.run_id for write in store.written if isinstance(write, Admit)}
+    assert left <= {write.run_id for write in store.written if isinstance(write, Forget)}
+
+
+async def test_who_only_wants_to_read_is_told_when_that_takes_too_long() -> None:
+    store = Flaky()
+    store.failing = StoreUnavailable("the disk is full")
+    journal = journal_on(store)
+    async with anyio.create_task_group() as group:
+        group.start_soon(journal.serve)
+        journal.put([record(1)])
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="the disk is full"):
+                await journal.flush(gives_up=True)
+        group.cancel_scope.cancel()
+
+
 async def test_a_write_that_admits_nothing_can_be_cancelled_while_the_store_is_out_of_order() -> None:
     store = Flaky()
     journal = journal_on(store)
@@ -251,3 +335,86 @@ async def test_only_a_commit_shows_that_a_store_writes_again(caplog: pytest.LogC
     assert journal.trouble is None
     (line,) = [line.getMessage() for line in caplog.records if "writes again" in line.getMessage()]
     assert 0 < float(line.rpartition("after ")[2].removesuffix(" s")) < 60, "since when it failed, not since ever"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_admission_that_was_written_and_never_answered_is_withdrawn_when_it_is_refused(backend: Backend) -> None:
+    store, told = Flaky(), list[Exception]()
+
+    async def submit(journal: Journal) -> None:
+        try:
+            await journal.write(admission("new"), admits="new")
+        except EngineClosed as error:
+            told.append(error)
+
+    async def main() -> None:
+        journal = journal_on(store)
+        store.silent = 1000.0
+        async with anyio.create_task_group() as around:
+            async with anyio.create_task_group() as group:
+                group.start_soon(journal.serve)
+                around.start_soon(submit, journal)
+                await anyio.sleep(1)
+                group.cancel_scope.cancel()
+            store.silent = 0.0
+            await journal.finish()
+
+    run(main, backend=backend, virtual_time=True)
+    assert told
+    assert isinstance(store.written[-1], Forget), "who was refused has no run"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_how_long_a_store_fails_is_told_by_the_clock_of_the_loop(
+    backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        store = Flaky()
+        journal = journal_on(store)
+        store.failing = StoreUnavailable("the disk is full")
+        async with anyio.create_task_group() as group:
+            group.start_soon(journal.serve)
+            journal.put([record(1)])
+            await anyio.sleep(3600)
+            store.failing = None
+            await journal.flush()
+            group.cancel_scope.cancel()
+
+    run(main, backend=backend, virtual_time=True)
+    (line,) = [line.getMessage() for line in caplog.records if "writes again" in line.getMessage()]
+    assert 3600 <= float(line.rpartition("after ")[2].removesuffix(" s")) < 3602
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("hangs", [False, True])
+def test_who_leaves_is_told_ever_more_rarely_what_is_waited_for(
+    backend: Backend, hangs: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        store = Flaky()
+        journal = journal_on(store)
+        if hangs:
+            store.slow = 1000.0
+        else:
+            store.failing = StoreUnavailable("the disk is full")
+        async with anyio.create_task_group() as group:
+            group.start_soon(journal.serve)
+            for run_id in "abcde":
+                journal.put([record(1, run_id), record(2, run_id)])
+            group.start_soon(journal.tell_what_is_waited_for)
+            await anyio.sleep(0.1)
+            with anyio.move_on_after(300):
+                await journal.finish()
+            assert journal.stuck
+            began = anyio.current_time()
+            await journal.finish()
+            assert anyio.current_time() == began, "who has given up does not wait again"
+            group.cancel_scope.cancel()
+
+    run(main, backend=backend, virtual_time=True)
+    said = [record.getMessage() for record in caplog.records if "cannot be left" in record.getMessage()]
+    assert [line.partition("for ")[2].partition(" s ")[0] for line in said] == [
+        *("1", "3", "7", "15", "31", "63", "123", "183", "243")
+    ]
+    why = "it does not answer" if hangs else "the disk is full"
+    assert f"flaky:// has not taken 10 writes of 5 runs (a, b, c and 2 more): {why}. Cancel the task" in said[0]

@@ -103,12 +103,12 @@ def test_a_signal_that_cannot_be_kept_is_refused_to_whoever_sent_it() -> None:
     assert (signal.signal, signal.packed) == ((1, "ok", 1, "id"), "{'ok': 1}")
 
 
-@pytest.mark.parametrize("requeued", [False, True])
-def test_a_retry_with_what_cannot_be_kept_is_refused_and_changes_nothing(requeued: bool) -> None:
+@pytest.mark.parametrize("held", [False, True])
+def test_a_retry_with_what_cannot_be_kept_is_refused_and_changes_nothing(held: bool) -> None:
     driver = packed(graph({"a": fails(ValueError())}), {}).to_end()
     before = len(driver.records)
     with pytest.raises(NotStorable, match="retry"):
-        (driver.run.requeue if requeued else driver.run.retry)(1.0, {"x": LOCK})
+        driver.run.retry(1.0, {"x": LOCK}, held=held)
 
     assert driver.run.status == "failed"
     assert len(driver.records) == before

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from engine import Context, Engine, Graph, HistoryGone, Settings, keeping
+from actors.testing import BACKENDS, Backend, run
+from engine import END, Context, Engine, Graph, HistoryGone, Settings, keeping
+from engine.stored import Write
 from engine.stores.memory import MemoryStore
 
 Reopen = Callable[..., Engine]
@@ -131,16 +134,22 @@ async def test_a_pruned_run_cannot_be_forked_and_says_so(engine_on: Reopen) -> N
             await engine.fork(id, "step#199")
 
 
-async def test_a_fork_of_a_fork_is_refused_rather_than_forgetting_what_the_first_one_changed(
-    engine_on: Reopen,
-) -> None:
+async def test_of_the_events_of_a_fork_that_was_read_back_those_before_it_are_gone(engine_on: Reopen) -> None:
     async with engine_on() as engine:
         id = await run_until_it_waits(engine, 5)
         fork = await engine.fork(id, "step#1", {"n": 2})
         await drained(engine)
         assert fork.state["n"] == 5
+    async with engine_on() as engine:
+        engine.register(counting(5))
+        run = await engine.get(fork.id)
         with pytest.raises(HistoryGone):
-            await engine.fork(fork.id, "step#2")
+            await events_until_it_waits(run)
+        await run.signal("go")
+        assert (await run.result()).state["n"] == 5
+    async with engine_on() as engine:
+        engine.register(counting(5))
+        assert (await (await engine.get(fork.id)).result()).state["n"] == 5, "an ended one as well"
 
 
 async def test_events_keep_their_numbers_when_some_are_not_on_record(engine_on: Reopen) -> None:
@@ -151,3 +160,38 @@ async def test_events_keep_their_numbers_when_some_are_not_on_record(engine_on: 
         engine.register(counting(10))
         run = await engine.get(id)
         assert run.machine.history.seq == newest, "a reader who has seen this number misses nothing that follows"
+
+
+class Slow(MemoryStore):
+    """Takes its time for commits."""
+
+    async def commit(self, writes: Sequence[Write], *, sync: bool = False) -> None:
+        await anyio.sleep(0.002)
+        await super().commit(writes, sync=sync)
+
+
+async def plain_step(state: State) -> State:
+    return {"n": state["n"] + 1}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("durability", ["standard", "relaxed"])
+@pytest.mark.parametrize("pace", [0.0, 0.001, 0.01])
+def test_a_reader_of_a_short_history_misses_no_event_while_the_run_goes_on(
+    backend: Backend, durability: Any, pace: float
+) -> None:
+    graph = Graph("short", history=10).add_node("step", plain_step).set_entry_point("step")
+    graph.add_edge("step", "step", when=lambda state: state["n"] < 200, max_iterations=1000)
+    graph.add_edge("step", END, otherwise=True)
+    live, later = list[int](), list[int]()
+
+    async def main() -> None:
+        async with Engine(Slow(), durability=durability) as engine:
+            run = await engine.submit(graph, {"n": 0})
+            async for event in run.events():
+                live.append(event.seq)
+                await anyio.sleep(pace)
+            later.extend([event.seq async for event in run.events()])
+
+    run(main, backend=backend, virtual_time=True, patience_seconds=0.0)
+    assert live == later == list(range(1, 3 * 200 + 4))

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from engine.errors import MergeConflict, RunFailed
+from engine.errors import ActivationNotFound, MergeConflict, RunFailed
+from engine.forking import what_was_kept
 from engine.plan import MapDecl, SubgraphDecl, WaitDecl
 from engine.replay import ReplayError
 from engine.retry import Retry
 from engine.runs import Run
-from engine.tokens import CANCELLED, CANCELLING, DONE, RETRYING
+from engine.tokens import CANCELLED, CANCELLING, DONE, RETRYING, Record
 from engine.values import Goto
 from tests.driver import Driver, edge, freeze, graph, same, sets
 from tests.reference.compare import outcome_differences
@@ -252,7 +253,7 @@ def test_a_fork_at_what_never_ran_is_refused() -> None:
     driver = journaled(graph({"a": same}), {}).to_end()
 
     for at in ("a#2", "b#1", "a", ""):
-        with pytest.raises(ReplayError):
+        with pytest.raises(ActivationNotFound, match="'a#1'"):
             forked(driver, {}, at)
 
 
@@ -271,6 +272,152 @@ def test_a_fork_of_an_acyclic_run_comes_to_the_same_end(seed: int) -> None:
         following.to_end()
 
         assert freeze(run.state) == freeze(driver.run.state)
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_a_fork_of_a_fork_of_an_acyclic_run_comes_to_the_same_end(seed: int) -> None:
+    spec = random_spec(seed, Profile(back_edges=0, failures=0, maps=15))
+    driver, _ = recorded(spec, seed)
+    if driver.run.status != "succeeded" or any(a > 1 for _, a, _ in driver.outcome.activations):
+        return
+    records, rng = driver.records, random.Random(seed)
+    for generation in range(4):
+        settled = [one for one in records if one.kind in ("settled", "error_edge") and not one.path and one.activation]
+        at = rng.choice(settled)
+        run = Run(driver.plan, f"fork {generation}", journal=True)
+        following = CoreDriver(driver.core, seed + generation, run=run)
+        (fork,) = run.fork(driver.core.initial(), records, f"{at.node}#{at.activation}", 0.0, held=True)
+        assert (run.status, isinstance(fork, Record)) == ("queued", True)
+        following.carry_out(run.go_live(0.0))
+        following.to_end()
+
+        assert freeze(run.state) == freeze(driver.run.state)
+        records = [*what_was_kept(records, fork), *following.records]  # type: ignore[arg-type]  # it is a record
+
+
+def test_a_fork_of_a_fork_has_what_the_first_one_changed_unless_it_begins_before() -> None:
+    plan = graph({"a": sets(x=1), "b": lambda s: {"b": s["x"]}, "c": lambda s: {"c": s["b"]}}, "a -> b -> c")
+    driver = journaled(plan, {}).to_end()
+    run = Run(plan, "fork", journal=True)
+    first = Driver(plan, run=run)
+    (fork,) = run.fork({}, driver.records, "b#1", 0.0, {"x": 9}, held=True)
+    first.carry_out(run.go_live(0.0))
+    first.to_end()
+    assert first.state == {"x": 9, "b": 9, "c": 9}
+    first.records = [*what_was_kept(driver.records, fork), *first.records]  # type: ignore[arg-type]  # it is a record
+
+    assert forked(first, {}, "c#1", {"b": 5}).to_end().state == {"x": 9, "b": 5, "c": 5}
+    assert forked(first, {}, "b#1").to_end().state == {"x": 9, "b": 9, "c": 9}
+    assert forked(first, {}, "b#1", {"y": 7}).to_end().state == {"x": 9, "y": 7, "b": 9, "c": 9}
+    assert forked(first, {}, "a#1").to_end().state == {"x": 1, "b": 1, "c": 1}
+
+
+def test_a_fork_of_a_fork_runs_again_what_had_failed_beside_the_first() -> None:
+    broken = [True]
+
+    def fails(state: Any) -> Any:
+        if broken:
+            raise ValueError(broken)
+        return {"b": state["x"]}
+
+    plan = graph({"a": sets(x=1), "b": fails, "c": same, "j": sets(j=1)}, "a -> b -> j", "a -> c -> j")
+    driver = journaled(plan, {}).to_end()
+    assert driver.run.status == "failed"
+    at = next(record for record in driver.records if record.node != "b" and record.activation)
+    run = Run(plan, "fork", journal=True)
+    first = Driver(plan, run=run)
+    (fork,) = run.fork({}, driver.records, f"{at.node}#1", 0.0, {"x": 2}, held=True)
+    first.carry_out(run.go_live(0.0))
+    first.to_end()
+    assert run.status == "failed"
+    first.records = [*what_was_kept(driver.records, fork), *first.records]  # type: ignore[arg-type]  # it is a record
+    broken.clear()
+
+    following = forked(first, {}, "b#1").to_end()
+    assert following.run.status == "succeeded"
+
+
+def test_a_run_that_is_held_is_queued_and_what_is_asked_of_it_is_done_when_it_goes_live() -> None:
+    plan = graph({"a": fails_once(), "w": {"kind": "wait", "wait": WaitDecl(signals=("go",), into="it")}}, "a -> w")
+    for ask, status in ((None, "waiting"), ("pause", "paused"), ("cancel", "cancelled"), ("deadline", "failed")):
+        driver = journaled(plan, {"errors": [1]}).to_end()
+        driver.done = False
+        before = len(driver.records)
+        driver.carry_out(driver.run.retry(1.0, {"x": 5}, held=True))
+        assert (driver.run.status, driver.running) == ("queued", [])
+        driver.carry_out(driver.run.signal("go", 7, 2.0))
+        driver.carry_out(driver.run.pause(2.0))
+        if ask != "pause":
+            driver.carry_out(driver.run.resume(2.0))
+        if ask == "cancel":
+            driver.carry_out(driver.run.cancel(2.0))
+        if ask == "deadline":
+            driver.carry_out(driver.run.deadline_hit(2.0, 2.0))
+        assert not driver.running
+        kinds = [record.kind for record in driver.records[before:]]
+        assert kinds[:3] == ["retry", "signal", "pause"]
+        if status in ("cancelled", "failed"):
+            assert (driver.run.status, kinds[-1], driver.done) == (status, "ended", True)
+            continue
+        assert driver.run.status == "queued"
+        driver.carry_out(driver.run.go_live(3.0))
+        if ask == "pause":
+            assert (driver.run.status, driver.running) == ("paused", [])
+            driver.carry_out(driver.run.resume(4.0))
+        driver.to_end()
+        assert driver.state["it"] == 7
+        assert driver.starts.count("a#1") == 2
+
+
+def fails_once() -> Any:
+    def node(state: Any) -> Any:
+        if "x" not in state:
+            raise ValueError("once")
+
+    return node
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_retry_that_was_held_comes_to_the_same_end_as_one_that_was_not(seed: int) -> None:
+    """Also where subgraphs and maps had failed in the middle."""
+    ends = []
+    for held in (False, True):
+        broken = [True]
+
+        def item(value: int, broken: list[bool] = broken) -> int:
+            if broken and value == 2:
+                raise ValueError("once")
+            return value * 10
+
+        def inner(state: Any, broken: list[bool] = broken) -> Any:
+            if broken:
+                raise ValueError("once")
+            return {"inner": 1}
+
+        sub = graph({"one": sets(one=1), "two": inner}, "one -> two")
+        plan = graph(
+            {
+                "a": sets(rows=[1, 2, 3]),
+                "m": {"kind": "map", "map": MapDecl(worker=item, over="rows", into="out")},
+                "s": {"kind": "subgraph", "subgraph": SubgraphDecl(plan=sub)},
+                "c": sets(c=1),
+                "j": sets(j=1),
+            },
+            "a -> m -> j",
+            "a -> s -> j",
+            "a -> c -> j",
+        )
+        driver = journaled(plan, {}, seed).to_end()
+        assert driver.run.status == "failed"
+        broken.clear()
+        driver.done = False
+        driver.carry_out(driver.run.retry(1.0, {"x": 5}, held=held))
+        if held:
+            driver.carry_out(driver.run.go_live(2.0))
+        driver.to_end()
+        ends.append((driver.run.status, freeze(driver.state), driver.run.counters["activations"]))
+        assert again(driver, {}).run.status == "succeeded", "and it can be replayed"
+    assert ends[0] == ends[1]
 
 
 def test_a_fork_keeps_what_a_retry_of_the_run_had_set() -> None:

@@ -35,7 +35,7 @@ Named = tuple[str, int, str, bytes | None]
 class Batch:
     """Writes that may be made kind by kind, in the order of these fields."""
 
-    definitions: dict[tuple[str, str], Define] = attrs.field(factory=dict)
+    definitions: dict[tuple[str, str, str], Define] = attrs.field(factory=dict)
     runs: dict[str, RunRow] = attrs.field(factory=dict)
     records: dict[tuple[str, int], bytes] = attrs.field(factory=dict)
     """An admission is number 0."""
@@ -95,8 +95,8 @@ class Batch:
                 self.seen.add(run_id)
                 self.collected_of.add(run_id)
                 self.collected += [(run_id, id) for id in ids]
-            case Define(graph, version):
-                self.definitions[graph, version] = write
+            case Define(graph, version, fingerprint):
+                self.definitions[graph, version, fingerprint] = write
             case Forget(run_id):
                 self.forgotten.append(run_id)
             case _:

@@ -77,6 +77,10 @@ MIGRATIONS = [
         PRIMARY KEY (graph, version)
     );
     """,
+    # By fingerprint, too: runs that began on an older definition of a version are still there.
+    """
+    ALTER TABLE $.definitions DROP CONSTRAINT definitions_pkey, ADD PRIMARY KEY (graph, version, fingerprint)
+    """,
 ]
 
 # Every commit holds it shared, a step of a compaction alone. So none begins on what the other is about to remove: a

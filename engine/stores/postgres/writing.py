@@ -37,7 +37,7 @@ _READY = """
 _DEFINE = """
     INSERT INTO $.definitions (graph, version, fingerprint, text)
     SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[])
-    ON CONFLICT (graph, version) DO UPDATE SET fingerprint = excluded.fingerprint, text = excluded.text
+    ON CONFLICT (graph, version, fingerprint) DO UPDATE SET text = excluded.text
 """
 # A run that is there already is left alone; a key that is there is an error, which undoes all.
 _ADMIT = """

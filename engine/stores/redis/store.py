@@ -121,8 +121,9 @@ class RedisStore:
     async def definitions(self) -> Sequence[tuple[str, str, str, str]]:
         """Graph, version, fingerprint and text of each definition."""
         said = await self._client.call("HGETALL", "definitions", "")
+        # Of old a name had no fingerprint, and stood for the newest definition.
         return sorted(
-            (*orjson.loads(name), *orjson.loads(text)) for name, text in zip(said[::2], said[1::2], strict=True)
+            {(*orjson.loads(name), *orjson.loads(text)) for name, text in zip(said[::2], said[1::2], strict=True)}
         )
 
     async def compact(self, keep: Kept, *, now: float) -> Compacted:

@@ -34,9 +34,9 @@ def tag_index(name: str, value: str) -> str:
     return f"{len(name.encode())}:{name}{value}"
 
 
-def definition_name(graph: str, version: str) -> bytes:
+def definition_name(graph: str, version: str, fingerprint: str) -> bytes:
     """What a definition is called."""
-    return orjson.dumps([graph, version])
+    return orjson.dumps([graph, version, fingerprint])
 
 
 def _words(write: Write) -> Sequence[Word]:
@@ -54,7 +54,7 @@ def _words(write: Write) -> Sequence[Word]:
         case Collect(run_id, ids):
             return ["collect", run_id, len(ids), *ids]
         case Define(graph, version, fingerprint, text):
-            return ["define", definition_name(graph, version), orjson.dumps([fingerprint, text])]
+            return ["define", definition_name(graph, version, fingerprint), orjson.dumps([text])]
         case Rebase(run_id, version, fingerprint):
             return ["rebase", run_id, version, fingerprint]
         case Forget(run_id):

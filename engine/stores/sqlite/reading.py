@@ -166,7 +166,7 @@ def blobs(connection: sqlite3.Connection, digests: Sequence[str]) -> Mapping[str
 def definitions(connection: sqlite3.Connection) -> list[tuple[str, str, str, str]]:
     """All definitions."""
     return connection.execute(
-        "SELECT graph, version, fingerprint, text FROM definitions ORDER BY graph, version"
+        "SELECT graph, version, fingerprint, text FROM definitions ORDER BY graph, version, fingerprint"
     ).fetchall()
 
 

@@ -89,7 +89,21 @@ CREATE TABLE synced (times INTEGER NOT NULL);
 INSERT INTO synced VALUES (0);
 """
 
-STEPS = [_FIRST]
+# By fingerprint, too: runs that began on an older definition of a version are still there.
+_DEFINITIONS_BY_FINGERPRINT = """
+CREATE TABLE every_definition (
+    graph TEXT NOT NULL,
+    version TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    text TEXT NOT NULL,
+    PRIMARY KEY (graph, version, fingerprint)
+) WITHOUT ROWID;
+INSERT INTO every_definition SELECT graph, version, fingerprint, text FROM definitions;
+DROP TABLE definitions;
+ALTER TABLE every_definition RENAME TO definitions;
+"""
+
+STEPS = [_FIRST, _DEFINITIONS_BY_FINGERPRINT]
 """What makes each version of the one before; what has once been released is never changed."""
 
 

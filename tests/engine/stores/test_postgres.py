@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from engine.errors import EngineClosed, KeyTaken, StoreUnavailable
-from engine.stored import Admit, Append, Collect, Forget, Kept, Post, PutSnapshot, Query, SetStatus, Write
+from engine.stored import Admit, Append, Collect, Define, Forget, Kept, Post, PutSnapshot, Query, SetStatus, Write
 from engine.stores.postgres import PostgresStore, schema
 from engine.stores.postgres.batches import batches
 from engine.stores.postgres.text import held, told
@@ -219,6 +219,21 @@ async def test_tables_of_an_earlier_version_are_migrated(postgres_url: str, monk
 
     assert execute(postgres_url, f"SELECT run_id, added FROM {name}.runs ORDER BY run_id") == [("r1", 7), ("r2", 7)]
     assert execute(postgres_url, f"SELECT version FROM {name}.version") == [(len(migrated),)]
+
+
+async def test_definitions_of_tables_that_kept_one_of_each_version_are_still_there(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        async with PostgresStore(postgres_url):
+            pass
+    name = postgres_url.rpartition("=")[2]
+    execute(postgres_url, f"INSERT INTO {name}.definitions VALUES ('g', '1', 'old', 'text')")
+    async with PostgresStore(postgres_url) as store:
+        await store.commit([Define("g", "1", "new", "text")])
+
+        assert await store.definitions() == [("g", "1", "new", "text"), ("g", "1", "old", "text")]
 
 
 async def test_a_user_with_no_right_to_make_tables_may_use_them(postgres_url: str, server: PostgresServer) -> None:
