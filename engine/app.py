@@ -222,7 +222,7 @@ class Engine:
                 self._durable, self._registry, self._books, self._timers, self._root, self._made, self._wake_idle
             )
             for known in self._registry.all():
-                self._returning.recover(known)
+                self._recover(known)
         return self
 
     async def __aexit__(
@@ -503,9 +503,13 @@ class Engine:
 
     def _register(self, graph: Graph) -> Registered:
         known = self._registry.register(graph)
-        if self._open and self._returning is not None:
-            self._returning.recover(known)
+        if self._open:
+            self._recover(known)
         return known
+
+    def _recover(self, known: Registered) -> None:
+        if self._returning is not None and self._settings.recover:
+            self._returning.recover(known)
 
     def graphs(self) -> list[tuple[str, str]]:
         """Name and version of each graph, in the order of their registration."""

@@ -304,13 +304,16 @@ def _what_is_missing(run_id: str, wanted: str, kept_from: int, last: int) -> str
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Read, and read again for a moment if the store cannot be reached: a connection is made anew meanwhile."""
-    delay = FIRST_DELAY
+    """Read, and read again for a moment if the store cannot be reached: a connection is made anew meanwhile.
+
+    What has been patient itself, as claiming a store is, is not asked again: it would be told so half a minute late.
+    """
+    delay, began = FIRST_DELAY, anyio.current_time()
     while True:
         try:
             return await call()
         except StoreUnavailable:
-            if delay > PATIENCE:
+            if delay > PATIENCE or anyio.current_time() - began > 2 * PATIENCE:
                 raise
         await anyio.sleep(delay)
         delay *= 2

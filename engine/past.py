@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _NO_LIMIT = 1 << 62
 
 
-def log_rows(plan: Plan, records: Iterable[Record]) -> Iterator[RawLog]:
-    """The entries of the log that these records tell of."""
+def log_rows(plan: Plan | None, records: Iterable[Record]) -> Iterator[RawLog]:
+    """The entries of the log that these records tell of; without the plan a wait's has no keys."""
     for record in records:
         if not record.status:
             continue
@@ -35,10 +35,10 @@ def log_rows(plan: Plan, records: Iterable[Record]) -> Iterator[RawLog]:
         yield (name, record.activation, record.attempts, record.status, record.started, record.time, error, keys)
 
 
-def _keys(plan: Plan, record: Record) -> tuple[str, ...]:
+def _keys(plan: Plan | None, record: Record) -> tuple[str, ...]:
     if record.update is not None:
         return tuple(record.update) if record.item < 0 else ()
-    if record.signal is None:
+    if record.signal is None or plan is None:
         return ()
     for node, _, _ in record.path:
         inner = plan.by_name[node].decl.subgraph

@@ -29,3 +29,6 @@ class Settings:
     prune: bool = True
     """Whether a long run's records are dropped from the store, all but the newest `Graph(history=…)`, once a snapshot
     has what they come to. Otherwise the store keeps its whole history, and a fork may start at any activation."""
+    recover: bool = True
+    """Whether the unfinished runs of a graph go on as soon as it is known. Otherwise only one that is asked for, by
+    `get` or `runs`, does: for who wants to drive a single run of a store, as the command line does."""

@@ -1,14 +1,17 @@
 """What the README shows works as shown.
 
 A fence that says `python` is a complete program: it is run on its own, and if the next fence says `output`,
-that is what it prints. `python fragment` illustrates and only has to be Python. The commands stand in the
-fences `sh run` and `sh test`, where .ci/run finds them too.
+that is what it prints. `python fragment` illustrates and only has to be Python. `sh commands` are run in a folder with
+the files that fences such as `json file graph.json` hold, and print what the next fence says likewise. The two commands
+stand in the fences `sh run` and `sh test`, where .ci/run finds them too.
 """
 
 import ast
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +60,38 @@ def test_an_example_runs_as_pasted(program: str, output: str | None, tmp_path: P
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+def test_commands_work_as_pasted(document: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin" / "workflow-engine"
+    command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -W error -m engine "$@"\n')
+    command.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WORKFLOW_")}
+    environment["PATH"] = f"{command.parent}:{environment['PATH']}"
+    for lines, output in prepared_commands(document.read_text(), tmp_path):
+        ran = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", lines],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+        assert ran.returncode == 0, ran.stderr
+        assert output is None or ran.stdout == output, ran.stderr
+
+
+def prepared_commands(text: str, folder: Path) -> Iterator[tuple[str, str | None]]:
+    """Each fence of commands and what it should print, the files before it written."""
+    found = fences(text)
+    for (kind, body), (kind_after, after) in zip(found, [*found[1:], ("", "")], strict=False):
+        if name := re.fullmatch(r"\w+ file ([\w.]+)", kind):
+            (folder / name[1]).write_text(body)
+        if kind == "sh commands":
+            yield body, after if kind_after == "output" else None
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
 def test_fragments_are_python(document: Path) -> None:
     for kind, body in fences(document.read_text()):
         if kind == "python fragment":
@@ -102,6 +137,13 @@ def test_programs_are_told_from_fragments_and_paired_with_their_output() -> None
     text = "```python\na\n```\n```output\n1\n```\n```python fragment\nb\n```\n```python\nc\n```\n```sh\nd\n```\n"
 
     assert programs(text) == [("a\n", "1\n"), ("c\n", None)]
+
+
+def test_commands_find_their_files_and_their_output(tmp_path: Path) -> None:
+    text = "```json file a.json\n{}\n```\n```sh commands\ncat a.json\n```\n```output\n{}\n```\n"
+
+    assert list(prepared_commands(text, tmp_path)) == [("cat a.json\n", "{}\n")]
+    assert (tmp_path / "a.json").read_text() == "{}\n"
 
 
 @pytest.mark.parametrize("program", ["raise SystemExit(1)", "import warnings; warnings.warn('old')"])

@@ -1,4 +1,4 @@
-"""`python -m engine.storekeeper`: verify, export, migrate, compact."""
+"""`workflow-engine store`: verify, export, migrate, compact."""
 
 import json
 import sqlite3
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine import Engine, Graph
-from engine.storekeeper import main
+from engine.cli import main
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def url(tmp_path: Path) -> str:
 
 
 def test_a_store_that_is_well_has_no_faults(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", url]) == 0
+    assert main(["store", "verify", url]) == 0
     assert capsys.readouterr().out == ""
 
 
@@ -35,12 +35,12 @@ def test_damage_is_told_with_its_place(url: str, tmp_path: Path, capsys: pytest.
     with sqlite3.connect(tmp_path / "runs.db") as file:
         file.execute("DELETE FROM blobs")
 
-    assert main(["verify", url]) == 1
+    assert main(["store", "verify", url]) == 1
     assert "blob" in capsys.readouterr().out
 
 
 def test_everything_is_exported_as_lines_of_json(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", url]) == 0
+    assert main(["store", "export", url]) == 0
 
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     runs = [line for line in lines if "run" in line]
@@ -52,18 +52,30 @@ def test_everything_is_exported_as_lines_of_json(url: str, capsys: pytest.Captur
 
 
 def test_ended_runs_are_removed_but_the_newest(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compact", url, "--keep-count", "1"]) == 0
-    assert "1 runs" in capsys.readouterr().out
-    main(["export", url])
+    assert main(["store", "compact", url, "--keep-count", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == 1
+    main(["store", "export", url])
     assert '"run 1"' in capsys.readouterr().out
 
 
 def test_migrating_tells_what_the_store_promises(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["migrate", url]) == 0
-    assert "durable: True" in capsys.readouterr().out
+    assert main(["store", "migrate", url]) == 0
+    assert json.loads(capsys.readouterr().out)["durable"] is True
 
 
-@pytest.mark.parametrize("url", ["nonsense", "sqlite:////nowhere/at/all/runs.db"])
-def test_a_store_that_cannot_be_used_is_an_error(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", url]) == 2
-    assert "python -m engine.storekeeper:" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("nonsense", "must be an address"),
+        ("nonsense://x", "no store has the address"),
+        ("sqlite:////nowhere/at/all/runs.db", "there is no store"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_an_error(url: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["store", "verify", url]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_what_is_to_be_kept_must_be_said(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["store", "compact", url]) == 2
+    assert "--keep-days" in capsys.readouterr().err
