@@ -310,7 +310,8 @@ class Graph:
         given: Any = data
         if isinstance(given, Mapping) and "steps" in given:
             return cls._of_steps(given, tools)
-        graph: Self = read_definition(data, cls, get_tool_registry() if tools is None else tools, graphs or {})
+        with _no_collection():
+            graph: Self = read_definition(data, cls, get_tool_registry() if tools is None else tools, graphs or {})
         return graph
 
     @classmethod

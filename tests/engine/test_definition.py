@@ -524,11 +524,11 @@ inside.append(inside)
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_bomb_is_refused_in_a_second(bomb: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()  # others may use this machine
     with pytest.raises(GraphInvalid) as raised:
         from_dict(BOMBS[bomb])
 
-    assert time.perf_counter() - began < 3  # one second on a machine with nothing else to do
+    assert time.process_time() - began < 2  # one second on a machine with nothing else to do
     assert len(raised.value.problems) <= 501
     assert len(str(raised.value)) < 5_000
 
