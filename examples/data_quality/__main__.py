@@ -6,6 +6,7 @@ The run is kept in a store, so it can be interrupted or killed, and goes on with
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import sys
 import time
@@ -28,6 +29,8 @@ OVER = ("succeeded", "failed", "cancelled")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; gives its exit code."""
     options = _options(arguments)
+    # What the engine warns of, as of runs whose graph it does not know yet, is said here in other words.
+    logging.getLogger("engine").setLevel(logging.CRITICAL)
     try:
         Path(options.out).mkdir(parents=True, exist_ok=True)
         return anyio.run(run_job, options, backend=options.backend)
