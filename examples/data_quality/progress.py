@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from typing import TextIO
@@ -65,7 +66,7 @@ class Progress:
         filled = round(BAR * self._done / STAGES)
         names = ", ".join(self._running)
         seconds = time.time() - min(self._running.values())
-        width = os.get_terminal_size(self._out.fileno()).columns if self._out.isatty() else 80
+        width = shutil.get_terminal_size((100, 24)).columns
         return f"{_when(self._round)} {'█' * filled}{'░' * (BAR - filled)} {seconds:4.1f} s  {names}"[: width - 1]
 
     def _line(self, node: str, activation: int, seconds: float) -> None:
