@@ -21,7 +21,7 @@ def line(points: Sequence[Point], target: float) -> str:
     """Quality from round to round, and where it should come to."""
     width, height, left, right, top, bottom = 980, 320, 56, 48, 28, 36
     # Room for the name of the lowest point.
-    floor = max(0.0, min(0.9, *(int((value - 0.02) * 20) / 20 for _, value in points)))
+    floor = max(0.0, min([0.9, *(int((value - 0.02) * 20) / 20 for _, value in points)]))
 
     def x(at: int) -> float:
         return left + at * (width - left - right) / max(1, len(points) - 1)
@@ -56,7 +56,7 @@ def heat(columns: Mapping[str, Sequence[float]], rounds: Sequence[str]) -> str:
     """For each column and round the share of its cells without fault: the darker, the more faults."""
     cell, gap, left, top = 32, 4, 130, 26
     wide = min(170, 850 // max(1, len(rounds)))
-    worst = max(0.01, *(1 - value for values in columns.values() for value in values))
+    worst = max([0.01, *(1 - value for values in columns.values() for value in values)])
 
     def parts() -> Iterator[str]:
         for at, name in enumerate(rounds):

@@ -19,6 +19,8 @@ KINDS: Final = ("nulls", "emails", "outliers", "inconsistencies", "duplicates")
 
 OPTIONAL: Final = 0.2
 """A column with a larger share of nulls is taken to be optional."""
+USUAL: Final = 0.2
+"""If a larger share of the rows says what others say, that is how the table is."""
 FENCE: Final = 2.2
 """Outliers lie so many interquartile ranges outside: of a normal distribution about 3 in 10,000."""
 SKEWED: Final = 1.4

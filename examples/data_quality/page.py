@@ -82,11 +82,13 @@ def _body(report: dict[str, Any], name: str) -> Iterator[str]:
         "The share of rows that break none of the checks that the data itself suggests.",
         charts.line(list(zip(labels, values, strict=True)), report["target"]),
     )
-    yield _section(
-        "Quality of each column",
-        "The share of cells without fault at the start and after each round; rows set aside are not counted.",
-        charts.heat(_by_column(rounds), labels),
-    )
+    columns = _by_column(rounds)
+    if columns:
+        yield _section(
+            "Quality of each column",
+            "The share of cells without fault at the start and after each round; rows set aside are not counted.",
+            charts.heat(columns, labels),
+        )
     if "detection" in report:
         yield from _measured(report)
     yield _section("What was done", "The mildest measures first; what nothing helped is set aside.", _rules(rounds))

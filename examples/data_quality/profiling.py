@@ -12,13 +12,14 @@ from typing import Any, Final
 
 import polars as pl
 
-from .tables import ROW
+from .tables import OURS, ROW
 
 SAMPLE: Final = 50_000
 """Relations are looked for in so many rows, evenly spread."""
 MOST_CATEGORIES: Final = 500
 MOST_COLUMNS: Final = 12
 """Relations are looked for among so many columns of a kind: pairs and triples grow fast."""
+SEEN: Final = f"{OURS}seen"
 CENT: Final = 0.011
 """What rounding may make of a product."""
 
@@ -81,7 +82,8 @@ def _orders(columns: dict[str, Any], sample: pl.DataFrame) -> Iterator[dict[str,
         if columns[first]["type"] != columns[second]["type"]:
             continue
         holds, truly = sample.select(
-            (pl.col(first) <= pl.col(second)).mean().alias("holds"), (pl.col(first) < pl.col(second)).mean()
+            (pl.col(first) <= pl.col(second)).mean().alias("holds"),
+            (pl.col(first) < pl.col(second)).mean().alias("truly"),
         ).row(0)
         if (holds or 0) >= 0.97 and truly >= 0.5:
             yield {"relation": "order", "first": first, "second": second}
@@ -90,15 +92,15 @@ def _orders(columns: dict[str, Any], sample: pl.DataFrame) -> Iterator[dict[str,
 def _dependencies(columns: dict[str, Any], sample: pl.DataFrame) -> Iterator[dict[str, Any]]:
     """Pairs of categories of which one tells the other, as a city tells its country."""
     for known, told in permutations(with_role(columns, "category"), 2):
-        pairs = sample.select(known, told).drop_nulls().group_by(known, told).len()
-        together: int = pairs.select(pl.col("len").sum()).item()
+        pairs = sample.select(known, told).drop_nulls().group_by(known, told).agg(pl.len().alias(SEEN))
+        together: int = pairs.select(pl.col(SEEN).sum()).item()
         if not together:
             continue
-        best = pairs.sort(["len", told], descending=[True, False]).unique(known, keep="first").sort(known)
-        commonest: int = pairs.group_by(told).agg(pl.col("len").sum()).select(pl.col("len").max()).item()
+        best = pairs.sort([SEEN, told], descending=[True, False]).unique(known, keep="first").sort(known)
+        commonest: int = pairs.group_by(told).agg(pl.col(SEEN).sum()).select(pl.col(SEEN).max()).item()
         # Where one value is nearly everywhere, everything "tells" it.
-        if best.select(pl.col("len").sum()).item() >= 0.95 * together and commonest <= 0.9 * together:
-            sure = best.filter(pl.col("len") >= 3)
+        if best.select(pl.col(SEEN).sum()).item() >= 0.95 * together and commonest <= 0.9 * together:
+            sure = best.filter(pl.col(SEEN) >= 3)
             yield {"relation": "dependency", "known": known, "told": told, "map": dict(sure.select(known, told).rows())}
 
 

@@ -20,10 +20,10 @@ BAR = 24
 class Progress:
     """Shows the events of one run."""
 
-    def __init__(self, limit: int, out: TextIO = sys.stdout) -> None:
+    def __init__(self, limit: int, out: TextIO | None = None) -> None:
         self._limit = limit
-        self._out = out
-        self._live = out.isatty() and os.environ.get("TERM") != "dumb"
+        self._out = out or sys.stdout
+        self._live = self._out.isatty() and os.environ.get("TERM") != "dumb"
         self._colours = self._live and "NO_COLOR" not in os.environ
         self._running: dict[str, float] = {}
         self._said: dict[str, str] = {}

@@ -13,11 +13,13 @@ from typing import Any, Final
 import polars as pl
 
 from .checks import ADDRESS, Check, Profile, broken, in_words, told_from
+from .tables import OURS
 
 Rule = dict[str, Any]
 
 SET_ASIDE: Final = 3
-_WAS: Final = "_was_"
+_WAS: Final = f"{OURS}was_"
+_OUT: Final = f"{OURS}out_"
 
 
 def rules_for(checks: list[Check], profile: Profile, level: int) -> list[Rule]:
@@ -83,16 +85,18 @@ def apply(rules: list[Rule], table: pl.LazyFrame) -> tuple[pl.DataFrame, pl.Data
         changed = pl.col(name).ne_missing(pl.col(f"{_WAS}{at}")).alias(f"{_WAS}{at}")
         table = table.with_columns(was, _mended(rule, schema[name])).with_columns(changed)
     outs = [rule for rule in rules if rule["repair"]["how"] in ("set aside", "drop")]
-    table = table.with_columns(broken(rule["of"]).alias(f"_out_{at}") for at, rule in enumerate(outs))
+    table = table.with_columns(broken(rule["of"]).alias(f"{_OUT}{at}") for at, rule in enumerate(outs))
     done = table.collect()
+    if not rules:
+        return done, done.head(0), []
+    left = [pl.col(f"{_OUT}{at}") for at in range(len(outs))]
     counts = done.select(
         *(pl.col(f"{_WAS}{at}").sum() for at in range(len(mending))),
-        *((pl.col(f"_out_{at}") & ~_any(pl.col(f"_out_{earlier}") for earlier in range(at))).sum().alias(f"_out_{at}")
-          for at in range(len(outs))),
-    ).row(0)  # fmt: skip
-    aside = [pl.col(f"_out_{at}") for at, rule in enumerate(outs) if rule["repair"]["how"] == "set aside"]
-    dropped = [pl.col(f"_out_{at}") for at, rule in enumerate(outs) if rule["repair"]["how"] == "drop"]
-    rows = pl.exclude(f"^{_WAS}.*$", "^_out_.*$")
+        *((mark & ~_any(left[:at])).sum() for at, mark in enumerate(left)),  # each row is counted once
+    ).row(0)
+    aside = [pl.col(f"{_OUT}{at}") for at, rule in enumerate(outs) if rule["repair"]["how"] == "set aside"]
+    dropped = [pl.col(f"{_OUT}{at}") for at, rule in enumerate(outs) if rule["repair"]["how"] == "drop"]
+    rows = pl.exclude(f"^{_WAS}.*$", f"^{_OUT}.*$")
     out, gone = _any(aside), _any(dropped)
     rest = done.filter(~out & ~gone).select(rows)
     told = [

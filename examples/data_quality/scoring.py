@@ -6,13 +6,16 @@ from typing import Any, Final
 
 import polars as pl
 
-from .checks import KINDS, Check, broken
+from .checks import KINDS, USUAL, Check, broken
 from .tables import ROW
 
 
 def found_by(checks: list[Check], table: pl.LazyFrame) -> tuple[pl.DataFrame, list[Check]]:
     """The rows that break each check (row, column, kind), and the checks with how many do."""
     marks = table.select(ROW, *(broken(check).alias(str(at)) for at, check in enumerate(checks))).collect()
+    usual = [check for at, check in enumerate(checks) if _is_usual(check, marks[str(at)])]
+    if usual:
+        return found_by([check for check in checks if check not in usual], table)
     found = [
         marks.filter(pl.col(str(at))).select(
             ROW, pl.lit(check["column"]).alias("column"), pl.lit(check["kind"]).alias("kind")
@@ -22,6 +25,11 @@ def found_by(checks: list[Check], table: pl.LazyFrame) -> tuple[pl.DataFrame, li
     counted = [{**check, "broken": rows.height} for check, rows in zip(checks, found, strict=True)]
     empty = marks.head(0).select(ROW, pl.lit("").alias("column"), pl.lit("").alias("kind"))
     return pl.concat([empty, *found]).unique(maintain_order=True), counted
+
+
+def _is_usual(check: Check, marks: pl.Series) -> bool:
+    """Whether so many rows are alike that this is no fault, but how the table is."""
+    return check["kind"] == "duplicates" and int(marks.sum()) > USUAL * len(marks)
 
 
 def quality(checks: list[Check], table: pl.LazyFrame) -> dict[str, Any]:

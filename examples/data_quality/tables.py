@@ -16,7 +16,9 @@ from tempfile import NamedTemporaryFile
 import attrs
 import polars as pl
 
-ROW = "_row"
+OURS = "__"
+"""What columns begin with that are not the table's own."""
+ROW = f"{OURS}row"
 """The column that says which row of the source a row is, whatever is dropped or changed on the way."""
 
 

@@ -19,7 +19,7 @@ from engine import Context, Reduce, tool
 from . import checks, profiling, rules, scoring
 from .customers import customers
 from .page import page
-from .tables import ROW, Folder
+from .tables import OURS, ROW, Folder
 
 
 class Job(TypedDict):
@@ -66,15 +66,26 @@ def load_data(state: Job, ctx: Context) -> dict[str, Any]:
     return {"table": folder.put(table), "truth": folder.put(truth)}
 
 
-READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
-    ".csv": lambda file: pl.read_csv(file, try_parse_dates=True, infer_schema_length=10_000),
-    ".parquet": pl.read_parquet,
-}
+def read_csv(file: Path) -> pl.DataFrame:
+    """A CSV file, whatever separates its columns. All of it is looked at for their types: it may well have faults."""
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        head = lines.readline()
+    separator = max(",;\t|", key=head.count)
+    return pl.read_csv(file, separator=separator, try_parse_dates=True, infer_schema_length=None)
+
+
+READERS: dict[str, Callable[[Path], pl.DataFrame]] = {".csv": read_csv, ".parquet": pl.read_parquet}
 
 
 def read_file(file: Path) -> pl.DataFrame:
     """The rows of a CSV or Parquet file, numbered."""
-    return READERS[file.suffix.lower()](file).with_row_index(ROW)
+    table = READERS[file.suffix.lower()](file)
+    for name in table.columns:
+        # Polars takes names between ^ and $ for patterns.
+        if name.startswith((OURS, "^")):
+            raise ValueError(f"the column {name!r} must not begin with '^' or {OURS!r}: rename it")
+    # As the index that others write to a file.
+    return table.rename({"": "column"} if "" in table.columns else {}).with_row_index(ROW)
 
 
 @tool

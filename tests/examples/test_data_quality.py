@@ -23,7 +23,7 @@ from examples.data_quality.customers import customers
 from examples.data_quality.graph import DEFINITION, DETECTORS, data_quality
 from examples.data_quality.page import page
 from examples.data_quality.tables import ROW, Folder
-from examples.data_quality.tools import Job, job
+from examples.data_quality.tools import Job, job, read_file
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -237,6 +237,52 @@ def test_the_limit_ends_the_loop(tmp_path: Path) -> None:
     found = Engine().run_sync(data_quality(), state).state["report"]
 
     assert found["ended"] == "after 2 of 2 rounds: limit reached"
+
+
+COUNT = pl.int_range(100)
+ODD = {
+    "nothing": {"n": COUNT.head(0)},
+    "one row": {"n": COUNT.head(1)},
+    "all the same": {"n": pl.lit(1).repeat_by(100).explode()},
+    "nan": {"x": pl.when(COUNT < 3).then(float("nan")).otherwise((COUNT % 9).cast(pl.Float64))},
+    "nulls only": {"n": COUNT, "z": pl.lit(None)},
+    "lists and structs": {"n": COUNT, "l": pl.concat_list(COUNT, COUNT), "s": pl.struct(COUNT.alias("a"))},
+    "times": {"t": pl.datetime(2024, 1, 1) + pl.duration(hours=COUNT), "d": pl.duration(hours=COUNT)},
+    "categories": {"c": pl.when(COUNT != 5).then(pl.lit("a")).cast(pl.Categorical), "b": COUNT % 2 == 0},
+    "decimals": {"d": pl.when(COUNT != 5).then(COUNT).cast(pl.Decimal(10, 2)), "n": COUNT},
+    "names": {"len": COUNT, "rows": COUNT % 3, "": COUNT, "a/b": pl.lit("x"), "_was_0": COUNT % 2},
+}
+
+
+@pytest.mark.parametrize("columns", ODD.values(), ids=ODD.keys())
+def test_odd_tables_come_through(columns: dict[str, pl.Expr], tmp_path: Path) -> None:
+    table = pl.select(**columns)
+    table.write_parquet(tmp_path / "odd.parquet")
+
+    state = job({"file": str(tmp_path / "odd.parquet")}, tmp_path / "work", tmp_path, target=0.98, limit=5)
+    found = Engine().run_sync(data_quality(), state).state["report"]
+
+    assert found["quality"]["after"] >= 0.98
+    assert found["rows"] == {"in": table.height, "out": table.height, "aside": 0} or found["rounds"][0]["rules"]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_column_of_a_csv_file_may_be_faulty_far_down(separator: str, tmp_path: Path) -> None:
+    lines = [separator.join(pair) for pair in [("a", "b"), *[("1", "2")] * 20_000, ("?", "3")]]
+    (tmp_path / "my.csv").write_text("\n".join(lines))
+
+    found = read_file(tmp_path / "my.csv")
+
+    assert found.columns == [ROW, "a", "b"]
+    assert found.row(-1)[1:] == ("?", 3)
+
+
+@pytest.mark.parametrize("name", ["__row", "^a$"])
+def test_names_that_are_not_for_the_table_are_refused(name: str, tmp_path: Path) -> None:
+    pl.DataFrame({name: [1]}).write_parquet(tmp_path / "my.parquet")
+
+    with pytest.raises(ValueError, match="rename it"):
+        read_file(tmp_path / "my.parquet")
 
 
 # --- the report ------------------------------------------------------------------------------------------------
