@@ -49,8 +49,7 @@ async def run_job(options: argparse.Namespace) -> int:
     async with Engine(options.store) as engine:
         graph = data_quality()
         # Before the engine knows the graph: as soon as it does, what is unfinished goes on.
-        known = await engine.runs(graph=graph.name, limit=1_000)
-        last = known[-1] if known else None
+        last = await _last_run(engine, graph.name)
         if fault := _fault(options, last):
             print(f"error: {fault}", file=sys.stderr)
             return 2
@@ -60,10 +59,12 @@ async def run_job(options: argparse.Namespace) -> int:
             run = await _go_on(engine, last.id)
         else:
             if last is not None and last.status not in OVER:
-                await (await engine.get(last.id)).cancel("begun anew")
+                last = await engine.get(last.id)
+                await last.cancel("begun anew")
+                await last.wait()  # its stages write where the next run does
             run = await _begin(engine, options)
         try:
-            result = await _watched(run, options, since if options.resume else 0.0)
+            result = await _watched(run, since if options.resume else 0.0)
         except RunFailed as error:
             print(f"error: {error}", *error.exceptions, f"Try again:\n  {_again(options)}", sep="\n", file=sys.stderr)
             return 1
@@ -74,6 +75,13 @@ async def run_job(options: argparse.Namespace) -> int:
     if not options.keep:
         shutil.rmtree(Path(options.out, "work", run.id), ignore_errors=True)
     return 0
+
+
+async def _last_run(engine: Engine, graph: str) -> Run | None:
+    last: Run | None = None
+    while page := await engine.runs(graph=graph, after=None if last is None else last.id):
+        last = page[-1]
+    return last
 
 
 def _fault(options: argparse.Namespace, last: Run | None) -> str:
@@ -103,8 +111,8 @@ async def _begin(engine: Engine, options: argparse.Namespace) -> Run:
     return await engine.submit("data_quality", state, run_id=run_id)
 
 
-async def _watched(run: Run, options: argparse.Namespace, since: float) -> RunResult:
-    progress = Progress(options.limit)
+async def _watched(run: Run, since: float) -> RunResult:
+    progress = Progress()
     try:
         async with anyio.create_task_group() as group:
 

@@ -27,7 +27,7 @@ p { margin: 0 0 14px; color: var(--soft); } p b { color: var(--ink); }
 .tile.good b { color: var(--good); } .tile.bad b { color: var(--red); }
 svg + table { margin-top: 18px; }
 section { padding: 20px 24px 22px; margin: 0 0 16px; overflow-x: auto; }
-svg { display: block; width: 100%; height: auto; font: 13px system-ui, sans-serif; }
+svg { display: block; width: 100%; min-width: 600px; height: auto; font: 13px system-ui, sans-serif; }
 svg text { fill: var(--ink); font-variant-numeric: tabular-nums; } svg .axis { fill: var(--soft); font-size: 12px; }
 svg .value { font-size: 12.5px; font-weight: 600; } svg .on-dark { fill: #fff; font-size: 12.5px; font-weight: 600; }
 .grid { stroke: var(--faint); } .area { fill: var(--blue); opacity: .1; }

@@ -20,8 +20,7 @@ BAR = 24
 class Progress:
     """Shows the events of one run."""
 
-    def __init__(self, limit: int, out: TextIO | None = None) -> None:
-        self._limit = limit
+    def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
         self._live = self._out.isatty() and os.environ.get("TERM") != "dumb"
         self._colours = self._live and "NO_COLOR" not in os.environ

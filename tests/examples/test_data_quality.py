@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import signal
@@ -16,12 +17,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from engine import Engine, Graph
+from engine import Engine, Event, Graph
 from examples.data_quality import checks, profiling, rules, scoring
 from examples.data_quality.__main__ import main
 from examples.data_quality.customers import customers
 from examples.data_quality.graph import DEFINITION, DETECTORS, data_quality
 from examples.data_quality.page import page
+from examples.data_quality.progress import Progress
 from examples.data_quality.tables import ROW, Folder
 from examples.data_quality.tools import Job, job, read_file
 
@@ -229,6 +231,30 @@ def test_wrong_arguments_are_refused_with_a_reason(
         main(arguments)
 
     assert why in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    """What says that a person is looking."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_has_a_line_that_moves_and_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    progress = Progress(terminal)
+
+    progress.show(Event(1, "node_started", 0.0, "profile", 2))
+    moving = terminal.getvalue()
+    progress.show(Event(2, "node_progress", 0.5, "profile", 2, {"fraction": 1, "message": "12 columns"}))
+    progress.show(Event(3, "node_succeeded", 1.5, "profile", 2))
+    progress.close()
+
+    assert moving.startswith("\r\x1b[Kround 2 ░")
+    assert moving.endswith("profile")
+    assert re.search(r"round 2 +profile +12 columns +1\.50 s\n", terminal.getvalue())
+    assert terminal.getvalue().endswith("\r\x1b[K")
 
 
 def test_the_limit_ends_the_loop(tmp_path: Path) -> None:
