@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,9 +20,14 @@ import anyio
 
 from engine import Engine, EngineError, Run, RunFailed, RunResult
 
-from .graph import data_quality
-from .progress import Progress
-from .tools import READERS, job
+try:
+    from .graph import data_quality
+    from .progress import Progress
+    from .tools import READERS, job
+except ModuleNotFoundError as missing:
+    if missing.name != "polars":
+        raise
+    sys.exit("error: this example needs Polars: pip install -e '.[examples]', or pip install polars")
 
 OVER = ("succeeded", "failed", "cancelled")
 
@@ -179,6 +185,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     last.add_argument("--resume", action="store_true", help="go on with the last run in the store")
     last.add_argument("--anew", action="store_true", help="begin anew, and give up an unfinished run")
     options = parser.parse_args(arguments)
+    if options.backend == "trio" and find_spec("trio") is None:
+        parser.error("trio is not installed: pip install -e '.[trio]'")
     options.given_out, options.given_store = options.out, options.store
     options.out = str(Path(options.out or "build/data_quality").absolute())
     options.store = options.store or f"sqlite:///{options.out}/runs.db"
