@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextvars import Context as Variables
 from functools import partial
 from time import time
@@ -44,6 +44,36 @@ logger = logging.getLogger("engine")
 NAMED_FAILURES: Final = 3
 
 node_logger = logging.getLogger("engine.node")
+
+
+class Events(AsyncIterator[Event]):
+    """The events of a run, one by one. Made by `Run.events`.
+
+    No generator, though that would be shorter: one that is left in the middle, by a `break` or a cancellation, has to
+    be closed by whoever left it, and trio warns of each that was not.
+    """
+
+    def __init__(self, more: Callable[[Events], Awaitable[Sequence[Event]]], after: int) -> None:
+        self.seen = max(after, 0)
+        """The sequence number of the last one that was given."""
+        self.past: Past | None = None
+        self._more: Callable[[Events], Awaitable[Sequence[Event]]] | None = more
+        self._ready: Iterator[Event] = iter(())
+
+    async def __anext__(self) -> Event:
+        event = next(self._ready, None)
+        if event is None and self._more is not None:
+            self._ready = iter(await self._more(self))
+            event = next(self._ready, None)
+        if event is None:
+            await self.aclose()
+            raise StopAsyncIteration
+        self.seen = event.seq
+        return event
+
+    async def aclose(self) -> None:
+        """Read no more. Nobody has to call it, but `contextlib.aclosing` may."""
+        self._more, self._ready = None, iter(())
 
 
 class Run:
@@ -180,31 +210,30 @@ class Run:
         """Say what a node is waiting for, or what has become of it."""
         return self.machine.explain(node)
 
-    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+    def events(self, after: int = 0) -> Events:
         """Every event with a larger sequence number, those that are kept and then live, until the run is over.
 
         Misses none: raises `HistoryGone` if one that was asked for is not kept any more. With a durable store those
-        that memory does not keep are worked out from the journal, if that is complete.
+        that memory does not keep are worked out from the journal, if that is complete. May be left at any point.
         """
-        seen = max(after, 0)
-        past: Past | None = None
+        return Events(self._more_events, after)
+
+    async def _more_events(self, reader: Events) -> Sequence[Event]:
+        """The next ones for a reader, waiting for them if need be; none if there will be no more."""
+        history = self.machine.history
         while True:
-            first = self.machine.history.first_kept
-            if seen + 1 < first and (past := past or self._engine.past(self)) is not None:
-                older = await past.events(seen, first)
-                for event in older:
-                    seen = event.seq
-                    yield event
-                if not older:
-                    seen = first - 1  # no record tells of them: what nodes emit
-                continue
-            for event in self.machine.history.events(seen):
-                seen = event.seq
-                yield event
-            if self.machine.history.seq > seen:
-                continue
+            first = history.first_kept
+            if reader.seen + 1 < first:
+                reader.past = reader.past or self._engine.past(self)
+                if reader.past is not None:
+                    if older := await reader.past.events(reader.seen, first):
+                        return older
+                    reader.seen, reader.past = first - 1, None
+                    continue
+            if found := history.events(reader.seen):
+                return found
             if self.over:
-                return
+                return ()
             if self._readers is None:
                 self._readers = {}
             self._check_attached()

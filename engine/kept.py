@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from time import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -10,8 +10,8 @@ from uuid import uuid4
 import attrs
 
 from .errors import EngineError, RunEnded
-from .handle import Run
-from .history import Event, LogEntry
+from .handle import Events, Run
+from .history import LogEntry
 from .result import RunResult
 from .runs import Status
 from .stored import RunRow, SetStatus
@@ -118,9 +118,8 @@ class KeptRun(Run):
         alive = self._alive()
         return str(self.why) if alive is None else alive.explain(node)
 
-    async def events(self, after: int = 0) -> AsyncIterator[Event]:
-        async for event in self._known().events(after):
-            yield event
+    def events(self, after: int = 0) -> Events:
+        return self._known().events(after)
 
     async def wait(self) -> Status:
         if (alive := self._alive()) is not None:

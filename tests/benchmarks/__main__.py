@@ -6,7 +6,7 @@ import argparse
 import platform
 from itertools import chain
 
-from . import bench_actors, bench_durable, bench_engine
+from . import bench_actors, bench_durable, bench_engine, bench_examples
 from .harness import available_backends, count_processor_time, measure, table
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     results = (
         measure(row, backend, rounds)
         for row in chain.from_iterable(
-            file.rows(arguments.quick) for file in (bench_actors, bench_engine, bench_durable)
+            file.rows(arguments.quick) for file in (bench_actors, bench_engine, bench_durable, bench_examples)
         )
         if arguments.only in row.name
         for backend in row.backends
