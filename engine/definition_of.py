@@ -56,6 +56,8 @@ class _Writer:
 
     def graph(self, written: Written) -> dict[str, Any]:
         found: dict[str, Any] = {"name": written.name, "version": written.settings["version"]}
+        if written.description:
+            found["description"] = written.description
         found |= {key: value for key in SETTINGS if (value := written.settings[key]) != self.defaults[key]}
         if len(written.entries) == 1:
             found["entry_point"] = written.entries[0]

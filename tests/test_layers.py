@@ -159,6 +159,7 @@ ORDER = {
         "shapes",
         "texts",
         "definition_format",
+        "definition_places",
         "node_options",
         "definition",
         "definition_of",
