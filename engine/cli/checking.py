@@ -13,6 +13,7 @@ import click
 from ..errors import EngineError, GraphInvalid, GraphProblem
 from .faults import REFUSED, SUCCESS, Refusal, problem_lines, told
 from .looking import look
+from .safe import safe_line
 from .setup import Setup, json_option, options, prepared, store_option, tools_option
 
 Form = Literal["mermaid", "text", "svg", "png"]
@@ -78,7 +79,7 @@ def _lines(found: Sequence[tuple[str, str, GraphProblem]]) -> Iterator[str]:
     last = ""
     for source, _, problem in found:
         if source != last:
-            yield f"{source}:"
+            yield f"{safe_line(source)}:"
             last = source
         yield from (f"  {line}" for line in problem_lines(problem))
 

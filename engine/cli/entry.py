@@ -42,11 +42,12 @@ def _tell(error: Exception, *, debug: bool) -> int:
     if debug:
         raise error
     from .faults import told
+    from .safe import safe_text
 
     found = told(error)
-    print(f"workflow-engine: {found.message}", file=sys.stderr)
+    print(safe_text(f"workflow-engine: {found.message}"), file=sys.stderr)
     for line in (*found.details, *found.advice):
-        print(f"  {line}", file=sys.stderr)
+        print(safe_text(f"  {line}"), file=sys.stderr)
     return found.code
 
 

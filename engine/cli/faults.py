@@ -23,6 +23,7 @@ from ..errors import (
     said_by,
 )
 from ..kept import Unrecoverable
+from .safe import safe_line
 
 SUCCESS: Final = 0
 FAILED: Final = 1
@@ -93,9 +94,9 @@ def _store_advice(error: StoreUnavailable) -> Iterator[str]:
 
 def problem_lines(problem: GraphProblem) -> Iterator[str]:
     """A problem of a graph with its code, place and hint."""
-    yield f"{problem.severity} {problem.code} at {problem.where}: {problem.message}"
+    yield safe_line(f"{problem.severity} {problem.code} at {problem.where}: {problem.message}")
     if problem.hint:
-        yield f"    {problem.hint}"
+        yield f"    {safe_line(problem.hint)}"
 
 
 def only_leaf(error: BaseException) -> BaseException:

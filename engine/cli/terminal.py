@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..readable import readable
 from .progress import Progress, Row, fitting
+from .safe import safe_line, safe_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -94,10 +95,12 @@ class Terminal:
     def result(self, value: Any, *, lines: bool = False) -> None:
         """A result as JSON: laid out for people on a terminal, on one line for programs."""
         laid_out = 2 if self.is_read_by_people and not lines else None
-        self.text(json.dumps(readable(value), indent=laid_out, ensure_ascii=False) + "\n")
+        self.text(safe_text(json.dumps(readable(value), indent=laid_out, ensure_ascii=False)) + "\n")
 
     def text(self, text: str) -> None:
-        """Text on stdout, as it is."""
+        """Text on stdout; as it is, unless that is a terminal, which may be told nothing but what to show."""
+        if self.is_read_by_people:
+            text = safe_text(text)
         try:
             self._out.write(text)
         except UnicodeEncodeError:
@@ -105,7 +108,10 @@ class Terminal:
         self._out.flush()
 
     def data(self, data: bytes) -> None:
-        """Bytes on stdout."""
+        """Bytes on stdout; on a terminal the text that they are."""
+        if self.is_read_by_people:
+            self.text(data.decode("utf-8", "replace"))
+            return
         self._out.buffer.write(data)
         self._out.flush()
 
@@ -119,7 +125,7 @@ class Terminal:
         for index, title in enumerate(titles):
             table.add_column(title, overflow="fold" if index == 0 else "ellipsis", no_wrap=index == 0)
         for row in rows:
-            table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+            table.add_row(*(Text(safe_line(cell), style=_STYLES.get(cell, "")) for cell in row))
         Console(file=self._out, highlight=False).print(table)
         self._out.flush()
 
@@ -127,7 +133,7 @@ class Terminal:
 
     def say(self, *lines: str) -> None:
         """Lines on stderr; above what is drawn there."""
-        for line in lines:
+        for line in map(safe_text, lines):
             if self._console is not None:
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
             else:
@@ -174,7 +180,7 @@ def drawn(progress: Progress, title: str, now: float, room: int, *, plain: bool 
     from rich.table import Table
     from rich.text import Text
 
-    head = Text.assemble((title, "bold"), "  ", (progress.status, _STYLES.get(progress.status, "")), "  ")
+    head = Text.assemble((safe_line(title), "bold"), "  ", (progress.status, _STYLES.get(progress.status, "")), "  ")
     head.append(clock(progress.elapsed(now)), "dim")
     table = Table.grid(padding=(0, 2))
     for _ in range(4):
@@ -186,7 +192,7 @@ def drawn(progress: Progress, title: str, now: float, room: int, *, plain: bool 
         mark = (_PLAIN_MARKS if plain else _MARKS).get(row.state, " ")
         seconds = row.time(now)
         table.add_row(
-            Text(f"{'  ' * row.depth}{mark} {row.label}", style=style),
+            Text(f"{'  ' * row.depth}{mark} {safe_line(row.label)}", style=style),
             Text(row.state, style=style),
             Text("" if seconds is None else clock(seconds), style="dim"),
             Text(f"x{row.runs}" if row.runs > 1 else "", style="dim"),
@@ -210,8 +216,8 @@ def _note(row: Row) -> RenderableType:
             return counted
         return _beside(Table, ProgressBar(total=max(row.total, 1), completed=row.done or 0, width=24), counted)
     if row.fraction is not None:
-        return _beside(Table, ProgressBar(total=1, completed=row.fraction, width=24), Text(row.note))
-    return Text(row.note, style=_STYLES.get(row.state, ""))
+        return _beside(Table, ProgressBar(total=1, completed=row.fraction, width=24), Text(safe_line(row.note)))
+    return Text(safe_line(row.note), style=_STYLES.get(row.state, ""))
 
 
 def _beside(table: Any, bar: RenderableType, text: Text) -> RenderableType:
