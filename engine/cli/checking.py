@@ -18,6 +18,10 @@ from .setup import Setup, json_option, options, prepared, store_option, tools_op
 
 Form = Literal["mermaid", "text", "svg", "png"]
 _FORMATS: Final = get_args(Form)
+_FORMS: Final[dict[str, Form]] = {
+    ".svg": "svg", ".png": "png", ".txt": "text", ".mmd": "mermaid", ".mermaid": "mermaid", ".md": "mermaid",
+}  # fmt: skip
+"""What is written to a file by the end of its name."""
 
 
 @click.command()
@@ -100,6 +104,7 @@ def draw(setup: Setup, graph: str, form: str | None, output: str | None, run_id:
         workflow-engine draw flows.py:review -o review.svg
         workflow-engine draw flows.py:review --run 7f3a… -o review.png
     """
+    form = form or _form_of(output)
     loaded = setup.loader.one(graph)
     run = None
     if run_id is not None:
@@ -107,7 +112,6 @@ def draw(setup: Setup, graph: str, form: str | None, output: str | None, run_id:
         run = found.seen
         if run is None:
             raise Refusal(f"run {run_id!r} cannot be drawn: {found.why}")
-    form = form or _form_of(output)
     drawing = loaded.graph.draw(cast(Form, form), run)
     data = drawing if isinstance(drawing, bytes) else drawing.encode()
     if output is not None:
@@ -125,5 +129,8 @@ def draw(setup: Setup, graph: str, form: str | None, output: str | None, run_id:
 
 
 def _form_of(output: str | None) -> str:
-    suffix = Path(output or "").suffix.lower().lstrip(".")
-    return suffix if suffix in _FORMATS else "text" if suffix == "txt" else "mermaid"
+    suffix = Path(output or "").suffix.lower()
+    if suffix and suffix not in _FORMS:
+        known = ", ".join(_FORMS)
+        raise Refusal(f"no format is written to files that end in {suffix!r}; known are {known}", "or name a --format")
+    return _FORMS.get(suffix, "mermaid")
