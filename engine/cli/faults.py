@@ -73,7 +73,10 @@ def told(error: BaseException) -> Told:
         case VersionMismatch():
             return Told(str(error), advice=("`workflow-engine runs migrate` lets the run go on if its records fit",))
         case GraphNotFound():
-            return Told(str(error), advice=("name its file or module with --graphs",))
+            version = "" if error.version is None else f" version {error.version!r}"
+            known = f"those that are here: {', '.join(error.known)}" if error.known else "no graph has been named"
+            said = f"the graph {error.graph!r}{version} is not here; {known}"
+            return Told(said, advice=("name its file or module with --graphs, or as graphs in workflow.toml",))
         case RunFailed() | RunCancelled():
             return Told(str(error), code=FAILED)
         case Unrecoverable() | Damaged() | ClassChanged():
