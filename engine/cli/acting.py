@@ -57,7 +57,7 @@ def _act(
 
     driver = Driver(setup.terminal, setup.settings, setup.show(quiet=quiet, progress=not no_progress), again)
     driven = driver.drive(begun, lambda: setup.engine(loaded), wait=not no_wait and bool(loaded))
-    setup.terminal.result(driven.to_dict())
+    setup.tell_result(driven, sources if loaded else [])
     if driven.ending == "unasked" and not driven.run.over:
         setup.terminal.say(f"it stays in the store, and goes on by\n  {again(driven.run)}")
         # Who wanted it to go on must not take it for done.

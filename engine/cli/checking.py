@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
@@ -15,6 +14,7 @@ from .faults import REFUSED, SUCCESS, Refusal, problem_lines, told
 from .looking import look
 from .safe import safe_line
 from .setup import Setup, json_option, options, prepared, store_option, tools_option
+from .streams import OutputLost
 
 Form = Literal["mermaid", "text", "svg", "png"]
 _FORMATS: Final = get_args(Form)
@@ -118,7 +118,7 @@ def draw(setup: Setup, graph: str, form: str | None, output: str | None, run_id:
         try:
             Path(output).write_bytes(data)
         except OSError as error:
-            raise Refusal(f"{output} cannot be written: {error.strerror or os.strerror(error.errno or 0)}") from error
+            raise OutputLost.of(error, output) from error
     elif isinstance(drawing, bytes):
         if setup.terminal.is_read_by_people:
             raise Refusal(f"{form} is no text: name a file with -o")

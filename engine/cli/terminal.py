@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..readable import readable
 from .progress import Progress, Row, fitting
 from .safe import safe_line, safe_text
+from .streams import OutputLost, sharing_stderr, to_nowhere
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -77,18 +78,15 @@ class Terminal:
         os.dup2(errors, number)
         self._out = open(kept, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  # closed below
         try:
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(sys.stderr), sharing_stderr(number):
                 yield
         finally:
-            if sys.__stdout__ is not None:
-                sys.__stdout__.flush()
+            _flush_to(number)
             out, self._out = self._out, sys.stdout
             try:
-                out.flush()
                 os.dup2(kept, number)
             finally:
-                with contextlib.suppress(OSError):
-                    out.close()
+                out.close()  # all in it has been flushed, or there is nowhere to flush it to
 
     # -- results
 
@@ -101,19 +99,29 @@ class Terminal:
         """Text on stdout; as it is, unless that is a terminal, which may be told nothing but what to show."""
         if self.is_read_by_people:
             text = safe_text(text)
+        with self._writing():
+            try:
+                self._out.write(text)
+            except UnicodeEncodeError:
+                self._out.write(text.encode("ascii", "backslashreplace").decode())
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            self._out.write(text)
-        except UnicodeEncodeError:
-            self._out.write(text.encode("ascii", "backslashreplace").decode())
-        self._out.flush()
+            yield
+            self._out.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError, ValueError):
+                to_nowhere(self._out.fileno())
+            raise OutputLost.of(error) from error
 
     def data(self, data: bytes) -> None:
         """Bytes on stdout; on a terminal the text that they are."""
         if self.is_read_by_people:
             self.text(data.decode("utf-8", "replace"))
             return
-        self._out.buffer.write(data)
-        self._out.flush()
+        with self._writing():
+            self._out.buffer.write(data)
 
     def table(self, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table on stdout, for people."""
@@ -126,8 +134,8 @@ class Terminal:
             table.add_column(title, overflow="fold" if index == 0 else "ellipsis", no_wrap=index == 0)
         for row in rows:
             table.add_row(*(Text(safe_line(cell), style=_STYLES.get(cell, "")) for cell in row))
-        Console(file=self._out, highlight=False).print(table)
-        self._out.flush()
+        with self._writing():
+            Console(file=self._out, highlight=False).print(table)
 
     # -- for people
 
@@ -158,6 +166,16 @@ class Terminal:
                 yield Drawing(live)
         finally:
             self._console = None
+
+
+def _flush_to(number: int) -> None:
+    """Have what a node has written behind our back go where all else went, or nowhere if nobody reads that."""
+    if sys.__stdout__ is not None:
+        try:
+            sys.__stdout__.flush()
+        except OSError:
+            to_nowhere(number)
+            sys.__stdout__.flush()
 
 
 class Drawing:
