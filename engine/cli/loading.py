@@ -21,10 +21,12 @@ from ..graph import Graph
 from ..loading import load_installed_tools
 from ..loading import load_tools as register
 from ..schema import did_you_mean
+from ..texts import MOST_BYTES, MOST_YAML_BYTES
 from ..tools import get_tool_registry
 from ..typecheck import shown
 from ..written import written_of
 from .faults import Refusal
+from .files import read_file
 
 DEFINITIONS: Final = (".json", ".yaml", ".yml")
 _USUAL_LIMIT: Final = 1000
@@ -94,13 +96,12 @@ class Loader:
                 part.revision += 1
 
     def _definition(self, file: Path) -> Graph:
+        is_json = file.suffix.lower() == ".json"
         try:
-            text = file.read_bytes()
+            text = read_file(file, MOST_BYTES if is_json else MOST_YAML_BYTES)
         except FileNotFoundError:
             raise Refusal(f"there is no file {str(file)!r}") from None
-        except OSError as error:
-            raise Refusal(f"{file} cannot be read: {error.strerror}") from error
-        read = Graph.from_json if file.suffix.lower() == ".json" else Graph.from_yaml
+        read = Graph.from_json if is_json else Graph.from_yaml
         return read(text, tools=get_tool_registry())
 
 

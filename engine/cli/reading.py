@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from .faults import Refusal
+from .files import MOST_DATA_BYTES, read_file, read_stdin
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SHOWN: Final = 60
@@ -19,16 +19,24 @@ _SHOWN: Final = 60
 def json_of(given: str, option: str) -> Any:
     """The data of JSON text, of a file (`@state.json`) or of stdin (`-`); wrong JSON is told with line and column."""
     if given == "-":
-        return parsed(sys.stdin.read(), f"{option} (stdin)")
+        where = f"{option} (stdin)"
+        return parsed(_decoded(read_stdin(MOST_DATA_BYTES, where), where), where)
     if not given.startswith("@"):
         return parsed(given, option)
     file = Path(given[1:])
+    where = f"{option} ({file})"
     try:
-        return parsed(file.read_text(encoding="utf-8-sig"), f"{option} ({file})")
-    except OSError as error:
-        raise Refusal(f"{option}: {file} cannot be read: {error.strerror}") from error
+        data = read_file(file, MOST_DATA_BYTES, where)
+    except FileNotFoundError:
+        raise Refusal(f"{where} cannot be read: there is no such file") from None
+    return parsed(_decoded(data, where), where)
+
+
+def _decoded(data: bytes, where: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Refusal(f"{option}: {file} is not UTF-8: {error.reason} at byte {error.start}") from None
+        raise Refusal(f"{where} is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def parsed(text: str, where: str) -> Any:

@@ -19,6 +19,7 @@ from ..schema import did_you_mean
 from ..settings import Settings as EngineSettings
 from ..stores.urls import without_password
 from .faults import Refusal
+from .files import MOST_SETTINGS_BYTES, read_file
 
 PREFIX: Final = "WORKFLOW_"
 FILE: Final = "workflow.toml"
@@ -209,13 +210,11 @@ def from_file(path: str | None) -> Source:
     """Those of a file, by default of `workflow.toml` in the working directory, if it is there."""
     file = Path(path or FILE)
     try:
-        text = file.read_bytes()
+        text = read_file(file, MOST_SETTINGS_BYTES)
     except FileNotFoundError:
         if path is None:
             return from_table({}, FILE)
         raise Refusal(f"--config: there is no file {path!r}") from None
-    except OSError as error:
-        raise Refusal(f"{file} cannot be read: {error.strerror}") from error
     try:
         return from_table(tomllib.loads(text.decode()), str(file))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
