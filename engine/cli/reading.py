@@ -29,7 +29,7 @@ def json_of(given: str, option: str) -> Any:
     file = Path(given[1:])
     where = f"{option} ({file})"
     try:
-        data = read_file(file, MOST_DATA_BYTES, where)
+        data = read_file(file, MOST_DATA_BYTES, where, "what another program writes is read from stdin: give -")
     except FileNotFoundError:
         raise Refusal(f"{where} cannot be read: there is no such file") from None
     return parsed(_decoded(data, where), where)
