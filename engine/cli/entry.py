@@ -21,6 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(arguments)
         except OutputLost as error:
             return _unwritten(error)
+        except KeyboardInterrupt:  # while what the command needs is imported
+            print("interrupted", file=sys.stderr)
+            return 130
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -20,14 +20,14 @@ MOST_SETTINGS_BYTES: Final = 1_000_000
 _FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
-def read_file(file: Path, most: int, what: str = "") -> bytes:
+def read_file(file: Path, most: int, what: str = "", *advice: str) -> bytes:
     """All of a file; raises `Refusal` if it is none, larger, or cannot be read, and `FileNotFoundError`."""
     what = what or str(file)
     try:
         with open(os.open(file, _FLAGS), "rb") as opened:
             mode = os.fstat(opened.fileno()).st_mode
             if not stat.S_ISREG(mode):
-                raise Refusal(f"{what} cannot be read: it is {_kind(mode)}, not a file")
+                raise Refusal(f"{what} cannot be read: it is {_kind(mode)}, not a file", *advice)
             return _at_most(opened.read(most + 1), most, what)
     except FileNotFoundError:
         raise

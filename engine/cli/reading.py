@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from .files import MOST_DATA_BYTES, read_file, read_stdin
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SHOWN: Final = 60
+MOST_DIGITS: Final = 1000
+"""As in definitions."""
 
 
 def json_of(given: str, option: str) -> Any:
@@ -26,7 +29,7 @@ def json_of(given: str, option: str) -> Any:
     file = Path(given[1:])
     where = f"{option} ({file})"
     try:
-        data = read_file(file, MOST_DATA_BYTES, where)
+        data = read_file(file, MOST_DATA_BYTES, where, "what another program writes is read from stdin: give -")
     except FileNotFoundError:
         raise Refusal(f"{where} cannot be read: there is no such file") from None
     return parsed(_decoded(data, where), where)
@@ -42,7 +45,9 @@ def _decoded(data: bytes, where: str) -> str:
 def parsed(text: str, where: str) -> Any:
     """The data of JSON text."""
     try:
-        return json.loads(text, parse_constant=_constant, object_pairs_hook=_object)
+        return json.loads(
+            text, parse_constant=_constant, parse_int=_whole, parse_float=_real, object_pairs_hook=_object
+        )
     except json.JSONDecodeError as error:
         lines = text.splitlines() or [""]
         line = lines[min(error.lineno, len(lines)) - 1]
@@ -59,6 +64,19 @@ def parsed(text: str, where: str) -> Any:
 
 def _constant(word: str) -> Any:
     raise ValueError(f"{word} is no JSON number")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number has {len(digits):,} digits, and at most {MOST_DIGITS:,} are read")
+    return int(digits)
+
+
+def _real(digits: str) -> float:
+    found = float(digits)
+    if not math.isfinite(found):
+        raise ValueError(f"the number {digits[:_SHOWN]} is too large")
+    return found
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -301,6 +301,15 @@ def test_a_missing_extra_is_told_with_the_cure(call: Call, monkeypatch: pytest.M
     assert "pip install 'workflow-engine[cli]'" in answer.err
 
 
+def test_ctrl_c_while_the_command_is_loaded_is_an_interruption(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(entry, "find_spec", interrupted)
+
+    assert (call("tools").code, call("tools").err) == (130, "interrupted\n")
+
+
 def test_metrics_are_asked_of_a_service(call: Call) -> None:
     class Service(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -53,6 +53,14 @@ def test_what_has_no_end_or_is_too_long_is_refused_at_once(
         read(name)
 
 
+def test_who_names_a_pipe_is_told_of_stdin(folder: Path) -> None:
+    os.mkfifo(folder / "x.json")
+
+    with pytest.raises(Refusal) as refused:
+        read_state("x.json")
+    assert refused.value.advice == ("what another program writes is read from stdin: give -",)
+
+
 def test_no_more_is_read_than_is_wanted(folder: Path) -> None:
     (folder / "x").write_bytes(b"12345")
 

@@ -27,6 +27,8 @@ def test_json_is_given_as_it_is_or_in_a_file_or_on_stdin(folder: Path, monkeypat
         ('{"a": NaN}', "NaN is no JSON number"),
         ('{"a": 1, "a": 2}', "the key 'a' twice"),
         ("[" * 100_000, "nested too deep"),
+        ('{"n": 1e400}', "the number 1e400 is too large"),
+        ('{"n": ' + "9" * 5000 + "}", "a number has 5,000 digits, and at most 1,000 are read"),
     ],
 )
 def test_wrong_json_is_told_with_its_place(text: str, said: str) -> None:
