@@ -14,6 +14,7 @@ from .datastate import ABSENT, DataKey, DataState, DataType
 from .definition_format import GRAPH, MAP, MOST_EDGES, MOST_NODES, SETTINGS, WAIT
 from .definition_places import Places
 from .errors import GraphInvalid, StateFault
+from .named import FITTING
 from .node_options import errors_of, names_of, read_options
 from .plan import ChoiceDecl
 from .reading import nothing
@@ -22,16 +23,6 @@ from .texts import NotData, check_data
 from .typecheck import Checks
 from .written import Written, written_of
 
-_REDUCED: Final[Mapping[str, Sequence[str]]] = {
-    "append": ["array"],
-    "extend": ["array"],
-    "union": ["array"],
-    "merge": ["object"],
-    "add": ["number", "integer", "string", "array"],
-    "max": ["number", "integer", "string", "array"],
-    "min": ["number", "integer", "string", "array"],
-}
-"""What a reducer can be used on."""
 _PARTS: Final = {"map": MAP, "wait": WAIT}
 _FOLLOWS: Final = ("unreachable", "no_exit")
 """Problems that may be there only because something faulty was left out."""
@@ -189,7 +180,7 @@ class _Reader:
     def _judge(self, name: str, key: Found, read: DataKey) -> None:
         if "items" in key and "array" not in read.type.words:
             self.faults.add(below(key.at, "items"), f"{name!r} is no array, so it has no items", "leave items out")
-        fitting = _REDUCED.get(read.reduce or "", ())
+        fitting = FITTING.get(read.reduce or "", ())
         if fitting and not {"any", *fitting} & {*read.type.words}:
             what = " or ".join(fitting)
             message = f"{read.reduce!r} is for {what}, and {name!r} is {' or '.join(read.type.words)}"
@@ -230,7 +221,7 @@ class _Reader:
     # --- edges ----------------------------------------------------------------------------------------
 
     def _edge(self, graph: Any, edge: Found) -> None:
-        if not edge.faulty.isdisjoint(("source", "target", "choose", "targets")) or "source" not in edge:
+        if "source" not in edge:
             return
         if "choose" in edge and "targets" in edge:
             for target in _targets(edge):
