@@ -345,6 +345,15 @@ def test_what_is_no_data_is_told_all_at_once() -> None:
         assert any(words in one for one in said), (words, said)
 
 
+def test_reducers_given_beside_a_state_that_is_data_are_written_too() -> None:
+    state = from_dict(small(state={"x": {"type": "integer"}, "y": {"default": [], "reduce": "append"}})).state
+    graph = Graph("g", state=state, reducers={"x": "max"}).add_node("a", "nothing").set_entry_point("a")
+    found = graph.to_dict()
+
+    assert found["state"] == {"x": {"type": "integer", "reduce": "max"}, "y": {"default": [], "reduce": "append"}}
+    assert from_dict(found).to_dict() == found
+
+
 def test_a_graph_used_twice_is_written_once() -> None:
     inner = Graph("inner").add_node("a", "nothing").set_entry_point("a")
     other = Graph("inner", version="2").add_node("b", "nothing").set_entry_point("b")
