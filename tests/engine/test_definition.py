@@ -665,6 +665,22 @@ BOMBS: Mapping[str, Any] = {
             }
         ],
     },
+    "three times ten thousand choices": small(
+        nodes=[{"name": name, "graph": "g0"} for name in "abc"],
+        edges=[{"source": "a", "target": ["b", "c"]}],
+        graphs={
+            "g0": {
+                **small(nodes=NODES[:100], entry_point="node0"),
+                "edges": [
+                    {
+                        "source": [f"node{n}" for n in range(100)],
+                        "choose": "state.x",
+                        "targets": [*(f"node{n}" for n in range(99)), "END"],
+                    }
+                ],
+            }
+        },
+    ),
     "everybody may go everywhere": small(
         nodes=[{**node, "goto": [f"node{n}" for n in range(400)]} for node in NODES[:400]], entry_point="node0"
     ),
@@ -686,6 +702,10 @@ def test_a_bomb_is_refused_in_a_second(bomb: str) -> None:
     assert time.process_time() - began < 2  # one second on a machine with nothing else to do
     assert len(raised.value.problems) <= 501
     assert len(str(raised.value)) < 5_000
+
+
+def test_the_edges_of_choices_are_counted_as_often_as_their_graph_is_used() -> None:
+    assert "with the graphs inside it has 30,002 edges" in problem(BOMBS["three times ten thousand choices"])
 
 
 # --- the published schema -------------------------------------------------------------------------------
