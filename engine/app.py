@@ -505,7 +505,11 @@ class Engine:
         """Start a new run from one activation (`"score#2"`) of an older run, by cause.
 
         Everything that it did not cause is kept; it runs again with its tokens, after `update` to what it is given.
-        The older run's record does not change. Needs a store: without one nothing is kept to fork from.
+        The older run's record does not change. Needs a store: without one nothing is kept to fork from. Returns when
+        the fork is safe; it waits for a place like any other run.
+
+        Raises `ActivationNotFound`; what is wrong with the update; `HistoryGone` if records of the run, or of one that
+        it is a fork of, are gone; `VersionMismatch` if what the fork keeps means something else on the graph of now.
         """
         self._check_open()
         if self._returning is None:

@@ -272,6 +272,9 @@ def analyse(
     for parameter in signature.parameters:
         if parameter.name in params:
             used.add(parameter.name)
+            if wants_context(parameter.annotation) or parameter.name == "state":
+                what = "the state" if parameter.name == "state" else "the Context"
+                faults.append((f"params has {parameter.name!r}, which is given {what}", "leave it out of params"))
             given.append((parameter, Fixed(params[parameter.name])))
         elif wants_context(parameter.annotation):
             given.append((parameter, "context"))

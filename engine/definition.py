@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import attrs
-
 from .compiling import MOST_NESTED, Compiler, ToolSource
 from .datastate import ABSENT, DataKey, DataState, DataType
 from .definition_format import GRAPH, MAP, MOST_EDGES, MOST_NODES, SETTINGS, WAIT
-from .errors import GraphInvalid, GraphProblem, StateFault
+from .definition_places import Places
+from .errors import GraphInvalid, StateFault
+from .named import FITTING
 from .node_options import errors_of, names_of, read_options
+from .plan import ChoiceDecl
 from .reading import nothing
-from .shapes import Faults, Found, below
+from .shapes import TOO_MANY, Faults, Found, below
 from .texts import NotData, check_data
 from .typecheck import Checks
 from .written import Written, written_of
 
 _PARTS: Final = {"map": MAP, "wait": WAIT}
-_WHATS: Final = ("tool", "graph", "wait")
 _FOLLOWS: Final = ("unreachable", "no_exit")
 """Problems that may be there only because something faulty was left out."""
 
@@ -45,7 +45,7 @@ def read_definition(data: Any, make: Make, tools: ToolSource | None, graphs: Map
     sound = GRAPH.read(data, "", faults)
     if not isinstance(sound, Found):
         raise GraphInvalid.of("?", faults.problems)
-    scope, places = _Scope(faults, make, sound.get("graphs", {}), graphs), _Places("")
+    scope, places = _Scope(faults, make, sound.get("graphs", {}), graphs), Places("")
     graph = _Reader(scope, places).read(sound)
     named = scope.read_all()
     follows = {*_FOLLOWS} if faults.problems else set()
@@ -66,62 +66,6 @@ def read_definition(data: Any, make: Make, tools: ToolSource | None, graphs: Map
     return graph
 
 
-@attrs.define
-class _Places:
-    """Where the parts of a graph stand in its definition, so that what compiling finds is told there."""
-
-    at: str
-    nodes: dict[str, list[Found]] = attrs.field(factory=dict)
-    edges: dict[str, list[Found]] = attrs.field(factory=dict)
-    parts: dict[str, _Places] = attrs.field(factory=dict)
-
-    def placed(self, problem: GraphProblem) -> GraphProblem:
-        """The same problem at its JSON pointer."""
-        at, name = self._find(problem.where, problem)
-        message = f"{name}: {problem.message}" if name else problem.message
-        return GraphProblem(problem.code, at or "/", message, problem.hint, problem.severity)
-
-    def _find(self, where: str, problem: GraphProblem) -> tuple[str, str]:
-        for known, kind in ((self.nodes, "node {!r}"), (self.edges, "{}")):
-            if found := known.get(where):
-                # What is there twice is told of the second.
-                return _deeper(found[-1 if problem.code.startswith("duplicate") else 0], problem), kind.format(where)
-        head, _, rest = where.partition("/")
-        if rest and head in self.parts:
-            return self.parts[head]._find(rest, problem)
-        if where == "state":
-            return below(self.at, "state"), ""
-        if problem.code in ("no_entry_point", "unknown_node", "duplicate_edge"):
-            return below(self.at, "entry_point"), ""
-        return self.at, ""
-
-
-_CODES: Final[Mapping[str, Sequence[str]]] = {
-    "unknown_tool": ["tool"],
-    "bad_params": ["params"],
-    "bad_condition": ["when", "choose", "on_error"],
-    "unknown_key": ["when", "choose"],
-    "subgraph_cycle": ["graph"],
-}
-"""The keys that problems of a code are about."""
-
-
-def _deeper(found: Found, problem: GraphProblem) -> str:
-    """The place of the very key of a node or edge that a problem is about, where that is known."""
-    first = problem.message.partition(" ")[0]  # "timeout must be …", "into names …"
-    for inner in (found, found.get("map"), found.get("wait")):
-        if isinstance(inner, Found) and first in inner:
-            return below(inner.at, first)
-    for key in _CODES.get(problem.code, ()):
-        if key in found:
-            return below(found.at, key)
-    if problem.code == "unknown_node":
-        for key in ("source", "target"):
-            if isinstance(found.get(key), str) and problem.message.endswith(repr(found[key])):
-                return below(found.at, key)
-    return found.at
-
-
 class _Scope:
     """The graphs that can be named, each read once, when it is first."""
 
@@ -130,15 +74,15 @@ class _Scope:
         self.make = make
         self.own = own
         self.outside = outside
-        self._read: dict[str, tuple[Any, _Places]] = {}
+        self._read: dict[str, tuple[Any, Places]] = {}
         self._open: list[str] = []
 
-    def read_all(self) -> list[tuple[Written, _Places]]:
+    def read_all(self) -> list[tuple[Written, Places]]:
         """All of the definition's own: of those that nobody names the faults count as well."""
         found = [self.find(name, graph.at) for name, graph in self.own.items() if "nodes" in graph]
         return [(graph._written, places) for graph, places in filter(None, found)]
 
-    def find(self, name: str, at: str) -> tuple[Any, _Places] | None:
+    def find(self, name: str, at: str) -> tuple[Any, Places] | None:
         if name in self._open:
             chain = " in ".join(map(repr, [name, *reversed(self._open[self._open.index(name) :])]))
             hint = "a graph cannot contain itself; submit it from a node instead"
@@ -153,17 +97,17 @@ class _Scope:
             return self._read[name]
         if name in self.own:
             self._open.append(name)
-            places = _Places(self.own[name].at)
+            places = Places(self.own[name].at)
             self._read[name] = _Reader(self, places).read(self.own[name]), places
             self._open.pop()
             return self._read[name]
         if name in self.outside:
-            return self.outside[name], _Places(at)
+            return self.outside[name], Places(at)
         hint = self.faults.hint(name, [*self.own, *self.outside]) or "define it under 'graphs'"
         self.faults.add(at, f"there is no graph {name!r}", hint, "unknown_node")
         return None
 
-    def fits_together(self, graphs: Sequence[tuple[Written, _Places]]) -> bool:
+    def fits_together(self, graphs: Sequence[tuple[Written, Places]]) -> bool:
         """Whether all are small enough to be compiled, each graph inside counted as often as it is used."""
         sizes: dict[int, tuple[int, int]] = {}
         for what, places in graphs:
@@ -183,14 +127,16 @@ def _size(written: Written, known: dict[int, tuple[int, int]]) -> tuple[int, int
         known[id(written)] = (0, 0)
         parts = [_size(part, known) for part in written.parts]
         nodes = len(written.nodes) + sum(nodes for nodes, _ in parts)
-        known[id(written)] = nodes, len(written.edges) + sum(edges for _, edges in parts)
+        drawn = sum(len(edge.targets) if isinstance(edge, ChoiceDecl) else 1 for edge in written.edges)
+        gone = sum(len(names_of(node.options.get("goto") or ())) for node in written.nodes)
+        known[id(written)] = nodes, drawn + gone + sum(edges for _, edges in parts)
     return known[id(written)]
 
 
 class _Reader:
     """Reads one graph."""
 
-    def __init__(self, scope: _Scope, places: _Places) -> None:
+    def __init__(self, scope: _Scope, places: Places) -> None:
         self.scope = scope
         self.faults = scope.faults
         self.places = places
@@ -203,16 +149,25 @@ class _Reader:
         for node in sound.get("nodes", ()):
             if "name" in node:
                 self._node(graph, node)
+        left = MOST_EDGES
         for edge in sound.get("edges", ()):
-            if "source" in edge:
-                self._edge(graph, edge)
+            left -= _drawn(edge)
+            if left < 0:
+                # Counted before they are drawn: two lists of thousands are millions of edges.
+                message = f"its sources and targets make more than {MOST_EDGES:,} edges"
+                self.faults.add(edge.at, message, TOO_MANY)
+                break
+            self._edge(graph, edge)
+        graph._written.description = sound.get("description", "")
         return graph.set_entry_point(*names_of(sound.get("entry_point", ())))
 
     def _state(self, sound: Found, name: str) -> Any:
         if "state" not in sound:
             return dict
+        self.places.state = sound["state"]
         keys = {key: _key(found) for key, found in sound["state"].items()}
         for key, found in keys.items():
+            self._judge(key, sound["state"][key], found)
             check = Checks().of(found.type.python)
             if found.default is not ABSENT and check is not None:
                 misfits: list[StateFault] = []
@@ -222,17 +177,20 @@ class _Reader:
                     self.faults.add(at, f"the default does not fit: {misfit.message}", code="type_mismatch")
         return DataState(name, keys)
 
+    def _judge(self, name: str, key: Found, read: DataKey) -> None:
+        if "items" in key and "array" not in read.type.words:
+            self.faults.add(below(key.at, "items"), f"{name!r} is no array, so it has no items", "leave items out")
+        fitting = FITTING.get(read.reduce or "", ())
+        if fitting and not {"any", *fitting} & {*read.type.words}:
+            what = " or ".join(fitting)
+            message = f"{read.reduce!r} is for {what}, and {name!r} is {' or '.join(read.type.words)}"
+            self.faults.add(below(key.at, "reduce"), message, code="bad_reducer")
+
     # --- nodes ----------------------------------------------------------------------------------------
 
     def _node(self, graph: Any, node: Found) -> None:
-        name, at = node["name"], node.at
+        name = node["name"]
         self.places.nodes.setdefault(name, []).append(node)
-        whats = [what for what in _WHATS if what in node]
-        if len(whats) > 1 or ("wait" in whats and "map" in node):
-            both = " and ".join(map(repr, [*whats, *(["map"] if "map" in node else [])]))
-            self.faults.add(at, f"node {name!r} has {both} at once", "give it one of them")
-            graph.add_node(name, nothing)
-            return
         options = read_options(node)
         if any(key in node and not node[key].keys() >= set(shape.required) for key, shape in _PARTS.items()):
             # It lacks something, which has been said: to the rest of the graph it is any node.
@@ -240,8 +198,6 @@ class _Reader:
         elif "wait" in node:
             graph.add_wait(name, **node["wait"], **options)
         elif "map" in node:
-            # Its concurrency counts items, and stands with what it does with them.
-            options.pop("concurrency", None)
             graph.add_map(name, self._what(node), **node["map"], **options)
         else:
             graph.add_node(name, self._what(node), **options)
@@ -259,39 +215,39 @@ class _Reader:
                 return nothing
             self.places.parts[node["name"]] = found[1]
             return found[0]
-        places = self.places.parts[node["name"]] = _Places(at)
+        places = self.places.parts[node["name"]] = Places(at)
         return _Reader(self.scope, places).read(graph)
 
     # --- edges ----------------------------------------------------------------------------------------
 
     def _edge(self, graph: Any, edge: Found) -> None:
-        if "choose" in edge or "targets" in edge:
-            self._choice(graph, edge)
+        if "source" not in edge:
             return
-        if "target" not in edge:
-            self.faults.add(edge.at, "an edge needs 'target'", "add 'target', or 'choose' and 'targets'")
-            return
-        options = {key: value for key, value in edge.items() if key not in ("source", "target")}
-        if "on_error" in options:
-            options["on_error"] = errors_of(options["on_error"])
-        for source in names_of(edge["source"]):
-            for target in names_of(edge["target"]):
-                self.places.edges.setdefault(f"{source} -> {target}", []).append(edge)
-        graph.add_edge(edge["source"], edge["target"], **options)
+        if "choose" in edge and "targets" in edge:
+            for target in _targets(edge):
+                self._placed(edge, target)
+            graph.add_choice(edge["source"], edge["choose"], edge["targets"])
+        elif "target" in edge:
+            options = {key: value for key, value in edge.items() if key not in ("source", "target")}
+            if "on_error" in options:
+                options["on_error"] = errors_of(options["on_error"])
+            for target in _targets(edge):
+                self._placed(edge, target)
+            graph.add_edge(edge["source"], edge["target"], **options)
 
-    def _choice(self, graph: Any, edge: Found) -> None:
-        missing = [key for key in ("choose", "targets") if key not in edge]
-        beside = sorted(edge.keys() - {"source", "choose", "targets"})
-        if missing or beside:
-            why = f"needs {missing[0]!r} too" if missing else f"has no {beside[0]!r}"
-            self.faults.add(edge.at, f"an edge that chooses {why}", "it has 'source', 'choose' and 'targets'")
-            return
-        targets = edge["targets"]
-        labels = targets if isinstance(targets, dict) else {target: target for target in targets}
+    def _placed(self, edge: Found, target: str) -> None:
         for source in names_of(edge["source"]):
-            for target in labels.values():
-                self.places.edges.setdefault(f"{source} -> {target}", []).append(edge)
-        graph.add_choice(edge["source"], edge["choose"], targets)
+            self.places.edges.setdefault(f"{source} -> {target}", []).append(edge)
+
+
+def _targets(edge: Found) -> Sequence[str]:
+    targets = edge.get("target", edge.get("targets", ()))
+    return tuple(targets.values()) if isinstance(targets, dict) else names_of(targets)
+
+
+def _drawn(edge: Found) -> int:
+    """How many edges one entry makes."""
+    return len(names_of(edge.get("source", ()))) * len(_targets(edge))
 
 
 def _key(found: Mapping[str, Any]) -> DataKey:

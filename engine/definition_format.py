@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from .datastate import PYTHON
 from .named import ERRORS, REDUCERS
-from .shapes import Anything, Either, Flag, ListOf, MapOf, Named, Null, Number, OneOf, Record, Shape, Text
+from .shapes import Anything, Cases, Either, Flag, ListOf, MapOf, Named, Null, Number, OneOf, Record, Shape, Text
 
 ADDRESS: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -69,7 +69,7 @@ MAP: Final = Record(
 WAIT: Final = Record("wait", {"signal": NAMES, "into": NAME}, required=["signal", "into"])
 
 OPTIONS: Final[Mapping[str, Shape]] = {
-    "retry": Either([RETRY, ListOf(RETRY, least=1)]),
+    "retry": Either([RETRY, ListOf(RETRY, least=1, partly=True)]),
     "timeout": SECONDS,
     "concurrency": COUNT,
     "rate": Either([Text(), Number()]),
@@ -87,27 +87,57 @@ OPTIONS: Final[Mapping[str, Shape]] = {
     "params": MapOf(Anything()),
     "description": Text(may_be_empty=True),
 }
-NODE: Final = Record(
-    "a node",
-    {"name": NAME, "tool": NAME, "graph": Either([NAME, INNER_GRAPH]), "map": MAP, "wait": WAIT, **OPTIONS},
-    required=["name"],
+WORK: Final[Mapping[str, Shape]] = {"name": NAME, **OPTIONS}
+OF_GRAPH: Final[Mapping[str, Shape]] = {"graph": Either([NAME, INNER_GRAPH])}
+# The concurrency of a map counts items, and stands with what it does with them.
+OF_MAP: Final[Mapping[str, Shape]] = {
+    "map": MAP,
+    **{key: shape for key, shape in WORK.items() if key != "concurrency"},
+}
+NODE: Final = Cases(
+    [
+        (["wait"], Record("a wait", {"wait": WAIT, **WORK}, required=["name"])),
+        (
+            ["map"],
+            Cases(
+                [(["graph"], Record("a map of a graph", {**OF_MAP, **OF_GRAPH}, required=["name"]))],
+                Record("a map", {"tool": NAME, **OF_MAP}, required=["name"]),
+            ),
+        ),
+        (["graph"], Record("a node that runs a graph", {**WORK, **OF_GRAPH}, required=["name"])),
+    ],
+    Record("a node", {"tool": NAME, **WORK}, required=["name"]),
 )
 
-ENDS: Final[Mapping[str, Shape]] = {"source": NAMES, "target": NAMES}
-EDGE: Final = Record(
-    "an edge",
-    {
-        **ENDS,
-        "when": Text(),
-        "otherwise": Flag(),
-        "on_error": ERROR_NAMES,
-        "max_iterations": COUNT,
-        "on_limit": OneOf(["exit", "fail"]),
-        "capacity": COUNT,
-        "choose": Text(),
-        "targets": Either([ListOf(NAME, least=1), MapOf(NAME)]),
-    },
-    required=["source"],
+EDGE: Final = Cases(
+    [
+        (
+            ["choose", "targets"],
+            Record(
+                "a choice",
+                {
+                    "source": NAMES,
+                    "choose": Text(),
+                    "targets": Either([ListOf(NAME, least=1), MapOf(NAME, least=1)]),
+                },
+                required=["source", "choose", "targets"],
+            ),
+        )
+    ],
+    Record(
+        "an edge",
+        {
+            "source": NAMES,
+            "target": NAMES,
+            "when": Text(),
+            "otherwise": Flag(),
+            "on_error": ERROR_NAMES,
+            "max_iterations": COUNT,
+            "on_limit": OneOf(["exit", "fail"]),
+            "capacity": COUNT,
+        },
+        required=["source", "target"],
+    ),
 )
 
 SETTINGS: Final[Mapping[str, Shape]] = {
@@ -125,13 +155,13 @@ PARTS: Final[Mapping[str, Shape]] = {
     "version": NAME,
     "description": Text(may_be_empty=True),
     "entry_point": NAMES,
-    "state": MapOf(KEY, most=MOST_KEYS),
+    "state": MapOf(KEY, most=MOST_KEYS, partly=True),
     **SETTINGS,
-    "nodes": ListOf(NODE, most=MOST_NODES),
-    "edges": ListOf(EDGE, most=MOST_EDGES),
+    "nodes": ListOf(NODE, most=MOST_NODES, partly=True),
+    "edges": ListOf(EDGE, most=MOST_EDGES, partly=True),
 }
 GRAPH: Final = Record(
-    "a definition", {"$schema": Text(), **PARTS, "graphs": MapOf(INNER_GRAPH)}, required=["name", "nodes"]
+    "a definition", {"$schema": Text(), **PARTS, "graphs": MapOf(INNER_GRAPH, partly=True)}, required=["name", "nodes"]
 )
 
 TASK: Final = Record(
@@ -145,12 +175,12 @@ TASK: Final = Record(
 )
 STEP: Final = Record(
     "a step",
-    {"execution_type": OneOf(["sequential", "parallel"]), "tasks": ListOf(TASK, least=1, most=MOST_NODES)},
+    {"execution_type": OneOf(["sequential", "parallel"]), "tasks": ListOf(TASK, least=1, most=MOST_NODES, partly=True)},
     required=["tasks"],
 )
 STEPS: Final = Record(
     "a definition in steps",
-    {"$schema": Text(), "name": NAME, "version": NAME, "steps": ListOf(STEP, least=1, most=MOST_NODES)},
+    {"$schema": Text(), "name": NAME, "version": NAME, "steps": ListOf(STEP, least=1, most=MOST_NODES, partly=True)},
     required=["name", "steps"],
 )
 

@@ -19,7 +19,7 @@ from .options import NODE_OPTIONS, Batch
 from .plan import ChoiceDecl, EdgeDecl
 from .reducers import by_name
 from .retry import Retry
-from .schema import Schema, read_schema
+from .schema import Key, Schema, read_schema
 from .texts import NotData, check_data
 from .typecheck import shown, type_name
 from .written import Written, WrittenNode, written_of
@@ -56,6 +56,8 @@ class _Writer:
 
     def graph(self, written: Written) -> dict[str, Any]:
         found: dict[str, Any] = {"name": written.name, "version": written.settings["version"]}
+        if written.description:
+            found["description"] = written.description
         found |= {key: value for key in SETTINGS if (value := written.settings[key]) != self.defaults[key]}
         if len(written.entries) == 1:
             found["entry_point"] = written.entries[0]
@@ -103,7 +105,8 @@ class _Writer:
 
     def _keys(self, schema: Schema) -> Iterator[tuple[str, DataKey]]:
         if isinstance(schema.type, DataState):
-            yield from schema.type.keys.items()
+            for name, declared in schema.type.keys.items():
+                yield name, attrs.evolve(declared, reduce=self._reduce(schema.keys[name]))
             return
         defaults = _defaults(schema.type)
         for name, key in schema.keys.items():
@@ -113,11 +116,13 @@ class _Writer:
                 hint = "use str, int, float, bool, list, dict, None or Any"
                 self._fault("state", f"JSON has no word for the type of {name!r}, {type_name(key.type)}", hint)
                 continue
-            reduce = reducer_name(key.reducer) if key.reducer is not None else None
-            if key.reducer is not None and reduce is None:
-                self._fault("state", f"the reducer of {name!r} has no name", "use one of engine's: Reduce('extend')")
-            default = defaults.get(name, ABSENT)
-            yield name, DataKey(words, key.required, default, reduce)
+            yield name, DataKey(words, key.required, defaults.get(name, ABSENT), self._reduce(key))
+
+    def _reduce(self, key: Key) -> str | None:
+        name = reducer_name(key.reducer) if key.reducer is not None else None
+        if key.reducer is not None and name is None:
+            self._fault("state", f"the reducer of {key.name!r} has no name", "use one of engine's: Reduce('extend')")
+        return name
 
     # --- nodes ----------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import attrs
 
 from .checks import Loose
 from .errors import ConditionInvalid, GraphProblem, pointed
+from .faults import name_fault
 from .options import edge_option_faults
 from .plan import ChoiceDecl, EdgeDecl
 from .reading import Reader
@@ -186,7 +187,7 @@ class Edges:
 
 def is_name(name: Any) -> bool:
     """Whether a node may be called so. `/` and `#` separate the parts of an activation's address: `sub#1/inner#2`."""
-    return isinstance(name, str) and bool(name) and name not in RESERVED and "/" not in name and "#" not in name
+    return not name_fault(name) and name not in RESERVED and "/" not in name and "#" not in name
 
 
 def _always(state: Any) -> bool:

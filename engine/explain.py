@@ -41,6 +41,8 @@ def _last_of(run: Live, name: str) -> LogEntry | None:
 
 def _doing(activation: Activation) -> str:
     number = f"#{activation.number}"
+    if activation.run.tree.replaying:
+        return f"{number} is held: the run waits for a place"
     match activation.status:
         case s if s == HELD:
             return f"{number} is held: the run is paused"

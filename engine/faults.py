@@ -16,11 +16,19 @@ Fault = str
 """What is wrong, as the end of a sentence that begins with the option; empty if nothing is."""
 
 
+def is_finite(value: Any) -> bool:
+    """Neither infinite nor NaN, nor an integer that no float can hold."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def positive_fault(value: Any, *, whole: bool = False, zero: bool = False) -> Fault:
     """A number above zero (or from zero on), finite, and whole if asked."""
     wanted = f"a {'whole ' if whole else ''}number {'of at least 0' if zero else 'above 0'}"
     kind = numbers.Integral if whole else numbers.Real
-    if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, kind) or not is_finite(value):
         return f"must be {wanted}, found {shown(value)}"
     if value < 0 or (value == 0 and not zero):
         return f"must be {wanted}, found {value!r}"

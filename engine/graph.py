@@ -310,7 +310,8 @@ class Graph:
         given: Any = data
         if isinstance(given, Mapping) and "steps" in given:
             return cls._of_steps(given, tools)
-        graph: Self = read_definition(data, cls, get_tool_registry() if tools is None else tools, graphs or {})
+        with _no_collection():
+            graph: Self = read_definition(data, cls, get_tool_registry() if tools is None else tools, graphs or {})
         return graph
 
     @classmethod
@@ -343,15 +344,14 @@ class Graph:
 
     @classmethod
     def _of_steps(cls, data: Mapping[str, Any], tools: ToolSource | None) -> Self:
+        from .definition_places import Places
         from .steps import read_steps
 
         read = read_steps(data)
         graph = cls._built(read, {})
         if problems := [problem for problem in graph.validate(tools) if problem.severity == "error"]:
-            places = {task.name: task.at for task in read.tasks}
-            placed = [
-                GraphProblem(p.code, places.get(p.where, "/"), f"{p.where}: {p.message}", p.hint) for p in problems
-            ]
+            places = Places("", nodes={task.name: [task.found] for task in read.tasks})
+            placed = [places.placed(problem) for problem in problems]
             raise GraphInvalid.of(graph.name, placed)
         return graph
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context as Variables
 from functools import partial
 from time import time
@@ -18,10 +18,10 @@ from actors import Waker, new_waker
 
 from .context import Context
 from .errors import EngineClosed, EngineError, RunCancelled, RunEnded, RunFailed
-from .history import Event, LogEntry
+from .history import LogEntry
 from .keeper import keeper_of
 from .logs import NodeLogger, about
-from .reader import EventReader
+from .reader import EventReader, Events
 from .result import RunResult
 from .runs import Run as Machine
 from .runs import Status
@@ -186,16 +186,13 @@ class Run:
         """Say what a node is waiting for, or what has become of it."""
         return self.machine.explain(node)
 
-    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+    def events(self, after: int = 0) -> Events:
         """Every event with a larger sequence number, those that are kept and then live, until the run is over.
 
         Misses none: raises `HistoryGone` if one that was asked for is not kept any more. With a durable store those
-        that memory does not keep are worked out from the journal, if that is complete.
+        that memory does not keep are worked out from the journal, if that is complete. May be left at any point.
         """
-        reader = self.reader(after)
-        while page := await reader.page():
-            for event in page:
-                yield event
+        return Events(self.reader(after))
 
     def reader(self, after: int = 0) -> EventReader:
         """The same page by page, for who would rather not wait for each: `while page := await reader.page()`."""

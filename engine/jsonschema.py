@@ -240,6 +240,20 @@ def with_default(schema: Schema, default: Any) -> Schema:
         return schema
 
 
+def said_as_data(value: Any) -> str | float | None:
+    """How JSON says a single value for which it has no word of its own; None if it is no such value."""
+    match value:
+        case datetime.datetime() | datetime.date() | datetime.time():
+            return value.isoformat()
+        case datetime.timedelta():
+            return value.total_seconds()
+        case decimal.Decimal() | uuid.UUID() | pathlib.PurePath():
+            return str(value)
+        case bytes():
+            return base64.b64encode(value).decode()
+    return None
+
+
 def to_data(value: Any) -> Any:
     """A value as the data that its type's schema describes; raises `TypeError` where there is none."""
     match value:
@@ -251,20 +265,14 @@ def to_data(value: Any) -> Any:
         case float():
             if math.isfinite(value):
                 return value
-        case datetime.datetime() | datetime.date() | datetime.time():
-            return value.isoformat()
-        case datetime.timedelta():
-            return value.total_seconds()
-        case decimal.Decimal() | uuid.UUID() | pathlib.PurePath():
-            return str(value)
-        case bytes():
-            return base64.b64encode(value).decode()
         case list() | tuple():
             return [to_data(item) for item in value]
         case set() | frozenset():
             return sorted((to_data(item) for item in value), key=repr)
         case Mapping():
             return {_key(key): to_data(item) for key, item in value.items()}
+    if (said := said_as_data(value)) is not None:
+        return said
     if attrs.has(type(value)) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         return {field.argument: to_data(getattr(value, field.name)) for field in fields_of(type(value))}
     raise TypeError(f"{type_name(type(value))} has no form as data")

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, MappingView, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from .errors import StateInvalid, said_by
+from .errors import RunFailed, StateInvalid, said_by
 from .plan import MapDecl, Plan
 from .tokens import CANCELLED, DONE, FAILED, RETRYING, Activation, CloseItems, Item, PullItems
 from .typecheck import shown
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from .runs import Run
 
 _SKIPPED: Any = object()
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What a node in a worker graph raised, if that was one: of every other failure `RunFailed` tells as little."""
+    while isinstance(error, RunFailed) and len(error.exceptions) == 1 and error.failures:
+        error = error.failures[0].cause
+    return error
+
 
 IN_MEMORY: Final[tuple[type[Any], ...]] = (list, tuple, range, set, frozenset, deque, MappingView)
 """What can be read without waiting: of anything else nobody knows what its `next` does."""
@@ -165,7 +173,8 @@ class MapWork:
         del self.at_work[item.index]
         kept = None
         if self.decl.on_item_error == "keep":
-            kept = ItemError(item.index, type(error).__name__, said_by(error))
+            cause = _cause(error)
+            kept = ItemError(item.index, type(cause).__name__, said_by(cause))
         run.record_failed_item(item, error, kept)
         if self.decl.on_item_error == "fail":
             self.errors[item.index] = error

@@ -70,6 +70,16 @@ REDUCERS: Final[Mapping[str, Reducer]] = MappingProxyType(
     }
 )
 
+_ORDERED: Final = ("number", "integer", "string", "array")
+FITTING: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        **dict.fromkeys(("append", "extend", "union"), ("array",)),
+        "merge": ("object",),
+        **dict.fromkeys(("add", "max", "min"), _ORDERED),
+    }
+)
+"""What each can be used on, in the words of JSON."""
+
 _SAME: Mapping[Any, str] = {list.__add__: "extend", dict.__or__: "merge"}
 
 

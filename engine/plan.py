@@ -358,6 +358,19 @@ def _bound_for(join: PlanNode) -> dict[int, frozenset[int]]:
     return {index: frozenset(found_slots) for index, found_slots in slots.items()}
 
 
+def takers_of(plan: Plan, signal: str) -> Iterator[tuple[StateType, str] | None]:
+    """The key that each wait for a signal puts its payload under; None where anything may come."""
+    for decl in plan.decl.nodes:
+        if decl.wait is not None and signal in decl.wait.signals:
+            # One of several comes as a `Signal`, and what goes to a reducer may be of another type than its key.
+            plain = len(decl.wait.signals) == 1 and decl.wait.into not in plan.decl.state.reducers
+            yield (plan.decl.state, decl.wait.into) if plain else None
+        if decl.subgraph is not None:
+            yield from takers_of(decl.subgraph.plan, signal)
+        if decl.map is not None and isinstance(decl.map.worker, Plan):
+            yield from takers_of(decl.map.worker, signal)
+
+
 def _signals(decl: GraphDecl) -> Iterable[str]:
     for node in decl.nodes:
         if node.wait is not None:

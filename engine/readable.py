@@ -8,20 +8,16 @@ of this is shown as its `repr`. Nothing here fails: what is shown is not what is
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import datetime
-import decimal
 import enum
 import math
-import pathlib
-import uuid
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Final
 
 import attrs
 
 from .errors import said_by
+from .jsonschema import said_as_data
 
 MOST_DEEP: Final = 200
 """Deeper than data is; whoever prints it would run out of stack."""
@@ -36,14 +32,10 @@ def readable(value: Any, depth: int = 0) -> Any:
             return value if value is None or type(value) in (bool, str, int) else _plain(value)
         case float():
             return value if math.isfinite(value) else str(float(value)).replace("inf", "Infinity").replace("nan", "NaN")
-        case datetime.datetime() | datetime.date() | datetime.time():
-            return value.isoformat()
-        case datetime.timedelta():
-            return value.total_seconds()
-        case decimal.Decimal() | uuid.UUID() | pathlib.PurePath():
-            return str(value)
-        case bytes() | bytearray() | memoryview():
-            return base64.b64encode(value).decode()
+        case bytearray() | memoryview():
+            value = bytes(value)
+    if (said := said_as_data(value)) is not None:
+        return said
     if depth >= MOST_DEEP:
         return "…"
     return _inside(value, depth + 1)

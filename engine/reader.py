@@ -6,6 +6,7 @@ read yet is read from the run's history, or from its journal.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Final
 
 from .history import Event
@@ -55,3 +56,29 @@ class EventReader:
         if not older:
             self.seen, self._past = first - 1, None
         return older
+
+
+class Events(AsyncIterator[Event]):
+    """The events of a run, one by one. Made by `Run.events`.
+
+    No generator, though that would be shorter: one that is left in the middle, by a `break` or a cancellation, has to
+    be closed by whoever left it, and trio warns of each that was not.
+    """
+
+    def __init__(self, reader: EventReader) -> None:
+        self._reader: EventReader | None = reader
+        self._ready: Iterator[Event] = iter(())
+
+    async def __anext__(self) -> Event:
+        event = next(self._ready, None)
+        if event is None and self._reader is not None:
+            self._ready = iter(await self._reader.page())
+            event = next(self._ready, None)
+        if event is None:
+            await self.aclose()
+            raise StopAsyncIteration
+        return event
+
+    async def aclose(self) -> None:
+        """Read no more. Nobody has to call it, but `contextlib.aclosing` may."""
+        self._reader, self._ready = None, iter(())

@@ -47,6 +47,7 @@ from .tokens import (
     TimerPurpose,
 )
 from .values import Goto
+from .waits import check_payload
 
 
 class Run(Quick):
@@ -152,12 +153,13 @@ class Run(Quick):
         return self.go_live(now) if self.ending and self.tree.replaying else self._commands()
 
     def signal(self, name: str, payload: Any, now: float, id: str | None = None) -> list[Command]:
-        """Keep a signal until a wait takes it. Raises `UnknownSignal`, `RunEnded`, or that it cannot be kept."""
+        """Keep a signal until a wait takes it. Raises `UnknownSignal`, `RunEnded`, `StateInvalid`, …"""
         tree = self.tree
         if self.over:
             raise RunEnded(self.id, self.status)
         if name not in self.plan.signals:
             raise UnknownSignal(name, sorted(self.plan.signals))
+        check_payload(self.plan, name, payload)
         packed = None if tree.pack is None else tree.pack({name: payload}, f"signal {name!r}")
         tree.now = now
         kept = tree.signals.accept(name, payload, id)

@@ -6,13 +6,13 @@ pointer, with a hint, whatever else is wrong.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import attrs
 
 from .errors import GraphProblem
+from .faults import is_finite
 from .schema import Hints
 from .typecheck import shown
 
@@ -20,6 +20,8 @@ FAULTY: Final[Any] = attrs.NOTHING
 """What reading gives where nothing can be used."""
 
 
+LARGEST: Final = 2**53
+"""Of integers up to here no reader of JSON loses a digit; and of anything that is counted there are fewer."""
 MOST_PROBLEMS: Final = 500
 """More are counted, not listed: they come from a program, not from a slip."""
 TOO_MANY: Final = "a definition this large is better made in Python"
@@ -105,21 +107,24 @@ class Text:
 
 @attrs.frozen
 class Number:
-    """A number above 0 or from a least one on, whole if asked."""
+    """A number above 0 or from a least one on, whole if asked; 3.0 is whole, as in JSON Schema."""
 
     whole: bool = False
     least: int | None = None
 
     def read(self, value: Any, at: str, faults: Faults) -> Any:
-        fits = isinstance(value, int if self.whole else int | float) and not isinstance(value, bool)
-        if fits and math.isfinite(value) and (value > 0 if self.least is None else value >= self.least):
-            return value
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and is_finite(value)
+        if fits and (value > 0 if self.least is None else value >= self.least) and value <= LARGEST:
+            if not self.whole:
+                return value
+            if isinstance(value, int) or value.is_integer():
+                return int(value)
         wanted = "above 0" if self.least is None else f"of at least {self.least}"
         return faults.add(at, f"expected a {'whole ' if self.whole else ''}number {wanted}, found {shown(value)}")
 
     def schema(self) -> dict[str, Any]:
         bound = {"exclusiveMinimum": 0} if self.least is None else {"minimum": self.least}
-        return {"type": "integer" if self.whole else "number", **bound}
+        return {"type": "integer" if self.whole else "number", **bound, "maximum": LARGEST}
 
 
 @attrs.frozen
@@ -165,11 +170,12 @@ class OneOf:
 
 @attrs.frozen
 class ListOf:
-    """A list, each item of one shape; faulty items are left out."""
+    """A list, each item of one shape. With a faulty item it is faulty, unless what is sound of it says something."""
 
     item: Shape
     least: int = 0
     most: int | None = None
+    partly: bool = False
 
     def read(self, value: Any, at: str, faults: Faults) -> Any:
         if not isinstance(value, list | tuple):
@@ -179,7 +185,8 @@ class ListOf:
         if self.most is not None and len(value) > self.most:
             return faults.add(at, f"there are {len(value):,} here, and at most {self.most:,} are read", TOO_MANY)
         found = [self.item.read(item, below(at, index), faults) for index, item in enumerate(value)]
-        return [item for item in found if item is not FAULTY]
+        sound = [item for item in found if item is not FAULTY]
+        return sound if self.partly or len(sound) == len(found) else FAULTY
 
     def schema(self) -> dict[str, Any]:
         least = {"minItems": self.least} if self.least else {}
@@ -189,22 +196,28 @@ class ListOf:
 
 @attrs.frozen
 class MapOf:
-    """An object with any keys, each value of one shape."""
+    """An object with any keys, each value of one shape. With a faulty value it is faulty, unless `partly`."""
 
     value: Shape
+    least: int = 0
     most: int | None = None
+    partly: bool = False
 
     def read(self, value: Any, at: str, faults: Faults) -> Any:
         if not isinstance(value, Mapping):
             return faults.add(at, f"expected an object, found {shown(value)}")
+        if len(value) < self.least:
+            return faults.add(at, "expected an object that is not empty")
         if self.most is not None and len(value) > self.most:
             return faults.add(at, f"there are {len(value):,} here, and at most {self.most:,} are read", TOO_MANY)
         found = {key: self.value.read(item, below(at, key), faults) for key, item in value.items()}
-        return {key: item for key, item in found.items() if item is not FAULTY}
+        sound = {key: item for key, item in found.items() if item is not FAULTY}
+        return sound if self.partly or len(sound) == len(found) else FAULTY
 
     def schema(self) -> dict[str, Any]:
+        least = {"minProperties": self.least} if self.least else {}
         most = {} if self.most is None else {"maxProperties": self.most}
-        return {"type": "object", "additionalProperties": self.value.schema(), **most}
+        return {"type": "object", "additionalProperties": self.value.schema(), **least, **most}
 
 
 class Found(dict[str, Any]):
@@ -248,6 +261,32 @@ class Record:
             **({"required": list(self.required)} if self.required else {}),
             "additionalProperties": False,
         }
+
+
+@attrs.frozen
+class Cases:
+    """One of several records: the first of those that a key is the mark of, or the one without a mark."""
+
+    marked: Sequence[tuple[Sequence[str], Shape]]
+    otherwise: Record
+
+    def read(self, value: Any, at: str, faults: Faults) -> Any:
+        return self._case(value).read(value, at, faults)
+
+    def _case(self, value: Any) -> Shape:
+        if isinstance(value, Mapping):
+            for marks, shape in self.marked:
+                if any(mark in value for mark in marks):
+                    return shape
+        return self.otherwise
+
+    def schema(self) -> dict[str, Any]:
+        found = self.otherwise.schema()
+        for marks, shape in reversed(self.marked):
+            condition = {"anyOf": [{"required": [mark]} for mark in marks]}
+            # What is no object has no keys, and is none of these.
+            found = {"type": "object", "if": condition, "then": shape.schema(), "else": found}
+        return found
 
 
 @attrs.frozen

@@ -48,6 +48,9 @@ class StateType(Protocol):
     def knows(self, key: str) -> bool:
         """May a state of this type have this key?"""
 
+    def check(self, values: Mapping[str, Any], what: str = "the state") -> None:
+        """Raise `StateInvalid` for values that do not fit their keys, every one with its path."""
+
 
 _MISSING: Any = object()
 _SHARED = (list, dict, set)
@@ -99,3 +102,6 @@ class DictState:
 
     def knows(self, key: str) -> bool:
         return True
+
+    def check(self, values: Mapping[str, Any], what: str = "the state") -> None:
+        """Everything fits."""

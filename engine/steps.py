@@ -20,12 +20,12 @@ from .texts import NotData, check_data
 
 @attrs.frozen
 class Task:
-    """One task as a node: its own name, what it runs, its options, and where it stands."""
+    """One task as a node: its own name, what it runs, its options, and what it was read from."""
 
     name: str
     what: Any
     options: Mapping[str, Any]
-    at: str
+    found: Found
 
 
 @attrs.frozen
@@ -90,7 +90,7 @@ class _Reader:
         name = self._free_name(task["name"])
         options = read_options(task)
         what = None if "tool" in task.faulty else self._find(task.get("tool", task["name"]), task.at)
-        self.tasks[name] = Task(name, what, options, task.at)
+        self.tasks[name] = Task(name, what, options, task)
         return name
 
     def _free_name(self, name: str) -> str:

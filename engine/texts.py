@@ -23,6 +23,9 @@ MOST_DEEP: Final = 100
 MOST_VALUES: Final = 500_000
 
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
 class NotData(Exception):
     """Why a text or a value cannot be read, and where."""
 
@@ -45,6 +48,8 @@ def _as_text(text: str | bytes, most: int, kind: str) -> str:
         hint = "a definition this large is better written in Python"
         raise NotData("/", f"the {kind} is {size:,} bytes long, and at most {most:,} are read", hint)
     if isinstance(text, str):
+        if (odd := _SURROGATE.search(text)) is not None:
+            raise NotData(f"character {odd.start()}", f"the {kind} has half a surrogate pair in it", "save it as UTF-8")
         return text
     try:
         return text.decode("utf-8-sig")

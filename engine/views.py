@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .errors import GraphProblem, StateFault, StateInvalid
@@ -31,6 +32,9 @@ class View:
 
     def knows(self, key: str) -> bool:
         return self.whole.knows(key)
+
+    def check(self, values: Mapping[str, Any], what: str = "the state") -> None:
+        self.whole.check(values, what)
 
     def _seen(self, values: Values) -> Values:
         return {name: values[name] for name in self.narrow.keys if name in values}

@@ -11,7 +11,8 @@ from typing import Any
 
 import attrs
 
-from .plan import PlanNode
+from .errors import StateInvalid
+from .plan import Plan, PlanNode, takers_of
 from .tokens import Activation
 from .values import Signal
 
@@ -24,6 +25,23 @@ class KeptSignal:
     name: str
     payload: Any
     id: str | None = None
+
+
+def check_payload(plan: Plan, name: str, payload: Any) -> None:
+    """Raise `StateInvalid` for what no wait for this signal could put into its state."""
+    refusal: StateInvalid | None = None
+    for taker in takers_of(plan, name):
+        if taker is None:
+            return
+        state, into = taker
+        try:
+            state.check({into: payload}, f"the payload of signal {name!r}")
+        except StateInvalid as error:
+            refusal = refusal or error
+        else:
+            return
+    if refusal is not None:
+        raise refusal
 
 
 class Signals:

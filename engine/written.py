@@ -44,6 +44,7 @@ class Written:
     """The graphs that nodes of this one run."""
     tools: list[str] = attrs.field(factory=list)
     revision: int = 0
+    description: str = ""
 
     def add(self, node: WrittenNode) -> None:
         self.nodes.append(node)

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from engine import get_tool_registry
+from engine.tools import ToolSet
 from tests import servers
 
 BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -50,6 +52,18 @@ def _backend_is_the_one_named(request: pytest.FixtureRequest) -> Iterator[None]:
         if inspect.iscoroutinefunction(item.obj):
             item.obj = _checked(item.obj, item)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _tools_stay_those_that_there_were() -> Iterator[None]:
+    # What one test registers process-wide, from a module that is gone after it, is nothing to the next.
+    registry = get_tool_registry()
+    before, tools = registry.current, registry.tools()
+    sources, given = dict(registry.sources), set(registry.given)
+    yield
+    if registry.current is not before or len(before) != len(tools):
+        registry.current = ToolSet(tools)
+        registry.sources, registry.given = sources, given
 
 
 def _checked(test: Callable[..., Awaitable[None]], item: pytest.Function) -> Callable[..., Awaitable[None]]:

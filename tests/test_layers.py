@@ -162,6 +162,7 @@ ORDER = {
         "shapes",
         "texts",
         "definition_format",
+        "definition_places",
         "node_options",
         "definition",
         "definition_of",

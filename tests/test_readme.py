@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("[!.]*/README.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("[!.]*/README.md")), *sorted(ROOT.glob("examples/*/README.md"))]
 
 
 def fences(text: str) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from ..errors import RunEnded
 from ..handle import Run
 from ..kept import KeptRun
 from .driving import Begin, Driver
-from .faults import FAILED, SUCCESS, Refusal
+from .faults import FAILED, LEFT, SUCCESS, Refusal
 from .reading import json_of, object_of
 from .runs import follow_log, or_at_server, printer, run_id_argument, runs
 from .setup import (
@@ -67,9 +67,11 @@ def _act(
 
     driver = Driver(setup.terminal, setup.settings, setup.show(quiet=quiet, progress=not no_progress), again)
     driven = driver.drive(begun, lambda: setup.engine(loaded), wait=not no_wait and bool(loaded))
-    setup.terminal.result(driven.to_dict())
+    setup.tell_result(driven, sources if loaded else [])
     if driven.ending == "unasked" and not driven.run.over:
         setup.terminal.say(f"it stays in the store, and goes on by\n  {again(driven.run)}")
+        # Who wanted it to go on must not take it for done.
+        return driven.code if no_wait else LEFT
     return driven.code
 
 
@@ -128,7 +130,9 @@ def resume(setup: Setup, run_id: str, no_wait: bool, quiet: bool, no_progress: b
         run = await engine.get(run_id)
         if run.over:
             _refuse_ended(setup, run)
-        if not isinstance(run, KeptRun) and run.status == "paused":
+        if isinstance(run, KeptRun):
+            raise run.why  # without its graph nothing is resumed, nor noted
+        if run.status == "paused":
             await run.resume()
         return run
 
@@ -220,7 +224,8 @@ def signal(
 ) -> int:
     """Send a signal to a run, and let it go on.
 
-    Without --graphs, or with --no-wait, the signal is kept in the store for when the run goes on.
+    Without --graphs, or with --no-wait, the signal is kept in the store for when the run goes on. The exit code is 3
+    then, unless --no-wait said that this is what is wanted.
 
     \b
     Examples:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
@@ -13,10 +12,16 @@ import click
 from ..errors import EngineError, GraphInvalid, GraphProblem
 from .faults import REFUSED, SUCCESS, Refusal, problem_lines, told
 from .looking import look
+from .safe import safe_line
 from .setup import Setup, json_option, options, prepared, store_option, tools_option
+from .streams import OutputLost
 
 Form = Literal["mermaid", "text", "svg", "png"]
 _FORMATS: Final = get_args(Form)
+_FORMS: Final[dict[str, Form]] = {
+    ".svg": "svg", ".png": "png", ".txt": "text", ".mmd": "mermaid", ".mermaid": "mermaid", ".md": "mermaid",
+}  # fmt: skip
+"""What is written to a file by the end of its name."""
 
 
 @click.command()
@@ -78,7 +83,7 @@ def _lines(found: Sequence[tuple[str, str, GraphProblem]]) -> Iterator[str]:
     last = ""
     for source, _, problem in found:
         if source != last:
-            yield f"{source}:"
+            yield f"{safe_line(source)}:"
             last = source
         yield from (f"  {line}" for line in problem_lines(problem))
 
@@ -99,6 +104,7 @@ def draw(setup: Setup, graph: str, form: str | None, output: str | None, run_id:
         workflow-engine draw flows.py:review -o review.svg
         workflow-engine draw flows.py:review --run 7f3a… -o review.png
     """
+    form = form or _form_of(output)
     loaded = setup.loader.one(graph)
     run = None
     if run_id is not None:
@@ -106,14 +112,13 @@ def draw(setup: Setup, graph: str, form: str | None, output: str | None, run_id:
         run = found.seen
         if run is None:
             raise Refusal(f"run {run_id!r} cannot be drawn: {found.why}")
-    form = form or _form_of(output)
     drawing = loaded.graph.draw(cast(Form, form), run)
     data = drawing if isinstance(drawing, bytes) else drawing.encode()
     if output is not None:
         try:
             Path(output).write_bytes(data)
         except OSError as error:
-            raise Refusal(f"{output} cannot be written: {error.strerror or os.strerror(error.errno or 0)}") from error
+            raise OutputLost.of(error, output) from error
     elif isinstance(drawing, bytes):
         if setup.terminal.is_read_by_people:
             raise Refusal(f"{form} is no text: name a file with -o")
@@ -124,5 +129,8 @@ def draw(setup: Setup, graph: str, form: str | None, output: str | None, run_id:
 
 
 def _form_of(output: str | None) -> str:
-    suffix = Path(output or "").suffix.lower().lstrip(".")
-    return suffix if suffix in _FORMATS else "text" if suffix == "txt" else "mermaid"
+    suffix = Path(output or "").suffix.lower()
+    if suffix and suffix not in _FORMS:
+        known = ", ".join(_FORMS)
+        raise Refusal(f"no format is written to files that end in {suffix!r}; known are {known}", "or name a --format")
+    return _FORMS.get(suffix, "mermaid")

@@ -48,7 +48,8 @@ def cli() -> None:
         workflow-engine draw review.json -o review.svg
 
     Results go to stdout, as JSON; all else goes to stderr. Exit codes: 0 success, 1 the run failed, 2 usage or
-    invalid input, 3 the run waits in the store, 130 interrupted.
+    invalid input, 3 the run waits in the store, 74 what was asked for could not be written, 130 interrupted, 141
+    nobody reads it any more.
 
     What is an option is also a variable (--store is WORKFLOW_STORE) and a key of workflow.toml (store = "…");
     options come first, then variables, then the file.

@@ -26,6 +26,7 @@ from ..waits import names
 from .faults import FAILED, INTERRUPTED, LEFT, SUCCESS, Refusal
 from .interrupts import Interrupts
 from .progress import Lines, Progress
+from .safe import safe_text
 from .settings import Settings
 from .terminal import Drawing, Terminal
 
@@ -106,7 +107,7 @@ class Driver:
         def last_words() -> None:
             if sys.stderr.isatty():
                 sys.stderr.write("\x1b[?25h\n")  # the cursor, which a drawing hides
-            sys.stderr.write("left at once" + (f"; {self._where(found[0])}\n" if found else "\n"))
+            sys.stderr.write(safe_text("left at once" + (f"; {self._where(found[0])}\n" if found else "\n")))
 
         with Interrupts(last_words) as interrupts:
             async with anyio.create_task_group() as group:

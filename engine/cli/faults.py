@@ -23,6 +23,7 @@ from ..errors import (
     said_by,
 )
 from ..kept import Unrecoverable
+from .safe import safe_line
 
 SUCCESS: Final = 0
 FAILED: Final = 1
@@ -72,7 +73,10 @@ def told(error: BaseException) -> Told:
         case VersionMismatch():
             return Told(str(error), advice=("`workflow-engine runs migrate` lets the run go on if its records fit",))
         case GraphNotFound():
-            return Told(str(error), advice=("name its file or module with --graphs",))
+            version = "" if error.version is None else f" version {error.version!r}"
+            known = f"those that are here: {', '.join(error.known)}" if error.known else "no graph has been named"
+            said = f"the graph {error.graph!r}{version} is not here; {known}"
+            return Told(said, advice=("name its file or module with --graphs, or as graphs in workflow.toml",))
         case RunFailed() | RunCancelled():
             return Told(str(error), code=FAILED)
         case Unrecoverable() | Damaged() | ClassChanged():
@@ -93,9 +97,9 @@ def _store_advice(error: StoreUnavailable) -> Iterator[str]:
 
 def problem_lines(problem: GraphProblem) -> Iterator[str]:
     """A problem of a graph with its code, place and hint."""
-    yield f"{problem.severity} {problem.code} at {problem.where}: {problem.message}"
+    yield safe_line(f"{problem.severity} {problem.code} at {problem.where}: {problem.message}")
     if problem.hint:
-        yield f"    {problem.hint}"
+        yield f"    {safe_line(problem.hint)}"
 
 
 def only_leaf(error: BaseException) -> BaseException:

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 import attrs
 
-from ..errors import EngineError, StateFault, StateInvalid
+from ..errors import EngineError, GraphInvalid, StateFault, StateInvalid
 from ..fromdata import FromData
 from ..graph import Graph
 from ..loading import load_installed_tools
 from ..loading import load_tools as register
 from ..schema import did_you_mean
+from ..texts import MOST_BYTES, MOST_YAML_BYTES, read_json, read_yaml
 from ..tools import get_tool_registry
 from ..typecheck import shown
 from ..written import written_of
 from .faults import Refusal
+from .files import read_file
+from .wording import for_definition, limited_by_name
 
 DEFINITIONS: Final = (".json", ".yaml", ".yml")
 _USUAL_LIMIT: Final = 1000
@@ -73,9 +76,11 @@ class Loader:
     def _of(self, source: str) -> Iterator[Loaded]:
         file, attribute = _split(source)
         if file.is_dir() and not attribute:
-            return iter(self.all([str(each) for each in sorted(file.iterdir()) if each.suffix.lower() in DEFINITIONS]))
+            yield from self.all([str(each) for each in sorted(file.iterdir()) if each.suffix.lower() in DEFINITIONS])
+            return
         if file.suffix.lower() in DEFINITIONS and not attribute:
-            found = [Loaded(self._definition(file), source)]
+            yield Loaded(self._definition(file), source)
+            return
         elif file.suffix == ".py":
             found = list(_graphs_in(_module_of_file(file), attribute, str(file)))
         elif file.is_file():
@@ -84,26 +89,31 @@ class Loader:
             module = source.partition(":")[0]
             found = list(_graphs_in(_imported(module, source), attribute, module))
         for loaded in found:
-            self._limited(loaded.graph)
-        return iter(found)
+            self._limit(loaded.graph)
+        yield from found
 
-    def _limited(self, graph: Graph) -> None:
+    def _limit(self, graph: Graph, but: Collection[str] = ()) -> None:
         written = written_of(graph)
         assert written is not None
         for part in written.everything() if self.max_iterations is not None else ():
-            if part.settings.get("max_iterations") == _USUAL_LIMIT:
+            if part.settings.get("max_iterations") == _USUAL_LIMIT and part.name not in but:
                 part.settings = {**part.settings, "max_iterations": self.max_iterations}
                 part.revision += 1
 
     def _definition(self, file: Path) -> Graph:
+        is_json = file.suffix.lower() == ".json"
         try:
-            text = file.read_bytes()
+            text = read_file(file, MOST_BYTES if is_json else MOST_YAML_BYTES)
         except FileNotFoundError:
             raise Refusal(f"there is no file {str(file)!r}") from None
-        except OSError as error:
-            raise Refusal(f"{file} cannot be read: {error.strerror}") from error
-        read = Graph.from_json if file.suffix.lower() == ".json" else Graph.from_yaml
-        return read(text, tools=get_tool_registry())
+        try:
+            graph = (Graph.from_json if is_json else Graph.from_yaml)(text, tools=get_tool_registry())
+        except GraphInvalid as error:
+            raise for_definition(error) from None
+        if self.max_iterations is not None:
+            # Who writes 1000 in a definition means it, though it is what is usual.
+            self._limit(graph, limited_by_name((read_json if is_json else read_yaml)(text)))
+        return graph
 
 
 def _split(source: str) -> tuple[Path, str]:

@@ -20,6 +20,7 @@ from ..recovery import Found, blobs_of, found
 from ..runs import Run as Machine
 from ..stored import Query, RunRow, StoredStatus
 from ..stores import open_store
+from .faults import told
 from .reading import shown_time
 
 T = TypeVar("T")
@@ -126,7 +127,7 @@ async def _look(store: Store, run_id: str, graphs: Sequence[Graph]) -> Look:
         values = there.values
         return Look(there.row, values, _rebuilt(there, _plan_of(there.row, graphs)))
     except EngineError as error:
-        return Look(there.row, values, None, str(error))
+        return Look(there.row, values, None, told(error).message)
 
 
 def _plan_of(row: RunRow, graphs: Sequence[Graph]) -> Plan:

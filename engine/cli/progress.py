@@ -16,6 +16,7 @@ from ..history import Event
 from ..maps import worker_plan
 from ..plan import NodeKind, Plan
 from ..underway import MapUnderWay
+from .safe import safe_line
 
 State = Literal["", "running", "waiting", "retrying", "succeeded", "failed", "cancelled"]
 """Of a node; empty as long as nothing has come to it."""
@@ -212,7 +213,7 @@ class Lines:
             self._began = event.time
         said = self._said(event)
         if said:
-            yield f"{max(0.0, event.time - self._began):9.3f} s  {said}"
+            yield f"{max(0.0, event.time - self._began):9.3f} s  {safe_line(said)}"
 
     def of_maps(self, under_way: Iterable[MapUnderWay], now: float) -> Iterator[str]:
         """How far maps are, now and then."""
@@ -222,7 +223,7 @@ class Lines:
             if found.done != done and now - told >= A_WHILE:
                 self._maps[id] = now, found.done
                 of = "" if found.total is None else f" of {found.total}"
-                yield f"{max(0.0, now - (self._began or now)):9.3f} s  {id}: {found.done}{of} items"
+                yield f"{max(0.0, now - (self._began or now)):9.3f} s  {safe_line(id)}: {found.done}{of} items"
 
     def _said(self, event: Event) -> str:
         kind, _, what = event.type.partition("_")

@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from .faults import Refusal
+from .files import MOST_DATA_BYTES, read_file, read_stdin
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SHOWN: Final = 60
+MOST_DIGITS: Final = 1000
+"""As in definitions."""
 
 
 def json_of(given: str, option: str) -> Any:
     """The data of JSON text, of a file (`@state.json`) or of stdin (`-`); wrong JSON is told with line and column."""
     if given == "-":
-        return parsed(sys.stdin.read(), f"{option} (stdin)")
+        where = f"{option} (stdin)"
+        return parsed(_decoded(read_stdin(MOST_DATA_BYTES, where), where), where)
     if not given.startswith("@"):
         return parsed(given, option)
     file = Path(given[1:])
+    where = f"{option} ({file})"
     try:
-        return parsed(file.read_text(encoding="utf-8-sig"), f"{option} ({file})")
-    except OSError as error:
-        raise Refusal(f"{option}: {file} cannot be read: {error.strerror}") from error
+        data = read_file(file, MOST_DATA_BYTES, where, "what another program writes is read from stdin: give -")
+    except FileNotFoundError:
+        raise Refusal(f"{where} cannot be read: there is no such file") from None
+    return parsed(_decoded(data, where), where)
+
+
+def _decoded(data: bytes, where: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Refusal(f"{option}: {file} is not UTF-8: {error.reason} at byte {error.start}") from None
+        raise Refusal(f"{where} is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def parsed(text: str, where: str) -> Any:
     """The data of JSON text."""
     try:
-        return json.loads(text, parse_constant=_constant, object_pairs_hook=_object)
+        return json.loads(
+            text, parse_constant=_constant, parse_int=_whole, parse_float=_real, object_pairs_hook=_object
+        )
     except json.JSONDecodeError as error:
         lines = text.splitlines() or [""]
         line = lines[min(error.lineno, len(lines)) - 1]
@@ -51,6 +64,19 @@ def parsed(text: str, where: str) -> Any:
 
 def _constant(word: str) -> Any:
     raise ValueError(f"{word} is no JSON number")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number has {len(digits):,} digits, and at most {MOST_DIGITS:,} are read")
+    return int(digits)
+
+
+def _real(digits: str) -> float:
+    found = float(digits)
+    if not math.isfinite(found):
+        raise ValueError(f"the number {digits[:_SHOWN]} is too large")
+    return found
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

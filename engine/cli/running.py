@@ -83,7 +83,7 @@ def run(
 
     driver = Driver(setup.terminal, setup.settings, setup.show(quiet=quiet, progress=not no_progress), again)
     driven = driver.drive(begin, setup.engine)
-    setup.terminal.result(driven.to_dict())
+    setup.tell_result(driven, [loaded.source])
     return driven.code
 
 

@@ -20,6 +20,7 @@ from .driving import errors_of
 from .faults import SUCCESS
 from .looking import ENDED, UNFINISHED, Look, entries, list_runs, look, row_to_dict, stored_statuses
 from .reading import since_of, tags_of
+from .safe import safe_line
 from .setup import (
     Setup,
     Verbs,
@@ -201,7 +202,8 @@ def printer(setup: Setup, as_json: bool) -> Callable[[int, LogEntry], None]:
         attempt = f", attempt {entry.attempt}" if entry.attempt > 1 else ""
         said = entry.error or ", ".join(entry.keys)
         name = f"{entry.node}#{entry.activation}"
-        terminal.text(f"{start}  {name:24} {entry.status}{attempt} in {clock(entry.duration)}  {said}".rstrip() + "\n")
+        line = f"{start}  {name:24} {entry.status}{attempt} in {clock(entry.duration)}  {said}"
+        terminal.text(safe_line(line).rstrip() + "\n")
 
     return as_data if as_json or not terminal.is_read_by_people else as_text
 

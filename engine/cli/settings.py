@@ -20,6 +20,7 @@ from ..schema import did_you_mean
 from ..settings import Settings as EngineSettings
 from ..stores.urls import without_password
 from .faults import Refusal
+from .files import MOST_SETTINGS_BYTES, read_file
 
 PREFIX: Final = "WORKFLOW_"
 FILE: Final = "workflow.toml"
@@ -29,6 +30,8 @@ MEMORY: Final = "memory:"
 """The store that is none: runs in memory, at full speed, gone with the process."""
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+_MOST_DIGITS: Final = 18
+_SHOWN: Final = 100
 Reader = Callable[[Any], Any]
 
 
@@ -42,7 +45,7 @@ def _text(value: Any) -> str:
 
 
 def _count(value: Any) -> int:
-    if isinstance(value, str) and value.strip().isdecimal():
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) <= _MOST_DIGITS:
         value = int(value)
     if type(value) is not int or value < 1:
         raise ValueError("must be a whole number of at least 1")
@@ -214,13 +217,17 @@ def gather(sources: Sequence[Source]) -> Settings:
             try:
                 read = field.metadata["read"](value)
             except ValueError as error:
-                faults.append(f"{source.call(name)} {error}, found {field.metadata['shown'](value)}")
+                faults.append(f"{source.call(name)} {error}, found {_brief(field.metadata['shown'](value))}")
             else:
                 if name not in found:
                     found[name], origins[name] = read, source.call(name)
     if faults:
         raise Refusal("\n  ".join(["the settings are wrong:", *faults]) if len(faults) > 1 else faults[0])
     return Settings(**found, origins=origins)
+
+
+def _brief(shown: str) -> str:
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}… ({len(shown):,} characters)"
 
 
 def from_flags(flags: Mapping[str, Any]) -> Source:
@@ -262,14 +269,16 @@ def from_file(path: str | None) -> Source:
     """Those of a file, by default of `workflow.toml` in the working directory, if it is there."""
     file = Path(path or FILE)
     try:
-        text = file.read_bytes()
+        text = read_file(file, MOST_SETTINGS_BYTES)
     except FileNotFoundError:
         if path is None:
             return from_table({}, FILE)
         raise Refusal(f"--config: there is no file {path!r}") from None
-    except OSError as error:
-        raise Refusal(f"{file} cannot be read: {error.strerror}") from error
     try:
         return from_table(tomllib.loads(text.decode()), str(file))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Refusal(f"{file} is not TOML: {error}") from None
+    except ValueError:  # Python's own, which only speaks of itself
+        raise Refusal(f"{file}: a number has too many digits") from None
+    except RecursionError:
+        raise Refusal(f"{file} is nested too deep") from None

@@ -18,7 +18,7 @@ from ..handle import Run
 from ..kept import KeptRun
 from ..schema import did_you_mean
 from ..stores.urls import without_password
-from .driving import Show, log_to, signals_of
+from .driving import Driven, Show, log_to, signals_of
 from .faults import Refusal
 from .loading import Loaded, Loader, load_tools
 from .settings import (
@@ -30,11 +30,15 @@ from .settings import (
     gather,
     unknown_variables,
 )
+from .streams import OutputLost
 from .terminal import Terminal
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 NAME: Final = "workflow-engine"
+_LOOKING: Final = ("tools", "store", "server", "config")
+_DRIVING: Final = ("tools", "store", "server", "backend", "durability", "max_iterations", "config")
+"""What commands that look at runs, or drive them, have to be told anew."""
 _SETTINGS: Final = {field.name for field in attrs.fields(Settings)}
 
 
@@ -97,12 +101,22 @@ class Setup:
             return self.command("runs", "signal", run.id, signals[0], graphs=graphs)
         return self.command("runs", "resume", run.id, graphs=graphs)
 
-    def command(self, *words: str, graphs: Sequence[str] = ()) -> str:
+    def tell_result(self, driven: Driven, graphs: Sequence[str]) -> None:
+        """Write a run's result, or say where it is since it could not be written; raises `OutputLost`."""
+        try:
+            self.terminal.result(driven.to_dict())
+        except OutputLost as lost:
+            where = "it was in memory only, and is gone"
+            if not self.settings.in_memory:
+                where = f"to see it again:\n  {self.command('runs', 'show', driven.run.id, graphs=graphs, of=_LOOKING)}"
+            raise OutputLost(str(lost), f"run {driven.run.id}: {driven.status}; {where}", code=lost.code) from lost
+
+    def command(self, *words: str, graphs: Sequence[str] = (), of: Sequence[str] = _DRIVING) -> str:
         """A command line that works on the same store, as one can paste it: no more than is needed, and no secret."""
         settings, line = self.settings, [*_called(), *words]
         for source in graphs:
             line += ["--graphs", source]
-        for name in ("tools", "store", "server", "backend", "durability", "max_iterations", "config"):
+        for name in of:
             flag = f"--{name.replace('_', '-')}"
             if settings.origins.get(name) == flag:
                 value = getattr(settings, name)

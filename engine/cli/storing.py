@@ -15,6 +15,7 @@ from ..ports import Store
 from ..stored import Compacted, Fault, Kept, StoreFacts
 from .faults import FAILED, SUCCESS, Refusal
 from .looking import at_store
+from .safe import safe_line
 from .settings import Settings, from_flags, gather
 from .setup import Setup, Verbs, json_option, prepared, store_option
 
@@ -60,7 +61,7 @@ def verify(setup: Setup, url: str | None, as_json: bool) -> int:
         if as_json or not setup.terminal.is_read_by_people:
             setup.terminal.result({"where": fault.where, "message": fault.message}, lines=True)
         else:
-            setup.terminal.text(f"{fault.where}: {fault.message}\n")
+            setup.terminal.text(safe_line(f"{fault.where}: {fault.message}") + "\n")
     setup.terminal.say(f"{len(faults)} fault{'s' * (len(faults) != 1)}")
     return FAILED if faults else SUCCESS
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..readable import readable
 from .progress import Progress, Row, fitting
+from .safe import safe_line, safe_text
+from .streams import OutputLost, sharing_stderr, to_nowhere
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -76,38 +78,50 @@ class Terminal:
         os.dup2(errors, number)
         self._out = open(kept, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  # closed below
         try:
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(sys.stderr), sharing_stderr(number):
                 yield
         finally:
-            if sys.__stdout__ is not None:
-                sys.__stdout__.flush()
+            _flush_to(number)
             out, self._out = self._out, sys.stdout
             try:
-                out.flush()
                 os.dup2(kept, number)
             finally:
-                with contextlib.suppress(OSError):
-                    out.close()
+                out.close()  # all in it has been flushed, or there is nowhere to flush it to
 
     # -- results
 
     def result(self, value: Any, *, lines: bool = False) -> None:
         """A result as JSON: laid out for people on a terminal, on one line for programs."""
         laid_out = 2 if self.is_read_by_people and not lines else None
-        self.text(json.dumps(readable(value), indent=laid_out, ensure_ascii=False) + "\n")
+        self.text(safe_text(json.dumps(readable(value), indent=laid_out, ensure_ascii=False)) + "\n")
 
     def text(self, text: str) -> None:
-        """Text on stdout, as it is."""
+        """Text on stdout; as it is, unless that is a terminal, which may be told nothing but what to show."""
+        if self.is_read_by_people:
+            text = safe_text(text)
+        with self._writing():
+            try:
+                self._out.write(text)
+            except UnicodeEncodeError:
+                self._out.write(text.encode("ascii", "backslashreplace").decode())
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            self._out.write(text)
-        except UnicodeEncodeError:
-            self._out.write(text.encode("ascii", "backslashreplace").decode())
-        self._out.flush()
+            yield
+            self._out.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError, ValueError):
+                to_nowhere(self._out.fileno())
+            raise OutputLost.of(error) from error
 
     def data(self, data: bytes) -> None:
-        """Bytes on stdout."""
-        self._out.buffer.write(data)
-        self._out.flush()
+        """Bytes on stdout; on a terminal the text that they are."""
+        if self.is_read_by_people:
+            self.text(data.decode("utf-8", "replace"))
+            return
+        with self._writing():
+            self._out.buffer.write(data)
 
     def table(self, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table on stdout, for people."""
@@ -119,15 +133,15 @@ class Terminal:
         for index, title in enumerate(titles):
             table.add_column(title, overflow="fold" if index == 0 else "ellipsis", no_wrap=index == 0)
         for row in rows:
-            table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-        Console(file=self._out, highlight=False).print(table)
-        self._out.flush()
+            table.add_row(*(Text(safe_line(cell), style=_STYLES.get(cell, "")) for cell in row))
+        with self._writing():
+            Console(file=self._out, highlight=False).print(table)
 
     # -- for people
 
     def say(self, *lines: str) -> None:
         """Lines on stderr; above what is drawn there."""
-        for line in lines:
+        for line in map(safe_text, lines):
             if self._console is not None:
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
             else:
@@ -154,6 +168,16 @@ class Terminal:
             self._console = None
 
 
+def _flush_to(number: int) -> None:
+    """Have what a node has written behind our back go where all else went, or nowhere if nobody reads that."""
+    if sys.__stdout__ is not None:
+        try:
+            sys.__stdout__.flush()
+        except OSError:
+            to_nowhere(number)
+            sys.__stdout__.flush()
+
+
 class Drawing:
     """A run's progress, drawn again and again in one place."""
 
@@ -174,7 +198,7 @@ def drawn(progress: Progress, title: str, now: float, room: int, *, plain: bool 
     from rich.table import Table
     from rich.text import Text
 
-    head = Text.assemble((title, "bold"), "  ", (progress.status, _STYLES.get(progress.status, "")), "  ")
+    head = Text.assemble((safe_line(title), "bold"), "  ", (progress.status, _STYLES.get(progress.status, "")), "  ")
     head.append(clock(progress.elapsed(now)), "dim")
     table = Table.grid(padding=(0, 2))
     for _ in range(4):
@@ -186,7 +210,7 @@ def drawn(progress: Progress, title: str, now: float, room: int, *, plain: bool 
         mark = (_PLAIN_MARKS if plain else _MARKS).get(row.state, " ")
         seconds = row.time(now)
         table.add_row(
-            Text(f"{'  ' * row.depth}{mark} {row.label}", style=style),
+            Text(f"{'  ' * row.depth}{mark} {safe_line(row.label)}", style=style),
             Text(row.state, style=style),
             Text("" if seconds is None else clock(seconds), style="dim"),
             Text(f"x{row.runs}" if row.runs > 1 else "", style="dim"),
@@ -210,8 +234,8 @@ def _note(row: Row) -> RenderableType:
             return counted
         return _beside(Table, ProgressBar(total=max(row.total, 1), completed=row.done or 0, width=24), counted)
     if row.fraction is not None:
-        return _beside(Table, ProgressBar(total=1, completed=row.fraction, width=24), Text(row.note))
-    return Text(row.note, style=_STYLES.get(row.state, ""))
+        return _beside(Table, ProgressBar(total=1, completed=row.fraction, width=24), Text(safe_line(row.note)))
+    return Text(safe_line(row.note), style=_STYLES.get(row.state, ""))
 
 
 def _beside(table: Any, bar: RenderableType, text: Text) -> RenderableType:

@@ -6,7 +6,7 @@ import argparse
 import platform
 from itertools import chain
 
-from . import bench_actors, bench_durable, bench_engine, bench_web
+from . import bench_actors, bench_durable, bench_engine, bench_examples, bench_web
 from .harness import available_backends, count_processor_time, measure, table
 
 
@@ -30,7 +30,8 @@ def main() -> None:
     results = (
         measure(row, backend, rounds)
         for row in chain.from_iterable(
-            file.rows(arguments.quick) for file in (bench_actors, bench_engine, bench_durable, bench_web)
+            file.rows(arguments.quick)
+            for file in (bench_actors, bench_engine, bench_durable, bench_examples, bench_web)
         )
         if arguments.only in row.name
         for backend in row.backends

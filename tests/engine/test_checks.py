@@ -367,7 +367,7 @@ class Later:
 
 @pytest.mark.parametrize(
     "condition",
-    [later, Later(), functools.partial(later), "state.x > 1", 5, lambda: True, lambda a, b: True],
+    [later, Later(), functools.partial(later), "x > 1", 5, lambda: True, lambda a, b: True],
     ids=["async", "async object", "async partial", "text", "number", "no argument", "two arguments"],
 )
 def test_bad_condition(condition: Any) -> None:

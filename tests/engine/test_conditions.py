@@ -501,7 +501,7 @@ def test_a_bomb_is_refused_at_once(bomb: str) -> None:
     with pytest.raises((ConditionInvalid, ConditionFailed)) as refused:
         compile_condition(text)(state)
 
-    assert time.process_time() - began < 0.25
+    assert time.process_time() - began < 1
     assert len(str(refused.value)) < 3_000
 
 

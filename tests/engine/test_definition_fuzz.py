@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from engine import Graph, GraphInvalid, GraphProblem, ToolRegistry
 from engine.definition_format import GRAPH, STEPS, json_schema
-from engine.shapes import Anything, Either, Faults, Flag, ListOf, MapOf, Named, Null, Number, OneOf, Record, Text
+from engine.shapes import Anything, Cases, Either, Faults, Flag, ListOf, MapOf, Named, Null, Number, OneOf, Record, Text
 
 REGISTRY = ToolRegistry()
 
@@ -29,7 +29,7 @@ def work(state: dict[str, Any], x: int = 0) -> None: ...
 QUICK = settings(deadline=None, suppress_health_check=list(HealthCheck))
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 
-NAMES = st.sampled_from(["a", "b", "c", "work", "END", "n", "x/y", "#", "state"])
+NAMES = st.sampled_from(["a", "b", "c", "work", "END", "n", "x/y", "#", "state", "a\0", "é" * 300, "\ud800", "OSErorr"])
 TEXTS = st.one_of(
     NAMES, st.sampled_from(["state.n < 1", "state.", "9**9", "10/s", "1", "()" * 50]), st.text(max_size=8)
 )
@@ -37,7 +37,7 @@ SCALARS = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-2, 3),
-    st.floats(allow_nan=False, allow_infinity=False).filter(lambda x: not x.is_integer()),
+    st.sampled_from([0.0, 1.0, 2.5, 3.0, 1e300, 10**400, -1.5]),
     TEXTS,
 )
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3))
@@ -72,6 +72,8 @@ def _made_by(shape: Any, depth: int) -> st.SearchStrategy[Any]:
             return st.lists(made_by(item, depth), min_size=least, max_size=3)
         case MapOf(value=value):
             return st.dictionaries(NAMES, made_by(value, depth), max_size=2)
+        case Cases(marked=marked, otherwise=otherwise):
+            return st.one_of([made_by(one, depth) for one in (otherwise, *(one for _, one in marked))])
         case Either(shapes=shapes):
             return st.one_of([made_by(one, depth) for one in shapes if depth > 0 or not isinstance(one, Named)])
         case Named():

@@ -20,6 +20,7 @@ from engine import (
     RunEnded,
     StateInvalid,
     UnknownKey,
+    keeping,
 )
 from engine.stores.memory import MemoryStore
 
@@ -162,7 +163,7 @@ async def test_a_fork_that_waits_for_a_place_is_queued_and_can_be_paused(nodes: 
         nodes.ran.clear()
         await engine.submit(nodes.holding(), {})
         fork = await engine.fork(run.id, "second#1", {"a": 7})
-        assert fork.status == "queued"
+        assert (fork.status, fork.explain("second")) == ("queued", "second: #1 is held: the run waits for a place")
         await fork.pause()
         assert fork.status == "queued"
         nodes.go.set()
@@ -212,6 +213,24 @@ async def test_what_was_queued_when_it_crashed_begins_when_there_is_a_place_what
         if asked == "pause":
             await again.signal("go", 1)
         assert (await again.result()).state == {"a": 1, "b": 1, "c": 1, "it": 1}
+
+
+async def test_a_queued_run_that_is_signalled_often_is_not_folded_into_a_snapshot_that_nobody_begins(
+    nodes: Nodes, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "SNAPSHOT_RECORDS", 3)
+    monkeypatch.setattr(keeping, "SNAPSHOT_FACTOR", 0)
+    graph = nodes.graph().add_wait("wait", signal="go", into="it").add_edge("third", "wait")
+    async with crashing(Engine(store, max_runs=1)) as engine:
+        await engine.submit(nodes.holding(), {})
+        run = await engine.submit(graph, {})
+        for number in range(10):
+            await run.signal("go", number)
+    async with Engine(store) as engine:
+        engine.register(graph)
+        with anyio.fail_after(5):
+            result = await (await engine.get(run.id)).result()
+    assert (result.state["it"], len(result.unconsumed)) == (0, 9)
 
 
 async def test_a_queued_fork_that_is_cancelled_is_over_at_once_and_for_good(nodes: Nodes, store: MemoryStore) -> None:

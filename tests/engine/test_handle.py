@@ -1,5 +1,6 @@
 """What a run tells whoever holds it."""
 
+import gc
 import threading
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,30 @@ async def test_the_event_of_a_failure_is_read_before_the_exception_comes(readers
                     group.start_soon(task)
 
     assert order == ["event", "exception"] * 10
+
+
+async def test_events_may_be_left_at_any_point() -> None:
+    # With warnings as errors: of a generator that nobody closed, trio warns.
+    async with Engine() as engine:
+        run = await engine.submit(one(fail), {})
+        async for _ in run.events():
+            break
+        with anyio.move_on_after(0.001):
+            async for _ in run.events(after=2):
+                pass
+        gc.collect()
+
+        last = [event async for event in run.events()][-1]
+    assert last.type == "run_failed"
+
+
+async def test_events_that_have_ended_stay_ended() -> None:
+    async with Engine() as engine:
+        run = await engine.submit(one(fail), {})
+        events = run.events()
+        assert [event.seq async for event in events] == [*range(1, run.machine.history.seq + 1)]
+
+        assert [event async for event in events] == []
 
 
 async def test_a_run_that_the_engine_fails_on_records_it_and_says_so_to_each_who_asks() -> None:

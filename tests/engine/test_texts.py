@@ -17,10 +17,10 @@ def short(value: Any) -> str:
 
 
 def refusal(read: Any, text: Any) -> NotData:
-    began = time.perf_counter()
+    began = time.process_time()  # others may use this machine
     with pytest.raises(NotData) as raised:
         read(text)
-    assert time.perf_counter() - began < 3  # one second on a machine with nothing else to do
+    assert time.process_time() - began < 2  # one second on a machine with nothing else to do
     assert len(str(raised.value)) < 500
     return raised.value
 

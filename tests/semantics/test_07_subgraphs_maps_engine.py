@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from actors import StrayCancellation
-from engine import Context, Engine, GraphInvalid, ItemError, NodeTimeout, Retry, RunFailed, StateInvalid
+from engine import Context, Engine, Graph, GraphInvalid, ItemError, NodeTimeout, Retry, RunFailed, StateInvalid
 from tests.semantics.engine_cases import (
     Times,
     crash,
@@ -415,6 +415,26 @@ async def test_skip_leaves_failed_items_out_and_keep_puts_an_item_error_in_their
 
     assert skipped.state["scores"] == [0, 2]
     assert kept.state["scores"] == [0, ItemError(1, "ValueError", "item 3"), 2]
+
+
+async def test_the_item_error_of_a_worker_graph_tells_what_its_node_raised() -> None:
+    async def raises(state: dict[str, Any]) -> None:
+        raise LookupError(f"{state['row']} is gone")
+
+    def twice(worker: Graph) -> Graph:
+        return Graph("outer").add_node("inner", worker).set_entry_point("inner")
+
+    one = Graph("one").add_node("raises", raises).set_entry_point("raises")
+    several = Graph("several", on_failure="continue").add_node("a", raises).add_node("b", raises)
+    several.set_entry_point("a", "b")
+    errors = []
+    for worker in (one, twice(one), several):
+        made = Graph("test").add_map("map", worker, over="rows", into="scores", item="row", on_item_error="keep")
+        errors += (await result_of(made.set_entry_point("map"), {"rows": [7]})).state["scores"]
+
+    assert errors[:2] == [ItemError(0, "LookupError", "7 is gone")] * 2
+    assert errors[2].type == "RunFailed"
+    assert "a#1, b#1" in errors[2].message
 
 
 async def test_a_source_that_raises_or_is_missing_fails_the_map() -> None:

@@ -104,7 +104,7 @@ async def test_a_cancelled_wait_and_a_cancelled_map_have_their_log_entries() -> 
 async def test_retry_with_what_is_no_mapping_says_so() -> None:
     run = await ended(graph({"a": raises(ValueError())}), {})
 
-    with pytest.raises(StateInvalid, match=r"retry\(update=5\)"):
+    with pytest.raises(StateInvalid, match=r"the update of retry\(\) is 5 \(int\), expected a mapping"):
         run.machine.retry(0.0, 5)  # type: ignore[arg-type]
 
 

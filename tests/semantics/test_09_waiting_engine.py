@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import anyio
 import pytest
 
 from actors.testing import tasks_left
-from engine import Engine, Graph, Retry, RunEnded, Signal, UnknownSignal
+from engine import Engine, Graph, Retry, RunEnded, Signal, StateInvalid, UnknownSignal
 from tests.semantics.engine_cases import Times, fails, graph, same, sets, types
 
 
@@ -54,6 +54,29 @@ async def test_waits_cost_no_task() -> None:
         assert len(tasks_left()) == before
         for run in await engine.runs(limit=1000):
             await run.signal("approved")
+
+
+class Asked(TypedDict, total=False):
+    approval: bool
+    either: Any
+
+
+async def test_a_payload_that_does_not_fit_its_key_is_refused_to_the_sender_and_nothing_is_kept() -> None:
+    made = Graph("g", state=Asked).add_wait("wait", signal="approved", into="approval").set_entry_point("wait")
+    made.add_wait("other", signal=["approved", "refused"], into="either").add_edge("wait", "other")
+    strict = Graph("strict", state=Asked).add_wait("wait", signal="approved", into="approval").set_entry_point("wait")
+    async with Engine() as engine:
+        run = await engine.submit(strict, {})
+        with pytest.raises(StateInvalid, match="the payload of signal 'approved'") as refused:
+            await run.signal("approved", "yes", id="1")
+        assert refused.value.faults[0].path == ("approval",)
+        await run.signal("approved", True, id="1")
+        assert (await run.result()).state == {"approval": True}
+
+        run = await engine.submit(made, {})  # the second wait takes what the first could not
+        await run.signal("approved", True)
+        await run.signal("approved", "whatever")
+        assert (await run.result()).state["either"] == Signal("approved", "whatever")
 
 
 async def test_a_signal_is_kept_until_it_is_consumed() -> None:

@@ -222,6 +222,23 @@ def test_a_drawing_goes_to_a_file_in_its_format_with_a_run_on_it(call: Call, fol
     assert "cannot be written" in call("draw", "flows.py:hello", "-o", "no/such/d.svg").err
 
 
+@pytest.mark.parametrize(
+    ("file", "begins"), [("d.txt", "hello"), ("d.MMD", "flowchart TD"), ("d.md", "flowchart TD"), ("d", "flowchart TD")]
+)
+def test_the_name_of_a_file_tells_its_format(file: str, begins: str, call: Call, folder: Path) -> None:
+    assert call("draw", "flows.py:hello", "-o", file).code == 0
+    assert (folder / file).read_text().startswith(begins)
+
+
+def test_a_format_that_is_not_known_is_refused_unless_one_is_named(call: Call, folder: Path) -> None:
+    refused = call("draw", "flows.py:hello", "-o", "d.pdf")
+
+    assert refused.code == 2
+    assert "'.pdf'; known are .svg, .png, .txt, .mmd" in refused.err
+    assert not (folder / "d.pdf").exists()
+    assert call("draw", "flows.py:hello", "-o", "d.v2", "--format", "svg").code == 0
+
+
 def test_tools_are_listed_with_their_parameters(call: Call) -> None:
     shout = next(tool for tool in call("tools", "--tools", "flows").json if tool["name"] == "shout")
 
@@ -282,6 +299,15 @@ def test_a_missing_extra_is_told_with_the_cure(call: Call, monkeypatch: pytest.M
 
     assert answer.code == 2
     assert "pip install 'workflow-engine[cli]'" in answer.err
+
+
+def test_ctrl_c_while_the_command_is_loaded_is_an_interruption(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(entry, "find_spec", interrupted)
+
+    assert (call("tools").code, call("tools").err) == (130, "interrupted\n")
 
 
 def test_metrics_are_asked_of_a_service(call: Call) -> None:

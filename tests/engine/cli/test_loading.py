@@ -106,10 +106,58 @@ def test_the_limit_of_cycles_is_for_graphs_that_say_none() -> None:
 
     limits = []
     for graph in made:
-        Loader(max_iterations=3)._limited(graph)
+        Loader(max_iterations=3)._limit(graph)
         limits.append(graph.compile().decl.max_iterations)
 
     assert limits == [3, 7]
+
+
+def test_a_definition_that_says_what_is_usual_means_it(folder: Path) -> None:
+    def definition(name: str, **more: Any) -> dict[str, Any]:
+        edges = [
+            {"source": "a", "target": "a", "when": "state.x < 1"},
+            {"source": "a", "target": "END", "otherwise": True},
+        ]
+        return {
+            "name": name,
+            "entry_point": "a",
+            "nodes": [{"name": "a", "wait": {"signal": "s", "into": "x"}}],
+            "edges": edges,
+            **more,
+        }
+
+    (folder / "silent.json").write_text(json.dumps(definition("silent")))
+    (folder / "says.json").write_text(json.dumps(definition("says", max_iterations=1000)))
+
+    loader = Loader(max_iterations=3)
+
+    assert loader.one("silent.json").graph.compile().decl.max_iterations == 3
+    assert loader.one("says.json").graph.compile().decl.max_iterations == 1000
+
+
+def test_hints_for_definitions_are_no_python(folder: Path) -> None:
+    loop = [{"source": "a", "target": "a"}]
+    (folder / "d.json").write_text(json.dumps({"name": "d", "nodes": [{"name": "a", "tool": "qqq"}]}))
+    (folder / "e.json").write_text(
+        json.dumps(
+            {
+                "name": "e",
+                "entry_point": "a",
+                "nodes": [{"name": "a", "wait": {"signal": "s", "into": "x"}}],
+                "edges": loop,
+            }
+        )
+    )
+
+    hints = {}
+    for file in ("d.json", "e.json"):
+        with pytest.raises(GraphInvalid) as invalid:
+            Loader().one(file)
+        hints |= {problem.code: problem.hint for problem in invalid.value.problems}
+
+    assert "--tools MODULE" in hints["unknown_tool"]
+    assert hints["no_entry_point"] == 'say "entry_point": "a"'
+    assert '{"source": "a", "target": "END", "when": "…"}' in hints["no_exit"]
 
 
 def test_a_state_of_a_class_is_read_by_its_types(flows: Path) -> None:

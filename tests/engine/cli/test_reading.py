@@ -11,7 +11,7 @@ from engine.cli.reading import json_of, object_of, shown_time, signals_of, since
 
 def test_json_is_given_as_it_is_or_in_a_file_or_on_stdin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "state.json").write_text('{"a": 2}', encoding="utf-8-sig")
-    monkeypatch.setattr("sys.stdin", io.StringIO("[3]"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"[3]")))
 
     assert json_of('{"a": 1}', "--state") == {"a": 1}
     assert json_of("@state.json", "--state") == {"a": 2}
@@ -27,6 +27,8 @@ def test_json_is_given_as_it_is_or_in_a_file_or_on_stdin(folder: Path, monkeypat
         ('{"a": NaN}', "NaN is no JSON number"),
         ('{"a": 1, "a": 2}', "the key 'a' twice"),
         ("[" * 100_000, "nested too deep"),
+        ('{"n": 1e400}', "the number 1e400 is too large"),
+        ('{"n": ' + "9" * 5000 + "}", "a number has 5,000 digits, and at most 1,000 are read"),
     ],
 )
 def test_wrong_json_is_told_with_its_place(text: str, said: str) -> None:

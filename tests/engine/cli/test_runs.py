@@ -131,6 +131,25 @@ def test_a_graph_is_needed_to_go_on(call: Call, waiting: Answer) -> None:
     assert "name its file or module with --graphs" in answer.err
 
 
+@pytest.mark.parametrize("words", [["resume", "w"], ["resume", "w", "--no-wait"]])
+def test_without_a_graph_nothing_is_resumed_and_that_is_told(words: list[str], call: Call, waiting: Answer) -> None:
+    answer = call("runs", *words)
+
+    assert (answer.code, answer.out) == (2, "")
+    assert "the graph 'everything' version '1' is not here; no graph has been named" in answer.err
+    assert "--graphs" in answer.err
+    assert "engine.register" not in answer.err
+
+
+def test_a_run_that_was_to_go_on_and_did_not_is_no_success(call: Call, waiting: Answer) -> None:
+    answer = call("runs", "signal", "w", "approved", "1")
+
+    assert (answer.code, answer.json["status"]) == (3, "unfinished")
+    assert "goes on by" in answer.err
+    assert call("runs", "resume", "w", *GRAPHS).json["state"]["approval"] == 1
+    assert call("runs", "resume", "w", "--no-wait", *GRAPHS).code == 2, "it is over"
+
+
 def test_what_is_over_does_not_go_on(call: Call) -> None:
     call("run", "flows.py:hello", "--run-id", "h")
     call("run", "flows.py:broken", "--run-id", "b")

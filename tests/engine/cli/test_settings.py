@@ -118,6 +118,18 @@ def test_a_file_that_is_no_toml_is_told_with_its_place(folder: Path) -> None:
         from_file(None)
 
 
+def test_numbers_that_are_too_long_are_refused_in_our_words(folder: Path) -> None:
+    digits = "9" * 5000
+
+    told = refusal(env={"WORKFLOW_MAX_RUNS": digits})
+    assert told.startswith("WORKFLOW_MAX_RUNS must be a whole number of at least 1, found '999")
+    assert len(told) < 250
+    for text, said in ((f"max_runs = {digits}", "a number has too many digits"), ("x = " + "[" * 100_000, "too deep")):
+        (folder / "workflow.toml").write_text(text)
+        with pytest.raises(Refusal, match=said):
+            from_file(None)
+
+
 def test_each_engine_leaves_other_runs_alone() -> None:
     assert of(threads=3).for_engine.threads == 3
     assert not of().for_engine.recover

@@ -1,6 +1,7 @@
 """What is PostgreSQL's own: servers that die and come back, addresses that are wrong, and text it cannot hold."""
 
 import logging
+import random
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -136,20 +137,24 @@ async def test_a_connection_that_was_cut_is_made_again_unnoticed(store: Postgres
 
 async def test_connections_cut_in_the_middle_of_commits_lose_nothing(store: PostgresStore, postgres_url: str) -> None:
     await store.commit([admit()])
-    last = 0
+    last, cuts, chance = 0, 0, random.Random()
 
     async def write() -> None:
         nonlocal last
-        for seq in range(1, 2001, 50):
+        for seq in range(1, 10_001, 50):
             await commit_until_it_is_done(store, [append(seq + more) for more in range(50)])
             last = seq + 49
 
     async with anyio.create_task_group() as group:
         group.start_soon(write)
-        while last < 2000:
+        while last < 10_000:
             await anyio.to_thread.run_sync(cut, postgres_url)
+            # At any instant of a commit, but not faster than anybody could connect anew: that would go on for ever.
+            await anyio.sleep(chance.uniform(0, 0.02))
+            cuts += 1
 
-    assert [seq for seq, _ in await store.records("r1", limit=5000)] == list(range(1, 2001))
+    assert cuts >= 5
+    assert [seq for seq, _ in await store.records("r1", limit=20_000)] == list(range(1, 10_001))
     assert await store.verify() == []
 
 

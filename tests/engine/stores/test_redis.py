@@ -1,6 +1,7 @@
 """What is Redis' own: settings that lose runs and are told, servers that die and come back, and its scripts."""
 
 import logging
+import random
 import traceback
 from collections.abc import AsyncIterator, Iterator
 
@@ -90,11 +91,11 @@ async def test_while_the_server_is_away_everything_says_so_and_then_heals(
 
 async def test_connections_cut_in_the_middle_of_commits_lose_nothing(store: RedisStore, server: RedisServer) -> None:
     await store.commit([admit()])
-    last = 0
+    last, cuts, chance = 0, 0, random.Random()
 
     async def write() -> None:
         nonlocal last
-        for seq in range(1, 2001, 50):
+        for seq in range(1, 10_001, 50):
             while True:
                 try:
                     await store.commit([append(seq + more) for more in range(50)])
@@ -106,10 +107,14 @@ async def test_connections_cut_in_the_middle_of_commits_lose_nothing(store: Redi
 
     async with anyio.create_task_group() as group:
         group.start_soon(write)
-        while last < 2000:
+        while last < 10_000:
             await anyio.to_thread.run_sync(server.say, "CLIENT", "KILL", "TYPE", "normal")
+            # At any instant of a commit, but not faster than anybody could connect anew: that would go on for ever.
+            await anyio.sleep(chance.uniform(0, 0.02))
+            cuts += 1
 
-    assert [seq for seq, _ in await store.records("r1", limit=5000)] == list(range(1, 2001))
+    assert cuts >= 5
+    assert [seq for seq, _ in await store.records("r1", limit=20_000)] == list(range(1, 10_001))
     assert await store.verify() == []
 
 
