@@ -240,7 +240,7 @@ IO_CALLS = {"open", "print", "input", "breakpoint", "exec", "eval", "__import__"
 CLOCK_METHODS = {"now", "utcnow", "today"}
 
 BACKENDS = {"asyncio", "trio", "uvloop"}
-MAY_NAME_BACKENDS = {"actors.waker", "actors.testing"}
+MAY_NAME_BACKENDS = {"actors.waker", "actors.testing", "engine.web.trio_worker"}  # Hypercorn's own sockets are trio's
 
 
 def modules_of(package: str, root: Path = ROOT) -> dict[str, str]:

@@ -46,6 +46,7 @@ _NEEDED: Final = {"asyncio": "uvicorn", "trio": "hypercorn"}
 @click.option("--insecure", is_flag=True, default=None, help="Let other machines in without a key.")
 @click.option("--cors", multiple=True, metavar="ORIGIN", help="A site whose pages may use it.")
 @click.option("--grace", type=float, metavar="SECONDS", help="For what runs when it is told to end.  [default: 20]")
+@click.option("--slow-reader", type=float, metavar="SECONDS", help="Until who does not read is cut off.  [default: 20]")
 @click.option("--backend", type=click.Choice(["asyncio", "trio"]), help="What runs it.  [default: asyncio]")
 @click.option("--durability", type=click.Choice(["standard", "strict", "relaxed"]), help="How safe is safe.")
 @click.option("--max-runs", type=int, metavar="N", help="Runs at once; more wait.")
@@ -122,13 +123,15 @@ def _application(settings: Settings, keys: Keys | None, engine: Engine, draining
     from ..web import create_app
     from ..web.headers import LOOPBACK_NAMES
     from ..web.serving import is_loopback
+    from ..web.streams import StreamLimits
 
     # Of the process: only a service is alone in it.
     ProcessCollector(registry=engine.metrics)
     GCCollector(registry=engine.metrics)
     # A page that has had its own name point here is told by the name that it asks for; with keys it has none to send.
     hosts = {*LOOPBACK_NAMES, settings.host.strip("[]")} if keys is None and is_loopback(settings.host) else None
-    return create_app(engine, keys=keys, cors=settings.cors, draining=draining, hosts=hosts)
+    streams = StreamLimits(slow=settings.slow_reader)
+    return create_app(engine, keys=keys, cors=settings.cors, draining=draining, hosts=hosts, streams=streams)
 
 
 def _keys(settings: Settings) -> Keys | None:

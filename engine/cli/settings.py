@@ -171,6 +171,8 @@ class Settings:
     """Sites whose pages may use it."""
     grace: float = setting(GRACE_SECONDS, _seconds)
     """How long it may take to end."""
+    slow_reader: float = setting(20.0, _seconds)
+    """How long somebody who watches a run may take none of what is sent, until they are cut off."""
     fallback: bool = setting(False, _switch)
     """Whether it keeps runs in memory if the store cannot be reached when it starts."""
     reload: bool = setting(False, _switch)

@@ -2,7 +2,8 @@
 
 The last event is `end`, and says why: `over` (do not come back), `draining`, `idle` or `too_slow` (come back with
 `Last-Event-ID`, as `EventSource` does by itself), `lost` (what follows is not kept any more). Who comes back to a run
-that is over and has seen everything gets 204, upon which `EventSource` stays away.
+that is over and has seen everything gets 204, upon which `EventSource` stays away. Who does not even take the `end`,
+having been too slow, is reset.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..history import Event
 from .problems import Refused
 from .runs import run_of
 from .service import Service
-from .streams import LAST_WORD_SECONDS, TooSlow, Watch, event_json
+from .streams import TooSlow, Watch, event_json
 from .table import Call
 from .wire import Answer, Receive, Scope, Send, dumped
 
@@ -29,6 +30,8 @@ HEADERS: Final = [
     (b"x-accel-buffering", b"no"),  # or nginx keeps events until it has a page of them
 ]
 COME_BACK: Final = b"retry: 1000\n\n"
+PIECE_BYTES: Final = 32_000
+"""Events go out together, for small ones are many; but a page of large ones is no memory to spend on each reader."""
 PING: Final = b": ping\n\n"
 
 
@@ -65,7 +68,7 @@ class EventStream:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._until_gone, receive, group.cancel_scope)
                 with suppress(OSError):  # some servers say so when the client has gone
-                    await self._send(send, watch)
+                    await self._send(scope, send, watch)
                 group.cancel_scope.cancel()
 
     async def _until_gone(self, receive: Receive, scope: anyio.CancelScope) -> None:
@@ -74,24 +77,32 @@ class EventStream:
             pass
         scope.cancel()
 
-    async def _send(self, send: Send, watch: Watch) -> None:
+    async def _send(self, scope: Scope, send: Send, watch: Watch) -> None:
         try:
             await watch.sent(_put(send, COME_BACK))
             while await _send_page(send, watch):
                 pass  # and hold no page of events while nothing happens
         except TooSlow:
             pass
-        end = {"reason": watch.reason, "status": self.run.status, "after": watch.seen, "problem": watch.problem}
-        with anyio.move_on_after(LAST_WORD_SECONDS):
-            await _put(send, b"event: end\ndata: " + dumped(end) + b"\n\n", more=False)
+        end = {"reason": watch.reason, "status": self.run.status, "after": watch.sent_up_to, "problem": watch.problem}
+        await watch.last_word(scope, _put(send, b"event: end\ndata: " + dumped(end) + b"\n\n", more=False))
 
 
 async def _send_page(send: Send, watch: Watch) -> bool:
     """Send the next events, or a ping; whether there may be more."""
     events = await watch.next()
-    if events is not None:
-        await watch.sent(_put(send, b"".join(map(_lines, events)) or PING))
-    return events is not None
+    if events is None:
+        return False
+    piece = bytearray()
+    for event in events:
+        piece += _lines(event)
+        if len(piece) > PIECE_BYTES or event is events[-1]:
+            await watch.sent(_put(send, bytes(piece)))
+            watch.sent_up_to = event.seq
+            piece.clear()
+    if not events:
+        await watch.sent(_put(send, PING))
+    return True
 
 
 def _lines(event: Event) -> bytes:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol
 
 import anyio
 
 from .guard import ASGIApp
+from .wire import CUT_OFF, without_linger
 
 BACKLOG: Final = 1024
 HEADER_BYTES: Final = 64 * 1024
@@ -28,6 +29,14 @@ HEADER_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 30.0
 QUIET_SECONDS: Final = 5.0
 PING_SECONDS: Final = 20.0
+PONG_SECONDS: Final = 30.0
+"""More than a send may take: who does not read is told by a code of ours that it was too slow, before uvicorn's."""
+LAST_SECONDS: Final = 10.0
+"""What a client that answers no pings has not taken after so long is thrown away."""
+UNTAKEN_SECONDS: Final = 60
+"""A connection is reset whose client has taken nothing of an answer for so long; streams are less patient."""
+UNSENT_BYTES: Final = 256 * 1024
+"""What the kernel keeps of what is for one client, beyond what that has room for: otherwise up to 4 MiB."""
 MESSAGE_BYTES: Final = 4 * 1024 * 1024
 
 Started = Callable[[], object]
@@ -49,6 +58,8 @@ async def serve_on_asyncio(
     """Serve with uvicorn until `stopped()` returns; what is under way then has `last_seconds`."""
     import uvicorn
 
+    _bound(listener)
+
     class Embedded(uvicorn.Server):
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -58,13 +69,19 @@ async def serve_on_asyncio(
             await super().startup(sockets)
             started()
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().shutdown(sockets)
+            # They wait for clients that take nothing; a loop that closes with them open waits, too.
+            for connection in list(self.server_state.connections):
+                _reset(connection.transport)
+
     config = uvicorn.Config(
         app,
         http=_bounded_protocol(),
-        ws="websockets-sansio",
+        ws=_patient_socket(),
         ws_max_size=MESSAGE_BYTES,
         ws_ping_interval=PING_SECONDS,
-        ws_ping_timeout=PING_SECONDS,
+        ws_ping_timeout=PONG_SECONDS,
         ws_per_message_deflate=False,  # a small message may become a large one
         lifespan="off",  # the engine is not this server's
         log_config=None,
@@ -132,6 +149,10 @@ def _bounded_protocol() -> type[Any]:
             self._heading = False
             self._stop_waiting()
             super().on_headers_complete()
+            self.scope.setdefault("extensions", {})[CUT_OFF] = {"now": self._cut_off}
+
+        def _cut_off(self) -> None:
+            _reset(self.transport)
 
         def handle_websocket_upgrade(self) -> None:
             self._stop_waiting()
@@ -150,6 +171,47 @@ def _bounded_protocol() -> type[Any]:
     return Bounded
 
 
+def _patient_socket() -> type[Any]:
+    """uvicorn's WebSockets for readers that do not read: they can be cut off."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    class Patient(WebSocketsSansIOProtocol):
+        def handle_connect(self, event: Any) -> None:
+            super().handle_connect(event)
+            if self.tasks:  # the handshake was good
+                self.scope["extensions"][CUT_OFF] = {"now": self._cut_off}
+
+        async def send(self, message: Any) -> None:
+            if message["type"] == "websocket.close":
+                self.stop_keepalive()  # it waits until the client reads, and goes out with its own code
+            await super().send(message)
+
+        def keepalive_timeout(self) -> None:
+            super().keepalive_timeout()
+            # What the client has not taken keeps the connection open, and the application is told of no end.
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1011})
+            self.loop.call_later(LAST_SECONDS, self._cut_off)
+
+        def _cut_off(self) -> None:
+            _reset(self.transport)
+
+    return Patient
+
+
+def _bound(listener: socket.socket) -> None:
+    """Limit what its connections have of the kernel's memory and patience, where the kernel can be told."""
+    for option, value in (("TCP_USER_TIMEOUT", UNTAKEN_SECONDS * 1000), ("TCP_NOTSENT_LOWAT", UNSENT_BYTES)):
+        if (number := getattr(socket, option, None)) is not None:
+            with suppress(OSError):
+                listener.setsockopt(socket.IPPROTO_TCP, number, value)
+
+
+def _reset(transport: Any) -> None:
+    if (connection := transport.get_extra_info("socket")) is not None:
+        without_linger(connection)
+    transport.abort()
+
+
 async def serve_on_trio(
     app: ASGIApp,
     listener: socket.socket,
@@ -159,11 +221,11 @@ async def serve_on_trio(
 ) -> None:
     """Serve with Hypercorn until `stopped()` returns; what is under way then has `last_seconds`."""
     from hypercorn.config import Config
-    from hypercorn.trio import serve
 
+    from .trio_worker import serve
+
+    _bound(listener)
     config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
-    config.backlog = BACKLOG
     config.graceful_timeout = last_seconds
     config.include_server_header = False
     # Of a connection that says nothing, or not enough; and so long Hypercorn keeps one whose client has left.
@@ -176,32 +238,7 @@ async def serve_on_trio(
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
     config.errorlog.setLevel(logging.WARNING)
-
-    async with anyio.create_task_group() as group:
-        # A lifespan that fails is none to Hypercorn; the guard passes it on, and there is no engine of ours in it.
-        await group.start(_serve_with(serve, _without_lifespan(app), config, stopped))
-        started()
-
-
-def _serve_with(
-    serve: Callable[..., Awaitable[None]], app: ASGIApp, config: object, stopped: Callable[[], Awaitable[None]]
-) -> Callable[..., Coroutine[Any, Any, None]]:
-    async def run(*, task_status: Any) -> None:
-        await serve(app, config, shutdown_trigger=stopped, task_status=task_status)
-
-    return run
-
-
-def _without_lifespan(app: ASGIApp) -> ASGIApp:
-    async def served(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            await app(scope, receive, send)
-            return
-        while (await receive())["type"] != "lifespan.shutdown":
-            await send({"type": "lifespan.startup.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
-
-    return served
+    await serve(app, config, listener, started, stopped)
 
 
 SERVERS: Final[dict[str, Server]] = {"asyncio": serve_on_asyncio, "trio": serve_on_trio}

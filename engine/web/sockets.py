@@ -8,7 +8,10 @@ Each message is one JSON object. Events have a `seq`; what is no event has none,
 - `problem`: what went wrong, as a problem document; the socket is closed with 4000 + its status: 4404, 4422, 4429.
 - `end`: the socket is closed for another `reason`: `draining` (1012), `idle` (4408), `too_slow` (1013).
 
-Whoever is cut off comes back to `/ws/runs/{run_id}?after=<the last seq>` and misses nothing.
+Whoever takes nothing of what is sent for a while (20 s, `--slow-reader`) is cut off: 1013, "try again later", waits
+behind what is on its way for as long again, and then the connection is reset. On uvicorn, who answers no pings either,
+without anything being sent, is closed with 1011. Whoever is cut off, with a code or without, comes back to
+`/ws/runs/{run_id}?after=<the last seq>` and misses nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from .models import Submission, read
 from .problems import Refused, is_of_the_guard, of_error, shown
 from .runs import run_of, submit
 from .service import run_info, run_item
-from .streams import LAST_WORD_SECONDS, TooSlow, Watch, event_json
+from .streams import TooSlow, Watch, event_json
 from .table import Call
 from .wire import Receive, Send, dumped, read_data
 
@@ -108,8 +111,7 @@ async def _watch(call: Call, run: Run, socket: Socket) -> None:
                 with suppress(TooSlow):
                     while await _send_page(socket, watch):
                         pass  # and hold no page of events while nothing happens
-                with anyio.move_on_after(LAST_WORD_SECONDS):
-                    await _end(socket, run, watch)
+                await watch.last_word(call.scope, _end(socket, run, watch))
             group.cancel_scope.cancel()
 
 
@@ -120,6 +122,7 @@ async def _send_page(socket: Socket, watch: Watch) -> bool:
         return False
     for event in events:
         await watch.sent(socket.say(event_json(event)))
+        watch.sent_up_to = event.seq
     if not events:
         await watch.sent(socket.say(b'{"type":"ping"}'))
     return True
@@ -132,7 +135,7 @@ async def _end(socket: Socket, run: Run, watch: Watch) -> None:
     elif watch.problem is not None:
         await socket.say(dumped({"type": "problem", "problem": watch.problem}))
     elif reason != "too_slow":  # to whom nothing more can be said
-        await socket.say(dumped({"type": "end", "reason": reason, "after": watch.seen}))
+        await socket.say(dumped({"type": "end", "reason": reason, "after": watch.sent_up_to}))
     await socket.close(CODES[reason], reason)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 from typing import Any, Final, Literal, Self
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from ..app import Engine
@@ -19,12 +20,12 @@ from ..handle import Run
 from ..history import Event
 from ..readable import readable
 from .problems import of_error, shown
-from .wire import dumped
+from .wire import Scope, cut_off, dumped
 
 Reason = Literal["over", "draining", "idle", "too_slow", "lost"]
 PING: Final = b"ping"
-LAST_WORD_SECONDS: Final = 5.0
-"""How long a reader who was cut off may take for being told so."""
+LAST_WORD_SECONDS: Final = 0.2
+"""How long the last word may take while the service ends."""
 
 
 @attrs.frozen(kw_only=True)
@@ -34,7 +35,7 @@ class StreamLimits:
     ping: float = 15.0
     """After so long without an event a ping is sent."""
     slow: float = 20.0
-    """So long may one send take until the reader is cut off."""
+    """So long may one send take until the reader is cut off; and as long again may it take for being told so."""
     idle: float = 3600.0
     """After so long without an event the stream ends."""
     first_message: float = 30.0
@@ -108,20 +109,17 @@ class Waiting:
 class Watch(Waiting):
     """One stream of a run's events. There may be thousands in which nothing happens, so it holds next to nothing."""
 
-    __slots__ = ("_quiet", "_reader", "problem", "reason")
+    __slots__ = ("_quiet", "_reader", "problem", "reason", "sent_up_to")
 
     def __init__(self, streams: Streams, run: Run, after: int) -> None:
         super().__init__(streams)
         self._reader = run.reader(after)
         self._quiet = 0.0
+        self.sent_up_to = after
+        """The number of the last event that was sent as a whole."""
         self.reason: Reason | None = None
         """Why it has ended."""
         self.problem: dict[str, Any] | None = None
-
-    @property
-    def seen(self) -> int:
-        """The number of the last event that was given."""
-        return self._reader.seen
 
     async def next(self) -> list[Event] | None:
         """The next events; an empty list if it is time for a ping; None at the end, which `reason` tells."""
@@ -148,12 +146,21 @@ class Watch(Waiting):
         return None if self.draining else []
 
     async def sent(self, sending: Awaitable[None]) -> None:
-        """Send something; raises `TooSlow` if the reader does not take it."""
-        with anyio.move_on_after(self._streams.limits.slow) as scope:
+        """Send something; raises `TooSlow` if the reader does not take it, in time or before the service ends."""
+        # Already in hand, it goes out though the service ends, to whoever reads.
+        with anyio.move_on_after(LAST_WORD_SECONDS if self.draining else self._streams.limits.slow) as self._scope:
             await sending
-        if scope.cancelled_caught:
-            self.reason = "too_slow"
-            raise TooSlow
+            return
+        self.reason = "draining" if self.draining else "too_slow"
+        raise TooSlow
+
+    async def last_word(self, scope: Scope, saying: Awaitable[None]) -> None:
+        """Say how it ended; who does not take even that is cut off."""
+        with anyio.move_on_after(LAST_WORD_SECONDS if self.draining else self._streams.limits.slow) as self._scope:
+            await saying
+            return
+        cut_off(scope)
+        await anyio.lowlevel.checkpoint()  # the server notices, and does not complain that the answer has no end
 
 
 def event_data(event: Event) -> dict[str, Any]:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import struct
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -26,6 +29,8 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON: Final = "application/json"
+CUT_OFF: Final = "workflow.cut_off"
+"""An ASGI extension of our servers: what it has under `now` closes the connection, whatever has not been taken."""
 IN_THE_LOOP: Final = 64_000
 """A longer body is read in a thread: a megabyte takes 30 ms, in which nothing else would happen."""
 
@@ -176,6 +181,21 @@ class Answer:
             headers += [(b"content-type", self.content_type.encode()), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+# --- ends -----------------------------------------------------------------------------------------------
+
+
+def cut_off(scope: Scope) -> None:
+    """Close a connection whose client takes nothing; does nothing on servers that cannot."""
+    if (extension := (scope.get("extensions") or {}).get(CUT_OFF)) is not None:
+        extension["now"]()
+
+
+def without_linger(connection: Any) -> None:
+    """Have the kernel forget what was not taken, too, when this socket is closed."""
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def header_value(value: str) -> bytes:

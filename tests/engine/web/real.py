@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import anyio
 import anyio.from_thread
@@ -74,10 +74,18 @@ async def _set(event: anyio.Event) -> None:
     event.set()
 
 
+class Served(Protocol):
+    """Whatever listens."""
+
+    @property
+    def port(self) -> int:
+        """Where."""
+
+
 class WebSocket:
     """A WebSocket client that reads all there is: that of `websockets` drops what came just before the close."""
 
-    def __init__(self, real: Real, path: str) -> None:
+    def __init__(self, real: Served, path: str) -> None:
         self._socket = socket.create_connection(("127.0.0.1", real.port), timeout=10)
         lines = [
             f"GET {path} HTTP/1.1",
@@ -126,5 +134,9 @@ class WebSocket:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let it go, read or not."""
         self._file.close()
         self._socket.close()

@@ -131,7 +131,7 @@ async def test_a_reader_that_is_too_slow_is_cut_off_and_can_come_back_without_lo
             await service.ask("POST", f"/api/runs/{run_id}/signal", {"name": "go"})
             await service.ask("GET", f"/api/runs/{run_id}?wait=5")
             read.append(await socket.next())
-            await anyio.sleep(3 * QUICK.slow)  # reads nothing
+            await anyio.sleep(1.5 * QUICK.slow)  # reads nothing
             closed = await socket.next()
         async with connected(service.app, f"/ws/runs/{run_id}?after={numbers(read)[-1]}") as socket:
             read += await socket.until("result")
@@ -235,7 +235,7 @@ async def test_a_stream_that_is_read_too_slowly_is_cut_off_and_says_so() -> None
         async with connected(service.app, f"/api/runs/{run_id}/events", kind=EventSource) as source:
             await source.start()
             first = await source.next()
-            await anyio.sleep(3 * QUICK.slow)  # reads nothing
+            await anyio.sleep(1.5 * QUICK.slow)  # reads nothing
             end = await source.next()
 
     assert first == {"retry": "1000"}
