@@ -238,7 +238,10 @@ class Run:
         await self._safe()
 
     async def signal(self, name: str, payload: Any = None, id: str | None = None) -> None:
-        """Give the run a signal, kept until a wait takes it, once per `id`; raises `UnknownSignal`, `RunEnded`."""
+        """Give the run a signal, kept until a wait takes it; raises `UnknownSignal`, `RunEnded`.
+
+        Counts once per `id`: given again it is the same signal, and no `RunEnded` though it may have ended the run.
+        """
         refuse("signal", signal_faults(name, id))
         self._check_attached()
         self.take_signal(name, payload, id)

@@ -155,6 +155,9 @@ class KeptRun(Run):
             return
         refuse("signal", signal_faults(name, id))
         if self.over:
+            stored = None if id is None else await self._durable.load(self.id)
+            if id is not None and stored is not None and stored.was_signalled(id):
+                return  # it is the same signal, whose sender was never told
             raise RunEnded(self.id, self.status)
         id = uuid4().hex if id is None else id
         self._changes(self.id)

@@ -65,6 +65,13 @@ class Found:
             waits = record.kind == "retry" or (waits and record.kind in _FROM_OUTSIDE)
         return waits
 
+    def was_signalled(self, id: str) -> bool:
+        """Whether a signal of this id has come, be it that no engine had the run in hand."""
+        snapshot = self.snapshot() or {}
+        before = (snapshot.get("tree", {}).get("signals") or {}).get("ids", ())
+        recorded = (record.signal[3] for record in self.records() if record.kind == "signal")
+        return id in before or id in recorded or any(id == posted for posted, _ in self.run.inbox)
+
     def rebuild(self, machine: Machine, now: float, *, held: bool = False) -> list[Command]:
         """Bring a new machine to where the run was; gives what follows now, which is nothing for one that has ended.
 

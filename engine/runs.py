@@ -153,9 +153,15 @@ class Run(Quick):
         return self.go_live(now) if self.ending and self.tree.replaying else self._commands()
 
     def signal(self, name: str, payload: Any, now: float, id: str | None = None) -> list[Command]:
-        """Keep a signal until a wait takes it. Raises `UnknownSignal`, `RunEnded`, `StateInvalid`, …"""
+        """Keep a signal until a wait takes it. Raises `UnknownSignal`, `RunEnded`, `StateInvalid`, …
+
+        One whose id came before is that one, and nothing happens: not even `RunEnded`, for it may be what ended the
+        run, and comes again since its sender was never told.
+        """
         tree = self.tree
         if self.over:
+            if tree.signals.came_before(id):
+                return self._commands()
             raise RunEnded(self.id, self.status)
         if name not in self.plan.signals:
             raise UnknownSignal(name, sorted(self.plan.signals))

@@ -75,6 +75,10 @@ class Signals:
     def unconsumed(self) -> tuple[KeptSignal, ...]:
         return tuple(self._kept)
 
+    def came_before(self, id: str | None) -> bool:
+        """Whether there was a signal of this id, whatever has become of it."""
+        return id is not None and id in self._ids
+
     def accept(self, name: str, payload: Any, id: str | None) -> KeptSignal | None:
         """The signal as it is kept, or None if one of this id came before."""
         if id is not None:

@@ -409,7 +409,10 @@ class RemoteRun:
         await self._act("cancel", _given(reason=reason), repeatable=True)
 
     async def signal(self, name: str, payload: Any = None, id: str | None = None) -> None:
-        """Give the run a signal, which counts once, however often it has to be sent; `UnknownSignal`, `RunEnded`."""
+        """Give the run a signal, which counts once, however often it has to be sent; `UnknownSignal`, `RunEnded`.
+
+        One that is sent again with its `id` is the same: nothing happens, though it may have ended the run.
+        """
         body = {
             "name": name,
             "payload": sendable(payload, "payload"),

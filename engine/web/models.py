@@ -167,7 +167,7 @@ class SignalOrder:
 
     name: Name
     payload: Any = None
-    id: Annotated[str | None, "counts once, however often it is sent"] = None
+    id: Annotated[str | None, "counts once, however often it is sent, be the run over by then"] = None
 
 
 @attrs.frozen(kw_only=True)

@@ -183,6 +183,40 @@ async def test_a_parked_run_can_be_cancelled_for_good(engine_on: Reopen) -> None
             await there.signal("go")
 
 
+async def test_a_signal_that_comes_again_is_the_same_though_it_ended_the_run_before_a_restart(engine_on: Reopen) -> None:
+    graph = Graph("g").add_wait("wait", signal="go", into="it").set_entry_point("wait")
+    async with engine_on() as engine:
+        run = await engine.submit(graph, {})
+        await run.signal("go", 1, "once")
+        await run.wait()
+        await run.signal("go", 1, "once")
+    async with engine_on() as engine:
+        await (await engine.get(run.id)).signal("go", 1, "once")  # of a run whose graph is not here
+        with pytest.raises(RunEnded):
+            await (await engine.get(run.id)).signal("go", 1, "twice")
+    async with engine_on() as engine:
+        engine.register(graph)
+        there = await engine.get(run.id)
+        await there.signal("go", 1, "once")
+        with pytest.raises(RunEnded):
+            await there.signal("go", 1, "twice")
+
+    assert (there.status, there.state) == ("succeeded", {"it": 1})
+
+
+async def test_a_signal_that_came_to_a_parked_run_is_known_after_that_was_cancelled(engine_on: Reopen) -> None:
+    graph = Graph("g").add_wait("wait", signal="go", into="it").set_entry_point("wait")
+    async with engine_on() as engine:
+        run = await engine.submit(graph, {})
+    async with engine_on() as engine:
+        parked = await engine.get(run.id)
+        await parked.signal("go", 1, "once")
+        await parked.cancel()
+        await parked.signal("go", 1, "once")
+        with pytest.raises(RunEnded):
+            await parked.signal("go", 1, "twice")
+
+
 async def test_a_run_whose_graph_has_changed_is_parked_until_it_is_migrated(engine_on: Reopen) -> None:
     calls = Calls()
 

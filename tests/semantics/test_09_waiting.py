@@ -92,6 +92,16 @@ def test_a_wait_in_a_subgraph_gets_the_runs_signals() -> None:
     assert driver.state == {"got": 1}
 
 
+def test_a_signal_that_comes_again_after_it_ended_the_run_is_the_same_and_no_fault() -> None:
+    driver = Driver(graph({"w": wait("ok")})).start({})
+    signal(driver, "ok", 1, "first")
+    signal(driver, "ok", 1, "first")
+
+    assert (driver.run.status, driver.state) == ("succeeded", {"got": 1})
+    with pytest.raises(RunEnded):
+        signal(driver, "ok", 1, "second")
+
+
 def test_an_unknown_signal_and_a_finished_run_are_refused() -> None:
     driver = Driver(graph({"w": wait("ok")})).start({})
     with pytest.raises(UnknownSignal):
