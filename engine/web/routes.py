@@ -36,7 +36,7 @@ VERSION: Final = Query("version", "text", "of the graph; without it the newest")
 WAIT: Final = Query(
     "wait",
     "number",
-    "seconds to wait for the end of the run: 200 with its result if it comes in time, otherwise 202",
+    "seconds to wait for the end of the run: 200 with its result if it comes in time, otherwise, and without it, 202",
     0.0,
     bounds={"minimum": 0, "maximum": MOST_WAITED},
 )
@@ -169,8 +169,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         needs="submit",
         handler=runs.submit_run,
         summary="Run a graph",
-        description="202 once the run is safe, which with a store is on disk; 200 with its result if it ends within "
-        "`wait`. 429 says that nothing was accepted.",
+        description="202 once the run is safe, which with a store is on disk; 200 with its result only if `wait` is "
+        "given and it ends within. 429 says that nothing was accepted.",
         body=Submission,
         body_optional=True,
         query=(VERSION, WAIT),

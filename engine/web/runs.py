@@ -76,10 +76,10 @@ async def until_over(call: Call, run: Run, seconds: float | None) -> None:
 
 
 async def answer_when_over(call: Call, run: Run, seconds: float | None) -> Answer:
-    """200 with the run if it is over in time, or else 202."""
+    """200 with the run if it is over in time; otherwise, and always without a time to wait, 202."""
     headers = {"Location": f"{call.scope.get('root_path', '')}/api/runs/{quote(run.id, safe='')}"}
     await until_over(call, run, seconds)
-    if run.over:
+    if seconds and run.over:
         return Answer(200, run_info(run), headers)
     return Answer(202, run_item(run), headers)
 
