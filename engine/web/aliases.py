@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import attrs
 
 from ..errors import EngineError
+from .alias_graphs import AliasDefinition, Words, in_our_words
 from .models import (
     Deadline,
     GraphInfo,
@@ -27,11 +28,12 @@ from .models import (
     Status,
     Submission,
     Tags,
+    read,
 )
-from .problems import Detail, invalid
+from .problems import Detail, Refused, invalid
 from .routes import MOST_WAITED, ROUTES, SOCKETS, WAIT
-from .service import Service
-from .sockets import Begin
+from .service import Service, run_info
+from .sockets import Begin, execute_graph
 from .table import Call, Needed, Route
 from .wire import Answer, Sends
 
@@ -59,6 +61,20 @@ class AliasSubmission:
     graph_id: Annotated[str, {"minLength": 1}]
     initial_state: Annotated[Object | None, "the initial state"] = None
     state: Annotated[Object | None, "the same"] = None
+    input: Annotated[Object | None, "the same"] = None
+    run_id: RunId = None
+    tags: Tags = attrs.field(factory=dict)
+    deadline: Deadline = None
+    priority: Priority = 0
+
+
+@attrs.frozen(kw_only=True)
+class AliasState:
+    """What to run a graph on, over a socket that names it."""
+
+    initial_state: Annotated[Object | None, "the initial state"] = None
+    state: Annotated[Object | None, "the same"] = None
+    input: Annotated[Object | None, "the same"] = None
     run_id: RunId = None
     tags: Tags = attrs.field(factory=dict)
     deadline: Deadline = None
@@ -120,17 +136,42 @@ class WorkflowList:
 
 # --- there and back -------------------------------------------------------------------------------------
 
+WorkflowDefinition = Annotated[
+    Object,
+    "a graph in steps, or a whole definition; beside it what a submission says",
+    {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "minLength": 1},
+            "steps": {"type": "array", "items": {"type": "object"}},
+            "state": {"type": "object", "description": "with `steps` the initial state, otherwise the keys it has"},
+            "run_id": {"type": ["string", "null"]},
+            "tags": {"type": "object", "additionalProperties": {"type": "string"}},
+            "deadline": {"type": ["number", "null"], "exclusiveMinimum": 0},
+            "priority": {"type": "integer"},
+        },
+        "required": ["name"],
+    },
+]
+
 _BESIDE: Final = ("state", "run_id", "tags", "deadline", "priority")
 """What a workflow's body says beside its definition."""
 
 
-def _submission(call: Call) -> None:
-    said: AliasSubmission = call.body
-    if said.state is not None and said.initial_state is not None and said.state != said.initial_state:
-        raise invalid([Detail(pointer="/state", message="initial_state says another: give one of them")])
-    call.path = {"name": said.graph_id}
-    call.body = Submission(
-        state=said.initial_state or said.state or {},
+Placed = Callable[[Refused], Refused]
+"""Leads the places of a refusal back to where they are in the client's words."""
+
+
+def submission_of(said: AliasSubmission | AliasState) -> Submission:
+    """The submission that it means; raises `Refused` if it gives several states."""
+    given = [
+        (name, state) for name in ("initial_state", "state", "input") if (state := getattr(said, name)) is not None
+    ]
+    for name, state in given[1:]:
+        if state != given[0][1]:
+            raise invalid([Detail(pointer=f"/{name}", message=f"{given[0][0]} says another: give one of them")])
+    return Submission(
+        state=given[0][1] if given else {},
         run_id=said.run_id,
         tags=said.tags,
         deadline=said.deadline,
@@ -138,14 +179,26 @@ def _submission(call: Call) -> None:
     )
 
 
-def _workflow_submission(call: Call) -> None:
+def _submission(call: Call) -> None:
+    call.path = {"name": call.body.graph_id}
+    call.body = submission_of(call.body)
+
+
+def _graph_submission(call: Call) -> Placed | None:
+    if not isinstance(call.body, Mapping):
+        return None  # what it should have been is told by who reads it
+    words = in_our_words(call.body)
+    call.body = words.definition
+    return words.placed
+
+
+def _workflow_submission(call: Call) -> Placed:
     if not isinstance(call.body, Mapping):
         raise invalid([Detail(pointer="", message="expected an object: a name and its steps")])
-    from .models import read
-
     beside = {name: call.body[name] for name in _BESIDE if name in call.body and (name != "state" or _is_steps(call))}
     definition = {name: value for name, value in call.body.items() if name not in beside}
     call.body = read(InlineSubmission, {**beside, "definition": definition})
+    return Words(definition, {"/definition": ""}).placed
 
 
 def _is_steps(call: Call) -> bool:
@@ -157,37 +210,33 @@ def _graph_told(service: Service, data: GraphInfo) -> AliasGraph:
     return AliasGraph(graph_id=data.name, name=data.name, version=data.version, nodes=data.nodes)
 
 
-def _run_told(service: Service, data: RunInfo | RunItem) -> AliasRun:
-    info = data if isinstance(data, RunInfo) else None
+def _run_told(service: Service, data: RunInfo) -> AliasRun:
     return AliasRun(
         run_id=data.run_id,
         graph_id=data.graph,
         status=data.status,
-        state=info.state if info else None,
-        logs=info.log if info else [],
-        visited_nodes=info.visited if info else [],
-        error=info.error if info else None,
+        state=data.state,
+        logs=data.log,
+        visited_nodes=data.visited,
+        error=data.error,
     )
 
 
-def _workflow_told(service: Service, data: RunInfo | RunItem) -> Workflow:
-    info = data if isinstance(data, RunInfo) else None
+def _workflow_told(service: Service, data: RunInfo) -> Workflow:
     try:
         names = [node.name for node in service.engine.plan(data.graph, data.version).decl.nodes]
     except EngineError:
-        names = []
+        names = []  # the graph is not here any more: its run is told as far as it is known
     return Workflow(
         id=data.run_id,
         name=data.graph,
         status=data.status,
-        tasks=[_task(name, info) for name in names],
-        state=info.state if info else None,
+        tasks=[_task(name, data) for name in names],
+        state=data.state,
     )
 
 
-def _task(name: str, info: RunInfo | None) -> Task:
-    if info is None:
-        return Task(name=name, status="pending")
+def _task(name: str, info: RunInfo) -> Task:
     last = next((item for item in reversed(info.log) if item.node == name), None)
     if last is None:
         return Task(name=name, status="running" if name in info.visited else "pending")
@@ -232,7 +281,7 @@ STARTED: Final = Told(by=_workflow_told, answers={202: Workflow, 200: Workflow})
 WORKFLOWS: Final = Told(by=_workflows_told, answers={200: WorkflowList})
 
 # Path, the route it stands for, what becomes of the request and of the answer, and what differs in the route.
-Alias = tuple[str, str, Callable[[Call], None], Told | None, Mapping[str, Any]]
+Alias = tuple[str, str, Callable[[Call], Placed | None], Told | None, Mapping[str, Any]]
 
 _WAITS: Final = {
     "body": AliasSubmission,
@@ -242,19 +291,29 @@ _WAITS: Final = {
     "example": {"graph_id": "review", "initial_state": {"text": "a fine day"}},
 }
 _DOES_NOT: Final = {**_WAITS, "query": ()}
+_CREATES: Final = {
+    "body": AliasDefinition,
+    "example": {
+        "name": "review",
+        "nodes": ["draft", "grade", "publish"],
+        "edges": {"draft": "grade", "publish": "END"},
+        "conditional_edges": {"grade": {"condition": "state.score < 0.8", "if_true": "draft", "if_false": "publish"}},
+        "entry_point": "draft",
+    },
+}
 _STEPS: Final = {
-    "body": Mapping,
+    "body": WorkflowDefinition,
     "example": {"name": "sample", "steps": [{"execution_type": "sequential", "tasks": [{"name": "task_a"}]}]},
 }
 
 ALIASES: Final[Sequence[Alias]] = (
-    ("/graph/create", "create_graph", _as_it_is, GRAPH, {}),
+    ("/graph/create", "create_graph", _graph_submission, GRAPH, _CREATES),
     ("/graph/run", "submit_run", _submission, SUBMITTED, _WAITS),
     ("/graph/run/async", "submit_run", _submission, SUBMITTED, _DOES_NOT),
     ("/graph/state/{run_id}", "get_run", _as_it_is, RUN, {}),
     ("/tools", "list_tools", _as_it_is, None, {}),
     ("/execution/{id}", "get_run", _run_id, RUN, {}),
-    ("/api/graph/create", "create_graph", _as_it_is, GRAPH, {}),
+    ("/api/graph/create", "create_graph", _graph_submission, GRAPH, _CREATES),
     ("/api/graph/run", "submit_run", _submission, SUBMITTED, _WAITS),
     ("/api/graph/run-async", "submit_run", _submission, SUBMITTED, _DOES_NOT),
     ("/api/graph/state/{run_id}", "get_run", _as_it_is, RUN, {}),
@@ -278,11 +337,18 @@ def aliased(alias: Alias) -> Route:
 
     async def handler(call: Call) -> Answer | Sends:
         call.query = {"version": None, "wait": 0.0, **call.query}
-        arrive(call)
-        answer = await route.handler(call)
+        placed = arrive(call)
+        try:
+            answer = await route.handler(call)
+        except Refused as refused:
+            raise (refused if placed is None else placed(refused)) from None
         if told is None or not isinstance(answer, Answer):
             return answer
-        return attrs.evolve(answer, data=told.by(call.service, answer.data))
+        data = answer.data
+        if isinstance(data, RunItem) and not isinstance(data, RunInfo):
+            # Whatever the route leaves out of an answer that came at once: these clients know one shape of a run.
+            data = run_info(await call.service.engine.get(data.run_id))
+        return attrs.evolve(answer, data=told.by(call.service, data))
 
     words = path.replace("{", "").replace("}", "").replace("-", "_").strip("/").split("/")
     return attrs.evolve(
@@ -305,6 +371,8 @@ def aliased_socket(alias: tuple[str, str, str]) -> tuple[str, Needed, Begin]:
 
     async def begin_as(call: Call, socket: Any) -> Any:
         call.path = {parameter: next(iter(call.path.values()))}
+        if begin is execute_graph:
+            return await execute_graph(call, socket, lambda data: submission_of(read(AliasState, data)))
         return await begin(call, socket)
 
     return path, needs, begin_as

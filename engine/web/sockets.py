@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import attrs
@@ -73,12 +73,16 @@ async def watch_run(call: Call, socket: Socket) -> Run:
     return await run_of(call)
 
 
-async def execute_graph(call: Call, socket: Socket) -> Run:
+def _submission(data: Any) -> Submission:
+    return read(Submission, data)
+
+
+async def execute_graph(call: Call, socket: Socket, submission: Callable[[Any], Submission] = _submission) -> Run:
     """`WS /ws/graphs/{name}/execute`: what is submitted comes in the first message."""
     call.service.engine.plan(call.path["name"], call.query["version"])  # unknown is told at once
     data = await read_data(await socket.message(call.service.streams.limits.first_message))
     call.note(acts=True)
-    run = await submit(call, read(Submission, data), call.path["name"], call.query["version"])
+    run = await submit(call, submission(data), call.path["name"], call.query["version"])
     await socket.say(dumped({"type": "accepted", "run": run_item(run)}))
     return run
 

@@ -183,7 +183,7 @@ async def test_a_parked_run_can_be_cancelled_for_good(engine_on: Reopen) -> None
             await there.signal("go")
 
 
-async def test_a_signal_that_comes_again_is_the_same_though_it_ended_the_run_before_a_restart(engine_on: Reopen) -> None:
+async def test_a_signal_that_comes_again_is_the_same_though_it_ended_the_run(engine_on: Reopen) -> None:
     graph = Graph("g").add_wait("wait", signal="go", into="it").set_entry_point("wait")
     async with engine_on() as engine:
         run = await engine.submit(graph, {})
