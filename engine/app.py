@@ -64,7 +64,7 @@ from .toolbox import Threads
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
 
-    from .auditing import AuditLine, AuditLog
+    from .auditing import AuditLine, AuditLog, AuditPage
     from .durable import Durable
     from .keeping import Durability, RunJournal
     from .past import Past
@@ -565,13 +565,39 @@ class Engine:
         self, run_id: str | None = None, *, after: int = 0, limit: int = 100, newest_first: bool = False
     ) -> list[tuple[int, AuditLine]]:
         """Lines of the audit log with their numbers, all or those about one run; `after` is the last number seen."""
+        return await self._audited().audits(run_id, after, limit, newest_first)
+
+    async def audit_page(
+        self,
+        run_id: str | None = None,
+        *,
+        who: str | None = None,
+        since: float | None = None,
+        after: int = 0,
+        limit: int = 100,
+        newest_first: bool = False,
+    ) -> AuditPage:
+        """Part of the audit log, and where it goes on: about one run, by the holder of one key, since a time."""
+        from .auditing import search
+
+        durable = self._audited()
+        return await search(
+            lambda after, size: durable.audits(run_id, after, size, newest_first),
+            who=who,
+            since=since,
+            after=after,
+            limit=limit,
+            newest_first=newest_first,
+        )
+
+    def _audited(self) -> Durable:
         if not self._open:
             raise EngineClosed()
         if self._durable is None:
             raise EngineError(
                 "there is no store that keeps an audit log: it is written to the logger engine.audit only"
             )
-        return await self._durable.audits(run_id, after, limit, newest_first)
+        return self._durable
 
     # -- for those who do not await
 

@@ -9,7 +9,7 @@ its own once the store is back. So a store that is away costs no memory, and no 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import time
 from typing import Final
 from uuid import uuid4
@@ -24,6 +24,11 @@ from .stored import Audit
 logger = logging.getLogger("engine.audit")
 
 MOST_WAITING: Final = 2_000
+PAGE: Final = 1_000
+SCANNED: Final = 10_000
+"""So many lines are looked at for one page of a search: who did what has no index."""
+LATE_SECONDS: Final = 3_600.0
+"""Lines are in the order they were written, and so nearly in that of their times; clocks are set back by less."""
 LONGEST: Final = 200
 """Of each text: some come from strangers. A real run's id that is longer is told in full by the run itself."""
 
@@ -93,6 +98,41 @@ class AuditLog:
             logger.warning("%d lines of the audit log are not in the store, which was away", missing, extra=about())
             line = AuditLine(who="engine", action="missing", outcome=f"{missing} lines", origin="")
             self._put(line.stored())
+
+
+@attrs.frozen
+class AuditPage:
+    """Part of the audit log."""
+
+    lines: Sequence[tuple[int, AuditLine]]
+    """With their numbers."""
+    next: int | None
+    """The number after which to look on; None if there is no more. A search may give pages with little in them."""
+
+
+Read = Callable[[int, int], Awaitable[Sequence[tuple[int, AuditLine]]]]
+"""Gives so many lines after a number."""
+
+
+async def search(
+    read: Read, *, who: str | None, since: float | None, after: int, limit: int, newest_first: bool
+) -> AuditPage:
+    """The lines of somebody, since a time: at most `limit`, out of at most `SCANNED` that are looked at."""
+    found: list[tuple[int, AuditLine]] = []
+    size = min(limit + 1, PAGE) if who is None and since is None else PAGE
+    for _ in range(max(1, SCANNED // size)):
+        lines = await read(after, size)
+        for number, line in lines:
+            if len(found) == limit:
+                return AuditPage(found, after)
+            if newest_first and since is not None and line.at < since - LATE_SECONDS:
+                return AuditPage(found, None)
+            after = number
+            if who in (None, line.who) and (since is None or line.at >= since):
+                found.append((number, line))
+        if len(lines) < size:
+            return AuditPage(found, None)
+    return AuditPage(found, after)
 
 
 def audit_lines(kept: Sequence[tuple[int, Audit]]) -> list[tuple[int, AuditLine]]:

@@ -9,6 +9,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from . import acting as acting  # the other half of `runs`
+from .auditing import audit
 from .checking import check, draw
 from .running import run
 from .runs import runs
@@ -73,7 +74,7 @@ def completion(shell: str) -> int:
     return 0
 
 
-for command in (run, check, draw, runs, tools, serve, keys, metrics, store):
+for command in (run, check, draw, runs, tools, serve, keys, metrics, audit, store):
     cli.add_command(command)
 
 __all__ = ["NAME", "cli"]

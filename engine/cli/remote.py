@@ -8,6 +8,7 @@ from time import localtime, strftime, time
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+import attrs
 
 from ..errors import RunEnded
 from ..redaction import hide
@@ -100,6 +101,24 @@ async def _show(setup: Setup, client: AsyncClient, run_id: str, as_json: bool) -
     if info.unavailable is not None:
         told["unavailable"] = info.unavailable
     setup.terminal.result(told, lines=as_json and not setup.terminal.is_read_by_people)
+    return SUCCESS
+
+
+async def _audit(
+    setup: Setup,
+    client: AsyncClient,
+    run_id: str | None,
+    who: str | None,
+    since: str | None,
+    limit: int,
+    after: int,
+    as_json: bool,
+) -> int:
+    from .auditing import show_lines
+
+    found = await client.audits(run_id, who=who, since=since_of(since, time), limit=limit, after=after)
+    lines = [{name: value for name, value in attrs.asdict(one).items() if name != "timestamp"} for one in found]
+    show_lines(setup.terminal, lines, limit, as_json)
     return SUCCESS
 
 
@@ -242,6 +261,7 @@ _VERBS: Final[dict[str, Callable[..., Awaitable[int]]]] = {
     "ls": _ls,
     "show": _show,
     "log": _log,
+    "audit": _audit,
     "watch": _watch,
     "cancel": _cancel,
     "pause": _pause,

@@ -1,6 +1,6 @@
 """A client of the service: the verbs of `Engine` and `Run` over HTTP, for asyncio, trio and programs that block."""
 
-from ..web.models import GraphInfo, Health, RunInfo, ToolItem, Validation
+from ..web.models import AuditItem, GraphInfo, Health, RunInfo, ToolItem, Validation
 from .asynchronous import AsyncClient, RemoteRun
 from .blocking import BlockingRemoteRun, Client
 from .faults import ServiceError, ServiceUnreachable
@@ -10,6 +10,7 @@ from .told import RemoteResult
 
 __all__ = [
     "AsyncClient",
+    "AuditItem",
     "BlockingRemoteRun",
     "Client",
     "Events",

@@ -22,6 +22,8 @@ from ..history import LogEntry
 from ..runs import Status
 from ..submitting import timeout_fault
 from ..web.models import (
+    AuditItem,
+    AuditList,
     GraphInfo,
     GraphList,
     Health,
@@ -253,6 +255,30 @@ class AsyncClient:
     async def tools(self) -> list[ToolItem]:
         """The tools that nodes may name."""
         return told(ToolList, (await self._transport.ask("GET", "/api/tools")).data).tools
+
+    async def audits(
+        self,
+        run_id: str | None = None,
+        *,
+        who: str | None = None,
+        since: float | None = None,
+        limit: int | None = 100,
+        after: int = 0,
+    ) -> list[AuditItem]:
+        """Lines of the service's audit log, the newest first: about a run, by the key of this name, since a time.
+
+        At most `limit` (None for all), in as many requests as that takes; `after` is the number of the last one seen.
+        """
+        filters = _given(run_id=run_id, who=who, since=since)
+        found: list[AuditItem] = []
+        while limit is None or len(found) < limit:
+            query = {**filters, "after": after, "limit": PAGE if limit is None else min(PAGE, limit - len(found))}
+            page = told(AuditList, (await self._transport.ask("GET", "/api/audit", query=query)).data)
+            found += page.lines
+            if page.next is None:
+                break
+            after = page.next
+        return found
 
     async def metrics(self) -> str:
         """The service's metrics, in the text that Prometheus reads."""

@@ -13,7 +13,7 @@ from ..blocking import Backend, in_a_loop
 from ..errors import EngineClosed
 from ..history import Event, LogEntry
 from ..runs import Status
-from ..web.models import GraphInfo, Health, RunInfo, ToolItem, Validation
+from ..web.models import AuditItem, GraphInfo, Health, RunInfo, ToolItem, Validation
 from .asynchronous import AsyncClient, RemoteRun
 from .following import Events
 from .sending import Definition
@@ -116,6 +116,10 @@ class Client:
     def tools(self) -> list[ToolItem]:
         """The tools that nodes may name."""
         return self._await(self._client.tools)
+
+    def audits(self, run_id: str | None = None, **filters: Any) -> list[AuditItem]:
+        """Lines of the service's audit log: see `AsyncClient.audits`."""
+        return self._await(lambda: self._client.audits(run_id, **filters))
 
     def metrics(self) -> str:
         """The service's metrics, in the text that Prometheus reads."""

@@ -312,6 +312,30 @@ class LogPage:
 
 
 @attrs.frozen(kw_only=True)
+class AuditItem:
+    """Somebody has done something, or tried to."""
+
+    number: Annotated[int, "its place in the log"]
+    at: float
+    timestamp: Annotated[str, "the same", {"format": "date-time"}]
+    who: Annotated[str, "the name of a key"]
+    action: Annotated[str, "a route"]
+    outcome: Annotated[str, "the status of the answer"]
+    origin: Annotated[str, "the address it came from"]
+    run_id: str | None = None
+    graph: str | None = None
+    request: Annotated[str | None, "the id of the request, which is in the service's log, too"] = None
+
+
+@attrs.frozen(kw_only=True)
+class AuditList:
+    """Part of the audit log."""
+
+    lines: list[AuditItem]
+    next: Annotated[int | None, "give this as `after` to look on; a search may give pages with little in them"] = None
+
+
+@attrs.frozen(kw_only=True)
 class ToolItem:
     """A tool that nodes may name."""
 

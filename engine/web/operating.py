@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import anyio.to_thread
+import attrs
 from prometheus_client.exposition import choose_encoder
 
 from .health import Checked, health
+from .models import AuditItem, AuditList
+from .service import moment
 from .table import Call
 from .wire import Answer
 
@@ -23,6 +26,21 @@ async def get_ready(call: Call) -> Answer:
 def _checked(found: Checked) -> Answer:
     status, document = found
     return Answer(status, document, {"Retry-After": "5"} if status == 503 else {})
+
+
+async def list_audit(call: Call) -> Answer:
+    """`GET /api/audit`."""
+    query = call.query
+    page = await call.service.engine.audit_page(
+        query["run_id"],
+        who=query["who"],
+        since=query["since"],
+        after=query["after"],
+        limit=query["limit"],
+        newest_first=query["order"] == "newest",
+    )
+    lines = [AuditItem(number=number, timestamp=moment(line.at), **attrs.asdict(line)) for number, line in page.lines]
+    return Answer(data=AuditList(lines=lines, next=page.next))
 
 
 async def get_metrics(call: Call) -> Answer:

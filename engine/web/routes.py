@@ -8,6 +8,7 @@ from . import docs, events, graphs, operating, runs, sockets
 from .models import (
     MOST_SECONDS,
     AnyDefinition,
+    AuditList,
     Cancellation,
     Definition,
     ForkOrder,
@@ -342,6 +343,27 @@ ROUTES: Final[tuple[Route, ...]] = (
         group="tools",
         summary="List the tools that nodes may name",
         answers={200: ToolList},
+    ),
+    Route(
+        method="GET",
+        path="/api/audit",
+        name="list_audit",
+        needs="admin",
+        handler=operating.list_audit,
+        group="operation",
+        summary="Read the audit log: who did what to which run",
+        description="Looking is not written down, nor are strangers. Needs a store. A page ends early where a search "
+        "has looked through many lines: `next` is what tells whether there are more.",
+        query=(
+            Query("run_id", "text", "what was done to this run"),
+            Query("who", "text", "what was done with the key of this name"),
+            Query("since", "number", "then or later, in seconds since 1970"),
+            Query("after", "whole", "the number of the last line seen", 0, bounds={"minimum": 0}),
+            Query("order", "text", "which come first", "newest", choices=("newest", "oldest")),
+            _limit(1000, 100),
+        ),
+        answers={200: AuditList},
+        problems=(409,),
     ),
     Route(
         method="GET",

@@ -46,7 +46,7 @@ class Process:
     """A service on a port of its own, which may be killed and started again."""
 
     def __init__(self, folder: Path, backend: str, *words: str) -> None:
-        self._folder = folder
+        self.folder = folder
         self._words = [
             "--backend",
             backend,
@@ -66,14 +66,14 @@ class Process:
 
     def start(self) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("WORKFLOW_")}
-        log = self._folder / "log"
+        log = self.folder / "log"
         with log.open("a") as file:
             begun = log.stat().st_size
             self._process = process = subprocess.Popen(
                 [sys.executable, "-m", "engine", "serve", "--port", str(self.port), *self._words],
-                cwd=self._folder,
+                cwd=self.folder,
                 stderr=file,
-                env={**environment, "PYTHONPATH": f"{ROOT}:{self._folder}"},
+                env={**environment, "PYTHONPATH": f"{ROOT}:{self.folder}"},
             )
         eventually(lambda: process.poll() is not None or re.search("serving http", log.read_text()[begun:]))
         assert process.poll() is None, log.read_text()

@@ -117,3 +117,23 @@ def test_what_is_wrong_is_told_without_the_key(service: Process, client: Client,
     assert (nowhere.returncode, "address of a service" in nowhere.stderr) == (2, True)
     assert (as_variable.returncode, as_variable.stdout) == (0, "")
     assert KEY.text not in missing.stderr + keyless.stderr + both.stderr + nowhere.stderr
+
+
+def test_the_audit_log_is_read_at_the_service_and_in_its_store(service: Process, client: Client, folder: Path) -> None:
+    found = client.submit("gated")
+    found.cancel("enough")
+    words = ("audit", "--run", found.id, "--who", "me", "--since", "1h")
+
+    there = run(folder, *words, "--server", service.url, WORKFLOW_API_KEY=KEY.text)
+    some = run(folder, "audit", "--limit", "1", "--json", "--server", service.url, WORKFLOW_API_KEY=KEY.text)
+    service.stop()
+    stored = run(folder, *words, "--store", f"sqlite:///{service.folder}/runs.db")
+    nobody = run(folder, "audit", "--who", "nobody", "--store", f"sqlite:///{service.folder}/runs.db")
+
+    lines = [json.loads(line) for line in there.stdout.splitlines()]
+    assert [line["action"].rpartition("/")[2] for line in lines] == ["cancel", "runs"]
+    assert {line["who"] for line in lines} == {"me"}
+    assert [json.loads(line) for line in stored.stdout.splitlines()] == lines
+    assert json.loads(some.stdout)["number"] == lines[0]["number"]
+    assert f"--after {lines[0]['number']}" in some.stderr
+    assert (nobody.returncode, nobody.stdout) == (0, "")
