@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import time
@@ -70,7 +71,8 @@ def serve(setup: Setup) -> int:
         workflow-engine serve --graphs my_package.flows:graphs --host 0.0.0.0 --keys keys.toml
 
     Without keys everybody who reaches it may do everything: so it listens to this machine only, unless --keys or
-    --insecure are given. WORKFLOW_API_KEY may hold one key that may do everything.
+    --insecure are given. WORKFLOW_API_KEY may hold one key that may do everything. SIGHUP has the file of keys read
+    again, so that one can be revoked.
     """
     from ..web import serving
 
@@ -92,6 +94,7 @@ def serve(setup: Setup) -> int:
         grace=settings.grace,
         has_keys=keys is not None,
         insecure=settings.insecure,
+        reread=None if keys is None or settings.keys is None else partial(_reread, keys, settings.keys),
         started=lambda address: setup.terminal.say(*_welcome(settings, address, graphs)),
     )
     try:
@@ -150,6 +153,24 @@ def _keys(settings: Settings) -> Keys | None:
         raise Refusal(f"there is no file of keys {settings.keys!r}", f"{NAME} keys new NAME --file makes one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise Refusal(f"the file of keys {settings.keys!r} cannot be read: {error}") from None
+
+
+def _reread(keys: Keys, file: str) -> None:
+    """Have the file of keys count as it is now; one that cannot be used changes nothing."""
+    from ..web.keys import Keys, KeysInvalid
+
+    try:
+        found = Keys.read(file)
+    except (OSError, UnicodeDecodeError, KeysInvalid) as error:
+        logger.error("the file of keys cannot be used, the keys that it had still count: %s", error)
+        return
+    come, gone = keys.become(found)
+    logger.info(
+        "the file of keys is read anew: %d keys; new: %s; gone: %s",
+        len(keys),
+        ", ".join(come) or "none",
+        ", ".join(gone) or "none",
+    )
 
 
 def _log(settings: Settings) -> None:

@@ -6,6 +6,8 @@ can be guessed from a stolen hash; 256 bits cannot. And a slow hash is a way in 
 takes 50 ms of processor for each wrong key, SHA-256 a microsecond. So that this holds, keys are made by `new_key`, and
 what does not look like one is refused without a look at the table.
 
+A service reads its file again when it is sent SIGHUP: so a key is revoked without a restart.
+
 A file of keys is TOML; `workflow-engine keys new NAME --scope read` prints an entry:
 
     [[keys]]
@@ -104,6 +106,14 @@ class Keys:
 
     def __repr__(self) -> str:
         return f"Keys({len(self)})"
+
+    def become(self, others: Keys) -> tuple[list[str], list[str]]:
+        """Let these in from now on, and nobody else; gives the names of keys that have come, and that are gone."""
+        before, after = self._keys, others._keys
+        self._keys = after
+        same = {id for id in before.keys() & after.keys() if before[id].digest == after[id].digest}
+        come = [key.principal.name for id, key in after.items() if id not in same]
+        return come, [key.principal.name for id, key in before.items() if id not in same]
 
     def principal(self, text: str) -> Principal | None:
         """Whose key this is; None if it is nobody's, or no longer good.

@@ -41,6 +41,7 @@ from ..graph import Graph
 from ..logs import about
 from .draining import Draining
 from .guard import ASGIApp
+from .hangups import Hangups
 from .server import BACKLOG, SERVERS
 
 logger = logging.getLogger("engine.web")
@@ -84,6 +85,8 @@ class Service:
     has_keys: bool = False
     insecure: bool = False
     """Whether it may be reached by other machines without a key."""
+    reread: Callable[[], object] | None = None
+    """What SIGHUP does, in a thread, from when it serves until it drains. Without it a SIGHUP ends the process."""
     started: Callable[[str], object] = lambda address: None
     """Called with its address once it takes requests."""
 
@@ -97,10 +100,10 @@ def serve(service: Service) -> None:
     check_exposure(service.host, has_keys=service.has_keys, insecure=service.insecure)
     with listening(service.host, service.port) as listener:
         _allow_many_connections()
-        draining = Draining()
+        draining, hangups = Draining(), Hangups()
         options = {"use_uvloop": True} if service.backend == "asyncio" and _has_uvloop() else {}
-        with _signals(draining, service.grace):
-            anyio.run(_Life(service, draining, listener).run, backend=service.backend, backend_options=options)
+        with _signals(draining, service.grace), _hanging_up(hangups if service.reread else None):
+            anyio.run(_Life(service, draining, hangups, listener).run, backend=service.backend, backend_options=options)
 
 
 def check_exposure(host: str, *, has_keys: bool, insecure: bool) -> None:
@@ -181,9 +184,10 @@ def last_part(grace: float) -> float:
 class _Life:
     """From the open port to the closed one."""
 
-    def __init__(self, service: Service, draining: Draining, listener: socket.socket) -> None:
+    def __init__(self, service: Service, draining: Draining, hangups: Hangups, listener: socket.socket) -> None:
         self._service = service
         self._draining = draining
+        self._hangups = hangups
         self._listener = listener
         self._last_part = last_part(service.grace)
 
@@ -221,6 +225,8 @@ class _Life:
             async with anyio.create_task_group() as beside:
                 for work in service.beside:
                     beside.start_soon(work, engine)
+                if service.reread is not None:
+                    beside.start_soon(self._hangups.each, service.reread)
                 await self._draining.wait()
                 beside.cancel_scope.cancel()
             logger.info("draining: no new runs, %g s for what is running", service.grace, extra=about())
@@ -257,6 +263,19 @@ def _signals(draining: Draining, grace: float) -> Iterator[None]:
         over.set()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _hanging_up(hangups: Hangups | None) -> Iterator[None]:
+    """Have SIGHUP tell, where there is one and somebody wants to know."""
+    if hangups is None or not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, lambda number, frame: hangups.tell())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def _end(code: int) -> None:

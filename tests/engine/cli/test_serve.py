@@ -125,6 +125,47 @@ def test_with_keys_each_may_do_what_its_scopes_say(folder: Path, essay: list[str
     assert reader not in log + (folder / "keys.toml").read_text()
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_keys_are_read_again_at_a_hangup(folder: Path, essay: list[str], backend: str) -> None:
+    def made(name: str) -> str:
+        return run(folder, "keys", "new", name, "--scope", "read", "--file", "keys.toml").stdout.strip()
+
+    old, file = made("old"), folder / "keys.toml"
+    with service(folder, *essay, "--keys", "keys.toml", "--backend", backend) as served:
+
+        def answers(*keys: str) -> list[int]:
+            return [served.ask("/api/graphs", key=key)[0] for key in keys]
+
+        def hang_up(said: str) -> None:
+            served.process.send_signal(signal.SIGHUP)
+            eventually(lambda: said in served.log)
+
+        before = answers(old)
+        first = file.read_text()
+        new = made("new")
+        file.write_text(file.read_text().removeprefix(first))
+        unread = answers(old, new)
+        hang_up("1 keys; new: new; gone: old")
+        revoked = answers(old, new)
+        file.write_text("[[keys]]\nname = 3\n")
+        hang_up("cannot be used")
+        kept = answers(old, new)
+        file.unlink()
+        hang_up("No such file")
+        gone = answers(old, new)
+        file.write_text(first)
+        hang_up("new: old; gone: new")
+        back = answers(old, new)
+        served.process.terminate()
+        code = served.process.wait(30)
+
+    assert (before, unread, revoked, kept, gone, back) == (
+        [200], [200, 401], [401, 200], [401, 200], [401, 200], [200, 401]
+    )  # fmt: skip
+    assert "ERROR engine.web: the file of keys cannot be used" in served.log
+    assert (code, "Traceback" in served.log) == (0, False)
+
+
 def test_one_key_may_come_from_the_environment(folder: Path, essay: list[str]) -> None:
     key = run(folder, "keys", "new", "x", "--scope", "admin").stderr.split("\n")[1]
     with service(folder, *essay, WORKFLOW_API_KEY=key) as served:
