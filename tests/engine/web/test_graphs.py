@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from engine import Graph
+from tests.contracts.stores import FACTORIES
 from tests.engine.web.served import COUNTING, GATED, TOOLS, Served, served
 
 
@@ -170,19 +171,29 @@ async def test_no_more_graphs_than_allowed_can_be_defined() -> None:
     assert again.status_code == 200
 
 
-async def test_definitions_and_their_runs_survive_a_restart(tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path / 'runs.db'}"
-    async with served(store) as service:
+@pytest.mark.parametrize("kind", FACTORIES)
+async def test_definitions_and_their_runs_survive_a_restart(tmp_path: Path, kind: str) -> None:
+    make = FACTORIES[kind](tmp_path)
+    async with served(make()) as service:
         await service.ask("POST", "/api/graphs", GATED)
+        await service.ask("PUT", "/api/graphs/gated", {**GATED, "version": "2"})
+        await service.ask("POST", "/api/graphs", COUNTING)
+        await service.ask("DELETE", "/api/graphs/counting")
         known = (await service.ask("POST", "/api/graphs/gated/runs", {})).json()["run_id"]
         inline = (await service.ask("POST", "/api/runs", {"definition": GATED})).json()["run_id"]
 
-    async with served(store) as service:
+    async with served(make()) as service:
+        gated = (await service.ask("GET", "/api/graphs/gated")).json()
+        forgotten = (await service.ask("GET", "/api/graphs/counting")).status_code
+        same = (await service.ask("PUT", "/api/graphs/gated", {**GATED, "version": "2"})).status_code
+        another = (await service.ask("POST", "/api/graphs", {**GATED, "deadline": 5})).status_code
         ended = []
         for run_id in (known, inline):
             await service.ask("POST", f"/api/runs/{run_id}/signal", {"name": "go", "payload": 7})
             ended.append((await service.ask("GET", f"/api/runs/{run_id}?wait=10")).json())
 
+    assert (gated["version"], gated["versions"][1:]) == ("2", ["1", "2"]), "and that of the definition inline"
+    assert (forgotten, same, another) == (404, 200, 409)
     assert [(run["status"], run["state"]) for run in ended] == [("succeeded", {"n": 1, "gone": 7})] * 2
 
 
