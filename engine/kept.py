@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from time import time
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import attrs
 
 from .errors import EngineError, RunEnded
 from .handle import Run
 from .history import LogEntry
+from .ids import new_id
 from .reader import EventReader
 from .result import RunResult
 from .runs import Status
@@ -156,7 +156,7 @@ class KeptRun(Run):
         refuse("signal", signal_faults(name, id))
         if self.over:
             raise RunEnded(self.id, self.status)
-        id = uuid4().hex if id is None else id
+        id = new_id() if id is None else id
         self._changes(self.id)
         await self._durable.post(self.id, name, payload, id)
         if (alive := self._alive()) is not None:

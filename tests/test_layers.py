@@ -45,6 +45,7 @@ ORDER = {
         "testing",
     ],
     "engine": [
+        "ids",
         "logs",
         "redaction",
         "logging_json",
