@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
+from itertools import compress
+from operator import attrgetter, ne
 from typing import Any, Final, Protocol, get_args
 
 import orjson
@@ -294,10 +295,8 @@ def pack_record(record: Record, update: Packed | None = None) -> Packed:
     Its update, or the payload of its signal, is not packed again if that is given or in `record.packed`. Otherwise
     raises `NotStorable` for what is in them; errors are kept whatever they hold.
     """
-    plain: dict[str, Any] = {}
-    for key, value, default in zip(_KEYS, _GET(record), _DEFAULTS, strict=True):
-        if value != default:
-            plain[key] = value
+    values = _GET(record)
+    plain: dict[str, Any] = dict(compress(zip(_KEYS, values, strict=True), map(ne, values, _DEFAULTS)))
     packed = update if update is not None else getattr(record, "packed", None)
     signal = record.signal
     if record.kind == "signal":

@@ -27,7 +27,7 @@ def _checked(found: Checked) -> Answer:
 
 async def get_metrics(call: Call) -> Answer:
     """`GET /metrics`: in text, or as OpenMetrics where that is accepted."""
-    encode, content_type = choose_encoder(call.headers.get("accept", ""))
+    encode, content_type = choose_encoder(call.header(b"accept") or "")
     registry = call.service.engine.metrics
     body = await anyio.to_thread.run_sync(encode, registry)  # a thousand nodes take 0.1 s
     return Answer(data=body, content_type=content_type)
