@@ -25,6 +25,7 @@ from engine import Context, Engine, Graph
 from engine.web import create_app
 from engine.web.limits import Limits
 from engine.web.server import SERVERS
+from engine.web.serving import collecting_less_often
 
 State = dict[str, Any]
 
@@ -98,7 +99,8 @@ async def main(kind: str, file: str) -> None:
             engine.register(graph)
         app: Any = bare(file) if kind == "bare" else create_app(engine, limits=Limits(anybody_rate=None))
         port = listener.getsockname()[1]
-        await SERVERS["asyncio"](app, listener, lambda: print(port, flush=True), anyio.sleep_forever, 1.0)
+        with collecting_less_often():  # as `workflow-engine serve` does
+            await SERVERS["asyncio"](app, listener, lambda: print(port, flush=True), anyio.sleep_forever, 1.0)
 
 
 if __name__ == "__main__":
