@@ -95,6 +95,7 @@ ORDER = {
         "counts",
         "journal",
         "auditing",
+        "exposition",
         "metrics",
         "timers",
         "driving",

@@ -1,4 +1,6 @@
-"""What the rows of the service measure, as a process of its own: `python -m … ours|bare FILE`, which prints its port.
+"""What the rows of the service measure, as a process of its own: `python -m … KIND FILE`, which prints its port.
+
+`ours` is the service with three small graphs, `many` the same with `GRAPHS` of `NODES` nodes more, which have all run.
 
 `bare` is a Starlette route that parses the same body and does one insert, committed with all others that wait
 meanwhile: what a service costs that only writes down what it is sent.
@@ -50,6 +52,20 @@ def graphs() -> list[Graph]:
     return [three, idle, ticking.set_entry_point("a")]
 
 
+GRAPHS, NODES = 100, 20
+
+
+async def run_many(engine: Engine) -> None:
+    """Run graphs until every node of theirs has its numbers."""
+    for number in range(GRAPHS):
+        graph = Graph(f"graph {number}").set_entry_point("node 0")
+        for node in range(NODES):
+            graph.add_node(f"node {node}", step)
+            if node:
+                graph.add_edge(f"node {node - 1}", f"node {node}")
+        await engine.run(graph, {"n": 0})
+
+
 class Writer:
     """Inserts from a thread, all that wait in one commit."""
 
@@ -94,9 +110,11 @@ def bare(file: str) -> Starlette:
 
 async def main(kind: str, file: str) -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    async with Engine(f"sqlite:///{file}" if kind == "ours" else None) as engine:
+    async with Engine(None if kind == "bare" else f"sqlite:///{file}") as engine:
         for graph in graphs():
             engine.register(graph)
+        if kind == "many":
+            await run_many(engine)
         app: Any = bare(file) if kind == "bare" else create_app(engine, limits=Limits(anybody_rate=None))
         port = listener.getsockname()[1]
         with collecting_less_often():  # as `workflow-engine serve` does
