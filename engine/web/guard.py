@@ -50,6 +50,9 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 PROTOCOL: Final = "workflow"
 """Of WebSockets, for pages: a browser can send a key only as the name of another one, `key.<the key>`."""
 
+BODY_IS_THERE: Final = "workflow.body_is_there"
+"""The extension of ASGI by which our own server says that all of a body has come: nobody has to wait for any of it."""
+
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOOKED_AT: Final = frozenset(
     {
@@ -251,8 +254,11 @@ class _Exchange:
             return await self._receive()  # the body is over: this waits for the client to leave
         limits = self._guard.limits
         message: Message | None = None
-        with anyio.CancelScope(deadline=anyio.current_time() + limits.body_seconds):
+        if BODY_IS_THERE in (self._scope.get("extensions") or ()):
             message = await self._receive()
+        else:
+            with anyio.CancelScope(deadline=anyio.current_time() + limits.body_seconds):
+                message = await self._receive()
         if message is None:
             slow = TooSlow(limits.body_seconds)
             await self._refuse(slow)

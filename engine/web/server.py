@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 
 import anyio
 
-from .guard import ASGIApp
+from .guard import BODY_IS_THERE, ASGIApp
 
 BACKLOG: Final = 1024
 HEADER_BYTES: Final = 64 * 1024
@@ -61,7 +61,7 @@ async def serve_on_asyncio(
     config = uvicorn.Config(
         app,
         http=_bounded_protocol(),
-        ws="websockets-sansio",
+        ws=_forgetful_protocol(),
         ws_max_size=MESSAGE_BYTES,
         ws_ping_interval=PING_SECONDS,
         ws_ping_timeout=PING_SECONDS,
@@ -128,6 +128,11 @@ def _bounded_protocol() -> type[Any]:
                 raise httptools.HttpParserInvalidMethodError("The headers are too large.")
             super().on_header(name, value)
 
+        def on_message_complete(self) -> None:
+            super().on_message_complete()
+            # Mostly before the application is called at all: it need not watch how long the body takes.
+            self.scope.setdefault("extensions", {})[BODY_IS_THERE] = {}
+
         def on_headers_complete(self) -> None:
             self._heading = False
             self._stop_waiting()
@@ -148,6 +153,20 @@ def _bounded_protocol() -> type[Any]:
                 self.transport.close()
 
     return Bounded
+
+
+def _forgetful_protocol() -> type[Any]:
+    """uvicorn's protocol for WebSockets, which keeps no handshake: thousands of them may be open for long."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    class Forgetful(WebSocketsSansIOProtocol):
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            if message["type"] == "websocket.accept":
+                # A tenth of what a socket takes that only watches; nobody looks at them again.
+                self.request = self.response = None  # type: ignore[assignment]
+
+    return Forgetful
 
 
 async def serve_on_trio(
