@@ -373,7 +373,9 @@ class Engine:
             # Nothing waits from here on: what is checked still holds when the run is in the books.
             self._check_open()
             values = registered.plan.state.admit({} if state is None else state)
-            options = Options(run_id, idempotency_key, tags or {}, deadline, priority)
+            seconds = registered.plan.decl.deadline if deadline is None else deadline
+            due = None if seconds is None else anyio.current_time() + seconds
+            options = Options(run_id, idempotency_key, tags or {}, seconds, due, priority)
             if self._durable is not None:
                 return await self._submit_durably(self._durable, registered, values, options)
             kept: Values = {}
@@ -388,7 +390,7 @@ class Engine:
                 # Before the run begins, whose nodes may change what they must not.
                 kept = remembered(values)
             run = self._admit(registered, options)
-            self._take_on(run, values, options, anyio.current_time())
+            self._take_on(run, values, options)
             if idempotency_key is not None:
                 run.key = idempotency_key
                 self._by_key[idempotency_key] = (run, kept)
@@ -398,11 +400,11 @@ class Engine:
             self._rejected[reason] = self._rejected.get(reason, 0) + 1
             raise
 
-    def _take_on(self, run: Run, values: Values, options: Options, now: float) -> None:
+    def _take_on(self, run: Run, values: Values, options: Options) -> None:
         """Start it, or queue it, with its deadline."""
-        seconds = options.deadline if options.deadline is not None else run.registered.plan.decl.deadline
-        if seconds is not None:
-            run.set_deadline(seconds, now + seconds, self._timers)
+        if options.due is not None:
+            assert options.deadline is not None
+            run.set_deadline(options.deadline, options.due, self._timers)
         try:
             self._begin_or_queue(run, values)
         except BaseException:
@@ -414,10 +416,9 @@ class Engine:
     async def _submit_durably(self, durable: Durable, registered: Registered, values: Values, options: Options) -> Run:
         """Start it once the store has it."""
         durable.check_writable()
-        now = anyio.current_time()
         plan, key = registered.plan, options.key
         if key is None and options.run_id is None:
-            return await self._admit_durably(durable, registered, values, options, now)
+            return await self._admit_durably(durable, registered, values, options)
         async with self._locks.of("key", key), self._locks.of("run", options.run_id):
             if key is not None:
                 known = await durable.by_key(key)
@@ -430,18 +431,15 @@ class Engine:
             if options.run_id is not None and await durable.load(options.run_id) is not None:
                 raise RunIdTaken(options.run_id)
             self._check_open()
-            return await self._admit_durably(durable, registered, values, options, now)
+            return await self._admit_durably(durable, registered, values, options)
 
-    async def _admit_durably(
-        self, durable: Durable, registered: Registered, values: Values, options: Options, now: float
-    ) -> Run:
+    async def _admit_durably(self, durable: Durable, registered: Registered, values: Values, options: Options) -> Run:
         plan, books = registered.plan, self._books
         run = self._admit(registered, options)
         run.key = options.key
         books.admitting[run.id] = run  # the store may have it a moment before it is told here
         try:
-            seconds = options.deadline if options.deadline is not None else plan.decl.deadline
-            await durable.admit(run, plan, values, deadline=seconds, depth=_depth.get())
+            await durable.admit(run, plan, values, deadline=options.deadline, depth=_depth.get())
         except Exception as error:
             books.submitted -= 1
             if isinstance(error, KeyTaken):
@@ -449,14 +447,14 @@ class Engine:
             raise
         except BaseException:
             # Whoever submitted it is gone, but the store has it (see Journal.write).
-            self._admitted(run, values, options, now)
+            self._admitted(run, values, options)
             raise
         finally:
             del books.admitting[run.id]
-        self._admitted(run, values, options, now)
+        self._admitted(run, values, options)
         return run
 
-    def _admitted(self, run: Run, values: Values, options: Options, now: float) -> None:
+    def _admitted(self, run: Run, values: Values, options: Options) -> None:
         """The store has it."""
         assert self._durable is not None
         if self._durable.journal.closed:
@@ -464,7 +462,7 @@ class Engine:
         elif run.ending:
             self._books.end(run)  # somebody has cancelled it, who had its id
         else:
-            self._take_on(run, values, options, now)
+            self._take_on(run, values, options)
 
     async def run(self, graph: Graph | str, state: Any = None, **options: Any) -> RunResult:
         """Submit a run and wait for its result."""
@@ -1000,6 +998,9 @@ class Options:
     key: str | None
     tags: Mapping[str, str]
     deadline: float | None
+    """In seconds from its submission, its own or its graph's."""
+    due: float | None
+    """The same on the loop's clock."""
     priority: int
 
 

@@ -77,6 +77,11 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     "blobs": _Kind("INSERT INTO blobs VALUES {} ON CONFLICT DO NOTHING", 2),
     "refs": _Kind("INSERT INTO refs VALUES {} ON CONFLICT DO NOTHING", 3),
     "audits": _Kind("INSERT INTO audits (id, at, run_id, data) VALUES {} ON CONFLICT DO NOTHING", 4),
+    "statuses": _Kind(
+        "UPDATE runs SET status = said.column2, ended_at = said.column3 FROM (VALUES {}) AS said "
+        "WHERE number = said.column1",
+        3,
+    ),
 }
 """In an order in which they can be written."""
 
@@ -88,7 +93,6 @@ _STATEMENTS: Final = {
     kind: [(rows, each.of(rows)) for rows in (_AT_ONCE if kind != "blobs" else (1,))]
     for kind, each in _KINDS.items()
 }
-_STATUS: Final = "UPDATE runs SET status = ?, ended_at = ? WHERE number = ?"
 
 FORGET_SMALL_THINGS = (
     "DELETE FROM snapshots WHERE run = ?",
@@ -114,8 +118,8 @@ class Writer(sqlite3.Connection):
         self.execute("ROLLBACK")
         self._file = file
         self._synced = False
-        self._waiting: dict[str, list[tuple[Any, ...]]] = {kind: [] for kind in _KINDS}
-        self._statuses: list[tuple[StoredStatus, float | None, int]] = []
+        self._waiting: dict[str, list[tuple[Any, ...]]] = {kind: [] for kind in _KINDS if kind != "statuses"}
+        self._statuses: dict[int, tuple[int, StoredStatus, float | None]] = {}
         self._numbers: dict[str, int] = {}
         # Numbers may be left out, but never come back.
         self._next = 1 + self._last_number()
@@ -201,7 +205,7 @@ class Writer(sqlite3.Connection):
             case SetStatus(run_id, status, at):
                 number = self.number_of(run_id)
                 if number is not None:
-                    self._statuses.append((status, at, number))
+                    self._statuses[number] = (number, status, at)  # of two the later
             case Define(graph, version, fingerprint, text):
                 self.execute("REPLACE INTO definitions VALUES (?, ?, ?, ?)", (graph, version, fingerprint, text))
             case Audit(id, at, run_id, data):
@@ -288,19 +292,24 @@ class Writer(sqlite3.Connection):
 
     def _write_waiting(self) -> bool:
         """Write what was gathered; says whether a row of it is new, and so the file not what it was."""
-        written = 0
+        new = 0
         for kind, rows in self._waiting.items():
-            begin, left = 0, len(rows)
-            for at_once, statement in _STATEMENTS[kind] if left else ():
-                while left >= at_once:
-                    some = rows[begin : begin + at_once]
-                    written += self.execute(statement, list(chain.from_iterable(some))).rowcount
-                    begin, left = begin + at_once, left - at_once
-            rows.clear()
+            if rows:
+                new += self._write_rows(kind, rows)
+                rows.clear()
         if self._statuses:
-            self.executemany(_STATUS, self._statuses)
+            self._write_rows("statuses", list(self._statuses.values()))
             self._statuses.clear()
-        return written > 0
+        return new > 0
+
+    def _write_rows(self, kind: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        written, begin, left = 0, 0, len(rows)
+        for at_once, statement in _STATEMENTS[kind]:
+            while left >= at_once:
+                some = rows[begin : begin + at_once]
+                written += self.execute(statement, list(chain.from_iterable(some))).rowcount
+                begin, left = begin + at_once, left - at_once
+        return written
 
     def _bound_log(self) -> None:
         try:
