@@ -1,16 +1,20 @@
-"""New ids: 32 hex digits, of chance that nobody can guess.
+"""New ids: 32 hex digits, twelve of which are the time in milliseconds, and 80 bits of chance that nobody can guess.
+
+The time comes first so that an index of a store grows at its end: of a commit with the admissions of sixteen runs,
+ids of chance alone touched sixteen pages of the index of runs, and sixteen more of that of the audit log.
 
 Asking the system for chance lets go of the interpreter, which another thread that waits for it then takes: for some
-16 bytes a loop beside a busy writer waited longer than for anything else of a request. So it is asked for many at once.
+bytes a loop beside a busy writer waited longer than for anything else of a request. So it is asked for many at once.
 """
 
 from __future__ import annotations
 
 import os
+from time import time_ns
 from typing import Final
 
 _AT_ONCE: Final = 256
-_DIGITS: Final = 32
+_CHANCE: Final = 20
 
 _ready: Final[list[str]] = []
 
@@ -19,10 +23,12 @@ def new_id() -> str:
     """An id that was never given before; for any thread."""
     while True:
         try:
-            return _ready.pop()
+            chance = _ready.pop()
         except IndexError:
-            chance = os.urandom(_AT_ONCE * _DIGITS // 2).hex()
-            _ready.extend(chance[at : at + _DIGITS] for at in range(0, len(chance), _DIGITS))
+            digits = os.urandom(_AT_ONCE * _CHANCE // 2).hex()
+            _ready.extend(digits[at : at + _CHANCE] for at in range(0, len(digits), _CHANCE))
+        else:
+            return f"{time_ns() // 1_000_000:012x}{chance}"
 
 
 if hasattr(os, "register_at_fork"):
