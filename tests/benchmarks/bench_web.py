@@ -21,9 +21,8 @@ from anyio.abc import SocketStream
 from websockets.asyncio.client import connect
 
 from .harness import Row
-from .web_service import GRAPHS, NODES
+from .web_service import CONNECTIONS, GRAPHS, NODES
 
-CONNECTIONS = 32
 ROOT = Path(__file__).parents[2]
 BODY = b'{"state": {"n": 1, "text": "what a submission may say"}, "tags": {"team": "reviews"}}'
 SUBMIT = (
@@ -117,6 +116,15 @@ async def submissions(kind: Kind, times: int, what: Literal["us", "cpu"]) -> flo
     return seconds / times * 1e6 if what == "us" else spent / times * 1e3
 
 
+async def submissions_alone(times: int, what: Literal["us", "cpu"]) -> float:
+    """The same for the engine alone, in a process of its own: no server, no client."""
+    with TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "tests.benchmarks.web_service", "alone", f"{folder}/runs.db", str(times)]
+        done = await anyio.run_process(command, cwd=ROOT, stderr=None)
+    seconds, spent = map(float, done.stdout.split())
+    return seconds / times * 1e6 if what == "us" else spent / times * 1e3
+
+
 async def watching(events: int) -> float:
     """Milliseconds within which 99 of 100 events arrive, of a thousand a second; none may be lost."""
     async with served("ours") as service:
@@ -189,7 +197,10 @@ def rows(quick: bool) -> Iterable[Row]:
         "POST of a run of 3 nodes, 32 connections, SQLite standard",
         "us",
         partial(submissions, "ours", times, "us"),
-        {"a bare route": partial(submissions, "bare", times, "us")},
+        {
+            "a bare route": partial(submissions, "bare", times, "us"),
+            "the engine without HTTP": partial(submissions_alone, times, "us"),
+        },
         at_most={"a bare route": 2.0},
         backends=("asyncio",),
     )
@@ -197,7 +208,10 @@ def rows(quick: bool) -> Iterable[Row]:
         "POST of a run of 3 nodes, processor of the server",
         "ms",
         partial(submissions, "ours", times, "cpu"),
-        {"a bare route": partial(submissions, "bare", times, "cpu")},
+        {
+            "a bare route": partial(submissions, "bare", times, "cpu"),
+            "the engine without HTTP": partial(submissions_alone, times, "cpu"),
+        },
         limit=2.0,
         backends=("asyncio",),
     )

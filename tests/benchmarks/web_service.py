@@ -2,6 +2,8 @@
 
 `ours` is the service with three small graphs, `many` the same with `GRAPHS` of `NODES` nodes more, which have all run.
 
+`alone FILE TIMES` submits the same runs with no HTTP at all, and prints what that took.
+
 `bare` is a Starlette route that parses the same body and does one insert, committed with all others that wait
 meanwhile: what a service costs that only writes down what it is sent.
 """
@@ -13,7 +15,7 @@ import socket
 import sqlite3
 import sys
 import threading
-from time import time
+from time import perf_counter, process_time, time
 from typing import Any
 
 import anyio
@@ -108,6 +110,33 @@ def bare(file: str) -> Starlette:
     return Starlette(routes=[Route("/api/graphs/{name}/runs", submit, methods=["POST"])])
 
 
+CONNECTIONS = 32
+STATE = {"n": 1, "text": "what a submission may say"}
+TAGS = {"team": "reviews"}
+
+
+async def submit_alone(file: str, times: int) -> None:
+    """The service without HTTP: print the seconds, and those of the processor, that so many submissions take."""
+
+    async def some(engine: Engine, count: int) -> None:
+        for _ in range(count):
+            await engine.submit("three", STATE, tags=TAGS)
+
+    async def all_of(engine: Engine, count: int) -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(CONNECTIONS):
+                group.start_soon(some, engine, count // CONNECTIONS)
+
+    async with Engine(f"sqlite:///{file}") as engine:
+        for graph in graphs():
+            engine.register(graph)
+        with collecting_less_often():
+            await all_of(engine, times // 4)
+            began, spent = perf_counter(), process_time()
+            await all_of(engine, times)
+            print(perf_counter() - began, process_time() - spent)
+
+
 async def main(kind: str, file: str) -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     async with Engine(None if kind == "bare" else f"sqlite:///{file}") as engine:
@@ -122,4 +151,7 @@ async def main(kind: str, file: str) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, *sys.argv[1:], backend_options={"use_uvloop": True})
+    if sys.argv[1] == "alone":
+        anyio.run(submit_alone, sys.argv[2], int(sys.argv[3]), backend_options={"use_uvloop": True})
+    else:
+        anyio.run(main, *sys.argv[1:], backend_options={"use_uvloop": True})
