@@ -15,7 +15,6 @@ from random import Random
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
-from uuid import uuid4
 
 import anyio
 import anyio.lowlevel
@@ -44,6 +43,7 @@ from .executors.worker import backend_here
 from .graph import Graph
 from .handle import Run
 from .history import Event
+from .ids import new_id
 from .loading import Reloaded, prepare_reload, tools_of
 from .locks import Locks
 from .logs import about
@@ -372,13 +372,14 @@ class Engine:
             await registered.start(self._root)
             # Nothing waits from here on: what is checked still holds when the run is in the books.
             self._check_open()
-            state = {} if state is None else state
-            options = Options(run_id, idempotency_key, tags or {}, deadline, priority)
+            values = registered.plan.state.admit({} if state is None else state)
+            seconds = registered.plan.decl.deadline if deadline is None else deadline
+            due = None if seconds is None else anyio.current_time() + seconds
+            options = Options(run_id, idempotency_key, tags or {}, seconds, due, priority)
             if self._durable is not None:
-                return await self._submit_durably(self._durable, registered, state, options)
+                return await self._submit_durably(self._durable, registered, values, options)
             kept: Values = {}
             if idempotency_key is not None:
-                values = registered.plan.state.admit(state)
                 known = self._by_key.get(idempotency_key)
                 if known is not None:
                     first, input = known
@@ -389,7 +390,7 @@ class Engine:
                 # Before the run begins, whose nodes may change what they must not.
                 kept = remembered(values)
             run = self._admit(registered, options)
-            self._take_on(run, state, options, anyio.current_time())
+            self._take_on(run, values, options)
             if idempotency_key is not None:
                 run.key = idempotency_key
                 self._by_key[idempotency_key] = (run, kept)
@@ -399,25 +400,25 @@ class Engine:
             self._rejected[reason] = self._rejected.get(reason, 0) + 1
             raise
 
-    def _take_on(self, run: Run, state: Any, options: Options, now: float) -> None:
+    def _take_on(self, run: Run, values: Values, options: Options) -> None:
         """Start it, or queue it, with its deadline."""
-        seconds = options.deadline if options.deadline is not None else run.registered.plan.decl.deadline
-        if seconds is not None:
-            run.set_deadline(seconds, now + seconds, self._timers)
+        if options.due is not None:
+            assert options.deadline is not None
+            run.set_deadline(options.deadline, options.due, self._timers)
         try:
-            self._begin_or_queue(run, state)
+            self._begin_or_queue(run, values)
         except BaseException:
             self._books.submitted -= 1
             run.forget_deadline()
             raise
         run.registered.counts.submitted += 1
 
-    async def _submit_durably(self, durable: Durable, registered: Registered, state: Any, options: Options) -> Run:
+    async def _submit_durably(self, durable: Durable, registered: Registered, values: Values, options: Options) -> Run:
         """Start it once the store has it."""
         durable.check_writable()
-        now = anyio.current_time()
-        plan, key, books = registered.plan, options.key, self._books
-        values = plan.state.admit(state)
+        plan, key = registered.plan, options.key
+        if key is None and options.run_id is None:
+            return await self._admit_durably(durable, registered, values, options)
         async with self._locks.of("key", key), self._locks.of("run", options.run_id):
             if key is not None:
                 known = await durable.by_key(key)
@@ -430,27 +431,30 @@ class Engine:
             if options.run_id is not None and await durable.load(options.run_id) is not None:
                 raise RunIdTaken(options.run_id)
             self._check_open()
-            run = self._admit(registered, options)
-            run.key = key
-            books.admitting[run.id] = run  # the store may have it a moment before it is told here
-            try:
-                seconds = options.deadline if options.deadline is not None else plan.decl.deadline
-                await durable.admit(run, plan, values, deadline=seconds, depth=_depth.get())
-            except Exception as error:
-                books.submitted -= 1
-                if isinstance(error, KeyTaken):
-                    raise IdempotencyConflict(error.key, error.run_id, "at the same moment") from None
-                raise
-            except BaseException:
-                # Whoever submitted it is gone, but the store has it (see Journal.write).
-                self._admitted(run, plan.state.build(values), options, now)
-                raise
-            finally:
-                del books.admitting[run.id]
-            self._admitted(run, plan.state.build(values), options, now)
-            return run
+            return await self._admit_durably(durable, registered, values, options)
 
-    def _admitted(self, run: Run, state: Any, options: Options, now: float) -> None:
+    async def _admit_durably(self, durable: Durable, registered: Registered, values: Values, options: Options) -> Run:
+        plan, books = registered.plan, self._books
+        run = self._admit(registered, options)
+        run.key = options.key
+        books.admitting[run.id] = run  # the store may have it a moment before it is told here
+        try:
+            await durable.admit(run, plan, values, deadline=options.deadline, depth=_depth.get())
+        except Exception as error:
+            books.submitted -= 1
+            if isinstance(error, KeyTaken):
+                raise IdempotencyConflict(error.key, error.run_id, "at the same moment") from None
+            raise
+        except BaseException:
+            # Whoever submitted it is gone, but the store has it (see Journal.write).
+            self._admitted(run, values, options)
+            raise
+        finally:
+            del books.admitting[run.id]
+        self._admitted(run, values, options)
+        return run
+
+    def _admitted(self, run: Run, values: Values, options: Options) -> None:
         """The store has it."""
         assert self._durable is not None
         if self._durable.journal.closed:
@@ -458,7 +462,7 @@ class Engine:
         elif run.ending:
             self._books.end(run)  # somebody has cancelled it, who had its id
         else:
-            self._take_on(run, state, options, now)
+            self._take_on(run, values, options)
 
     async def run(self, graph: Graph | str, state: Any = None, **options: Any) -> RunResult:
         """Submit a run and wait for its result."""
@@ -879,7 +883,7 @@ class Engine:
         if options.run_id is not None and self._books.get(options.run_id) is not None:
             raise RunIdTaken(options.run_id)
         self._books.check_room()
-        run_id = options.run_id or uuid4().hex
+        run_id = options.run_id or new_id()
         journal = None if self._durable is None else self._durable.journal_for(registered.plan, run_id)
         self._books.submitted += 1
         return self._made(registered, run_id, journal, depth, options.tags, options.priority)
@@ -912,16 +916,14 @@ class Engine:
             submitted_at=submitted_at,
         )
 
-    def _begin_or_queue(self, run: Run, state: Any) -> None:
+    def _begin_or_queue(self, run: Run, values: Values) -> None:
         books = self._books
         if books.is_full:
-            # As it is now: the submitter may change it while the run is queued.
-            kind = run.registered.plan.state
-            books.enqueue(run, partial(run.begin_queued, kind.build(kind.admit(state))))
+            books.enqueue(run, partial(run.begin, values))
             return
         books.begin(run)
         try:
-            run.begin(state)
+            run.begin(values)
         except BaseException:
             books.give_back(run)
             raise
@@ -1022,6 +1024,9 @@ class Options:
     key: str | None
     tags: Mapping[str, str]
     deadline: float | None
+    """In seconds from its submission, its own or its graph's."""
+    due: float | None
+    """The same on the loop's clock."""
     priority: int
 
 

@@ -12,11 +12,11 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from time import time
 from typing import Final
-from uuid import uuid4
 
 import attrs
 import orjson
 
+from .ids import new_id
 from .journal import Journal
 from .logs import about
 from .stored import Audit
@@ -53,10 +53,14 @@ class AuditLine:
 
     def stored(self) -> Audit:
         """The line for a store."""
-        data = attrs.asdict(self, filter=lambda field, value: field.name not in ("at", "run_id") and value is not None)
-        short = {name: _printable(value) for name, value in data.items()}
+        said = {"who": self.who, "action": self.action, "outcome": self.outcome, "origin": self.origin}
+        if self.graph is not None:
+            said["graph"] = self.graph
+        if self.request is not None:
+            said["request"] = self.request
+        short = {name: _printable(value) for name, value in said.items()}
         run_id = None if self.run_id is None else _printable(self.run_id)
-        return Audit(uuid4().hex, self.at, run_id, orjson.dumps(short))
+        return Audit(new_id(), self.at, run_id, orjson.dumps(short))
 
     @classmethod
     def of(cls, kept: Audit) -> AuditLine:
@@ -76,8 +80,9 @@ class AuditLog:
 
     def add(self, line: AuditLine) -> None:
         """Keep a line; never waits, never raises for what the store does."""
-        extra = about(line.run_id, line.graph, principal=line.who, request=line.request, origin=line.origin)
-        logger.info("%s %s %s", line.who, line.action, line.outcome, extra=extra)
+        if logger.isEnabledFor(logging.INFO):
+            extra = about(line.run_id, line.graph, principal=line.who, request=line.request, origin=line.origin)
+            logger.info("%s %s %s", line.who, line.action, line.outcome, extra=extra)
         if self._journal is None:
             return
         if self._waiting >= MOST_WAITING:

@@ -23,7 +23,7 @@ import attrs
 from .errors import Path, StateFault
 from .jsonschema import enum_names, fields_of
 from .schema import did_you_mean
-from .typecheck import Checks, is_union, shown, type_name, unwrap
+from .typecheck import Check, Checks, is_union, shown, type_name, unwrap
 
 Faults = list[StateFault]
 
@@ -64,8 +64,11 @@ class FromData:
             faults.append(StateFault(path, "contains itself, or is nested too deep"))
             return value
 
+    def check_of(self, tp: Any) -> Check | None:
+        """What says whether a value fits the type as it is; None if every value does."""
+        return self._checks.of(tp)
+
     def _read(self, tp: Any, value: Any, path: Path, faults: Faults) -> Any:
-        tp = unwrap(tp)
         check = self._checks.of(tp)
         if check is None:
             return value
@@ -73,6 +76,7 @@ class FromData:
         check(value, path, found)
         if not found:
             return value
+        tp = unwrap(tp)
         tried: Faults = []
         read = self._converted(tp, value, path, tried)
         if read is _NOT_DATA:

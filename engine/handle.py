@@ -25,6 +25,7 @@ from .reader import EventReader, Events
 from .result import RunResult
 from .runs import Run as Machine
 from .runs import Status
+from .state import Values
 from .submitting import refuse, signal_faults, text_fault, timeout_fault
 from .timers import Timer, Timers
 from .tokens import RUNNING, Activation, Command
@@ -294,9 +295,10 @@ class Run:
         """A signal has come."""
         self._checked_event(lambda now: self.machine.signal(name, payload, now, id))
 
-    def begin(self, state: Any) -> None:
-        """Start it."""
-        self._checked_event(lambda now: self.machine.start(state, now))
+    def begin(self, values: Values) -> None:
+        """Start it on values that were admitted."""
+        machine, now = self.machine, self._scheduler.now()
+        self._scheduler.event(machine, lambda: machine.begin(values, now))
 
     def begin_queued(self, state: Any) -> None:
         """Start it from the queue; the state was checked when it was submitted."""

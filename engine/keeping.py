@@ -43,7 +43,7 @@ class _Held:
     """Commands that wait until what stands before them is safe, and what is to be called then."""
 
     commands: list[Command]
-    afterwards: list[Callable[[], None]] = attrs.field(factory=list)
+    afterwards: Sequence[Callable[[], None]] = ()
 
 
 class RunJournal:
@@ -141,7 +141,8 @@ class RunJournal:
     def afterwards(self, call: Callable[[], None]) -> None:
         """Call when all commands so far may be carried out and have been: now, or behind those that are held."""
         if self._held:
-            self._held[-1].afterwards.append(call)
+            held = self._held[-1]
+            held.afterwards = (*held.afterwards, call)
         else:
             call()
 

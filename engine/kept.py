@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from time import time
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import attrs
 
 from .errors import EngineError, RunEnded
 from .handle import Run
 from .history import LogEntry
+from .ids import new_id
 from .reader import EventReader
 from .result import RunResult
 from .runs import Status
@@ -159,7 +159,7 @@ class KeptRun(Run):
             if id is not None and stored is not None and stored.was_signalled(id):
                 return  # it is the same signal, whose sender was never told
             raise RunEnded(self.id, self.status)
-        id = uuid4().hex if id is None else id
+        id = new_id() if id is None else id
         self._changes(self.id)
         await self._durable.post(self.id, name, payload, id)
         if (alive := self._alive()) is not None:

@@ -21,16 +21,11 @@ from time import time
 from typing import Any, Final, Protocol, TypeVar
 
 import attrs
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    SummaryMetricFamily,
-)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from .counts import Histogram, RunCounts, Waits
+from .exposition import Histograms, Numbers, Summaries
 
 K = TypeVar("K")
 # From the values of the labels, in their order, to the number. (The key of a mapping is invariant, hence `Any`.)
@@ -151,12 +146,8 @@ class EngineCollector(Collector):
         yield _counter("runs", "Runs that have ended, by how.", ["graph", "status"], ended)
         in_flight = {(name,): number for name, number in self._numbers.in_flight().items()}
         yield _gauge("runs_in_flight", "Runs that have started and not ended.", ["graph"], in_flight)
-        family = HistogramMetricFamily(
-            "workflow_run_duration_seconds", "Time from the start of a run to its end.", labels=["graph"]
-        )
-        for name, histogram in durations.items():
-            family.add_metric([name], _cumulated(histogram), histogram.seconds)
-        yield family
+        help = "Time from the start of a run to its end."
+        yield _histogram("run_duration_seconds", help, ["graph"], {(name,): one for name, one in durations.items()})
 
     def _queue(self) -> Iterator[Metric]:
         queued = self._numbers.queued()
@@ -189,9 +180,7 @@ def _journal(journal: JournalNumbers) -> Iterator[Metric]:
         ("journal_commit_seconds", "Time of a commit of the journal.", journal.commit_seconds),
         ("journal_batch_records", "Writes in one commit.", journal.batch_records),
     ):
-        family = HistogramMetricFamily(f"workflow_{name}", help)
-        family.add_metric([], _cumulated(histogram), histogram.seconds)
-        yield family
+        yield _histogram(name, help, [], {(): histogram})
     yield _counter("recovered_runs", "Runs that went on from the store.", [], {(): journal.recovered()})
     dropped = {(): journal.audit_dropped()}
     yield _counter("audit_lines_dropped", "Lines of the audit log that the store has missed.", [], dropped)
@@ -267,10 +256,7 @@ def _nodes(graphs: Iterable[GraphNumbers]) -> Iterator[Metric]:
     labels = ["graph", "node"]
     yield _counter("activations", "Activations that are over, by how.", [*labels, "outcome"], +sums.outcomes)
     help = "Time of an attempt in its function; of a map, for each item."
-    durations = HistogramMetricFamily("workflow_node_duration_seconds", help, labels=labels)
-    for label, histogram in sums.durations.items():
-        durations.add_metric(label, _cumulated(histogram), histogram.seconds)
-    yield durations
+    yield _histogram("node_duration_seconds", help, labels, sums.durations)
     yield _counter("node_retries", "Attempts that were followed by another.", labels, sums.retries)
     yield _gauge("node_in_flight", "Attempts that are under way.", labels, sums.in_flight)
     yield _gauge("mailbox_depth", "Attempts that wait for the node's limits to allow them.", labels, sums.depth)
@@ -282,32 +268,30 @@ def _nodes(graphs: Iterable[GraphNumbers]) -> Iterator[Metric]:
 
 
 def _counter(name: str, help: str, labels: Sequence[str], values: ByLabels) -> Metric:
-    family = CounterMetricFamily(f"workflow_{name}", help, labels=labels)
-    for label, value in values.items():
-        family.add_metric(label, value)
+    family = Numbers(f"workflow_{name}", help, "counter", labels)
+    family.rows += values.items()
     return family
 
 
 def _gauge(name: str, help: str, labels: Sequence[str], values: ByLabels) -> Metric:
-    family = GaugeMetricFamily(f"workflow_{name}", help, labels=labels)
-    for label, value in values.items():
-        family.add_metric(label, value)
+    family = Numbers(f"workflow_{name}", help, "gauge", labels)
+    family.rows += values.items()
     return family
 
 
 def _summary(name: str, help: str, labels: Sequence[str], values: Mapping[tuple[str, ...], Waits]) -> Metric:
-    family = SummaryMetricFamily(f"workflow_{name}", help, labels=labels)
+    family = Summaries(f"workflow_{name}", help, "summary", labels)
     for label, waits in values.items():
-        family.add_metric(label, count_value=waits.count, sum_value=waits.seconds)
+        family.add(label, (waits.count, waits.seconds))
     return family
 
 
-def _cumulated(histogram: Histogram) -> list[tuple[str, float]]:
-    total, found = 0, []
-    for bound, count in zip((*map(str, histogram.bounds), "+Inf"), histogram.buckets, strict=True):
-        total += count
-        found.append((bound, float(total)))
-    return found
+def _histogram(name: str, help: str, labels: Sequence[str], values: Mapping[tuple[str, ...], Histogram]) -> Metric:
+    family = Histograms(f"workflow_{name}", help, "histogram", labels)
+    for label, histogram in values.items():
+        # As it is now: it may be counted on while this is written.
+        family.add(label, (histogram.bounds, histogram.buckets.copy(), histogram.seconds))
+    return family
 
 
 def _add_up(sums: dict[K, Histogram], key: K, more: Histogram) -> None:

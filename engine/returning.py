@@ -8,7 +8,6 @@ from contextlib import aclosing
 from functools import partial
 from time import time
 from typing import Any, Final, Protocol
-from uuid import uuid4
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -22,6 +21,7 @@ from .forking import what_a_fork_needs
 from .format import unpack_values
 from .handle import Run
 from .identity import definition_text
+from .ids import new_id
 from .keeping import RunJournal
 from .kept import KeptRun, Unrecoverable
 from .logs import about
@@ -298,12 +298,12 @@ class Returning:
         await self._check_same(row, registered.plan, what_a_fork_needs(records, at), None)
         await registered.start(self._root)
         self._books.check_room()
-        new_id = uuid4().hex
-        journal = self._durable.journal_for(registered.plan, new_id, FORKED)
-        run = self._make_run(registered, new_id, journal, row.depth, row.tags, row.priority)
+        forked_id = new_id()
+        journal = self._durable.journal_for(registered.plan, forked_id, FORKED)
+        run = self._make_run(registered, forked_id, journal, row.depth, row.tags, row.priority)
         state = registered.plan.state.build(stored.values)
         forked = _forked(run.machine, run_id, state, records, at, update)
-        self._books.admitting[new_id] = run  # the store may have it a moment before it is told here
+        self._books.admitting[forked_id] = run  # the store may have it a moment before it is told here
         try:
             fingerprint = self._durable.fingerprint(registered.plan)
             await self._durable.admit_fork(run.machine, stored, fingerprint, forked)
@@ -313,7 +313,7 @@ class Returning:
             self._admitted(run)  # whoever asked for it is gone, but the store has it (see Journal.write)
             raise
         finally:
-            del self._books.admitting[new_id]
+            del self._books.admitting[forked_id]
         self._admitted(run)
         return run
 

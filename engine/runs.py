@@ -57,7 +57,10 @@ class Run(Quick):
 
     def start(self, state: Any, now: float) -> list[Command]:
         """Begin on a state from outside; one that does not fit raises before anything has happened."""
-        values = self.plan.state.admit(state)
+        return self.begin(self.plan.state.admit(state), now)
+
+    def begin(self, values: Values, now: float) -> list[Command]:
+        """As `start`, on values that were admitted already."""
         tree = self.tree
         tree.now = now
         tree.history.began(now)

@@ -35,6 +35,7 @@ Isolation = Literal["shallow", "deep", "check"]
 Values = dict[str, Any]
 
 _MISSING: Any = attrs.NOTHING
+_TEXT = frozenset({str})
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
@@ -186,6 +187,8 @@ class Schema:
         return faults
 
     def _admitted(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not self.keys and not self.closed and _TEXT.issuperset(map(type, state)):
+            return state
         unknown = self._unknown(state)
         faults = [self._unknown_fault(name) for name in unknown]
         faults += [StateFault((k.name,), "missing") for k in self.keys.values() if k.required and k.name not in state]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from .faults import Fault, name_fault, positive_fault
@@ -14,11 +14,19 @@ from .typecheck import shown
 MOST_PRIORITY: Final = (1 << 63) - 1
 
 
+class OptionsRefused(ValueError):
+    """Arguments of a call that cannot be used."""
+
+    def __init__(self, call: str, faults: Sequence[tuple[str, Fault]]) -> None:
+        super().__init__(f"{call}: {'; '.join(f'{name} {fault}' for name, fault in faults)}")
+        self.faults = faults
+        """Each by its name, with what is wrong with it."""
+
+
 def refuse(call: str, faults: Iterable[tuple[str, Fault]]) -> None:
-    """Raise `ValueError` if there are any."""
-    found = [f"{name} {fault}" for name, fault in faults]
-    if found:
-        raise ValueError(f"{call}: {'; '.join(found)}")
+    """Raise `OptionsRefused`, a `ValueError`, if there are any."""
+    if found := list(faults):
+        raise OptionsRefused(call, found)
 
 
 def submission_faults(run_id: Any, idempotency_key: Any, tags: Any, deadline: Any, priority: Any) -> Iterator[Any]:

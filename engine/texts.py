@@ -1,6 +1,7 @@
 """JSON and YAML texts as data, with limits, and with the line and column of what is wrong.
 
-What a text says twice is refused, since one of the two would be lost; so is what JSON has no word for. YAML is read as
+What a text says twice is refused, since one of the two would be lost; so is what JSON has no word for. orjson knows no
+such scruples, but takes a fifth of the time: it reads what cannot have given it any. YAML is read as
 what people take it for: `no`, `on` and `12:30` are text, as in YAML 1.2, and aliases may not grow into a bomb.
 """
 
@@ -11,6 +12,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
+
+import orjson
 
 from .errors import EngineError, GraphInvalid, GraphProblem
 from .shapes import below
@@ -60,17 +63,44 @@ def _as_text(text: str | bytes, most: int, kind: str) -> str:
 # --- JSON -----------------------------------------------------------------------------------------------
 
 
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{18}")
+"""What orjson may read as a float, though it is an integer."""
+
+
 def read_json(text: str | bytes) -> Any:
     """The data of a JSON text; raises `NotData`."""
+    if isinstance(text, bytes) and len(text) <= MOST_BYTES and _LONG_NUMBER.search(text) is None:
+        try:
+            data = orjson.loads(text)
+        except ValueError:
+            pass  # whatever it is, it is told below
+        else:
+            # A colon stands behind each key, and perhaps in a text: as many as there are keys leave none for a key
+            # that is there twice.
+            if text.count(b":") == _keys_in(data):
+                return data
     plain = _as_text(text, MOST_BYTES, "JSON").removeprefix("\ufeff")
     try:
-        return json.loads(plain, object_pairs_hook=_object, parse_constant=_constant, parse_int=_whole)
+        return _DECODER.decode(plain)
     except json.JSONDecodeError as error:
         raise NotData(
             _place(error.lineno, error.colno), f"this is not JSON: {error.msg}", _nearby(plain, error)
         ) from None
     except RecursionError:
         raise _too_deep("/") from None
+
+
+def _keys_in(data: Any) -> int:
+    """How many keys all objects have together."""
+    found = 0
+    pending = [data]
+    for value in pending:
+        if type(value) is dict:
+            found += len(value)
+            pending += value.values()
+        elif type(value) is list:
+            pending += value
+    return found
 
 
 def _nearby(text: str, error: json.JSONDecodeError) -> str:
@@ -96,6 +126,9 @@ def _whole(digits: str) -> int:
     if len(digits) > 1000:
         raise NotData("/", f"a number has {len(digits):,} digits", "numbers have at most 1,000")
     return int(digits)
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_int=_whole)
 
 
 def _too_deep(where: str) -> NotData:

@@ -45,6 +45,7 @@ ORDER = {
         "testing",
     ],
     "engine": [
+        "ids",
         "logs",
         "redaction",
         "logging_json",
@@ -94,6 +95,7 @@ ORDER = {
         "counts",
         "journal",
         "auditing",
+        "exposition",
         "metrics",
         "timers",
         "driving",

@@ -148,8 +148,7 @@ class Application:
         scope.setdefault("state", {})["route"] = route.path
         if route.needs is not None:
             allowed(scope, route.needs)
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        return Call(self._service, scope, path, read_query(route, query_of(scope), headers), headers)
+        return Call(self._service, scope, path, read_query(route, query_of(scope), scope))
 
     async def _body(self, route: Route, call: Call, receive: Receive) -> Any:
         try:
@@ -161,7 +160,7 @@ class Application:
             if route.body_optional:
                 return route.body()
             raise invalid([Detail(pointer="", message="there is no body", hint="send JSON")])
-        kind = call.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        kind = (call.header(b"content-type") or "application/json").partition(";")[0].strip().lower()
         if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
             raise Refused(415, "not_json", f"the body is sent as {kind[:80]!r}, expected application/json")
         data = await read_data(body)
@@ -186,7 +185,7 @@ class Application:
             call = self._call(route, path, scope)
         except Refused as refused:
             begin = _refusing(refused)
-            call = Call(self._service, scope, {}, {"after": 0}, {})
+            call = Call(self._service, scope, {}, {"after": 0})
         else:
             begin = self._begins[route.path]
         await serve_socket(call, begin, receive, send)

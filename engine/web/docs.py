@@ -66,7 +66,7 @@ async def get_docs_file(call: Call) -> Answer:
     if name.endswith(".png"):
         return Answer(data=(FOLDER / name).read_bytes(), headers=headers, content_type=FILES[name])
     body = _packed(name)
-    if "gzip" in call.headers.get("accept-encoding", ""):
+    if "gzip" in (call.header(b"accept-encoding") or ""):
         headers["Content-Encoding"] = "gzip"
     else:
         body = gzip.decompress(body)

@@ -19,12 +19,12 @@ import re
 from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
 from time import perf_counter
 from typing import Any, Final
-from uuid import uuid4
 
 import anyio
 import attrs
 
 from ..auditing import AuditLine
+from ..ids import new_id
 from ..logs import about, asker
 from .draining import Draining
 from .headers import Origins, check_host, preflight, secured
@@ -49,6 +49,9 @@ OPEN_PATHS: Final = ("/health", "/ready", "/openapi.json", "/docs")
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 PROTOCOL: Final = "workflow"
 """Of WebSockets, for pages: a browser can send a key only as the name of another one, `key.<the key>`."""
+
+BODY_IS_THERE: Final = "workflow.body_is_there"
+"""The extension of ASGI by which our own server says that all of a body has come: nobody has to wait for any of it."""
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOOKED_AT: Final = frozenset(
@@ -128,7 +131,7 @@ class Guard:
             return
         seen = {name: value for name, value in scope["headers"] if name in _LOOKED_AT}
         said = seen.get(b"x-request-id", b"").decode("latin-1")
-        request = said if _REQUEST_ID.fullmatch(said) else uuid4().hex
+        request = said if _REQUEST_ID.fullmatch(said) else new_id()
         # A copy, since a server may have one for all requests of a connection; and without the principal of an
         # application that this one is mounted in, who is none of ours.
         scope["state"] = state = {**(scope.get("state") or {}), "request": request}
@@ -250,13 +253,16 @@ class _Exchange:
         if self._read < 0 or not (b"content-length" in self._seen or b"transfer-encoding" in self._seen):
             return await self._receive()  # the body is over: this waits for the client to leave
         limits = self._guard.limits
-        try:
-            with anyio.fail_after(limits.body_seconds):
+        message: Message | None = None
+        if BODY_IS_THERE in (self._scope.get("extensions") or ()):
+            message = await self._receive()
+        else:
+            with anyio.CancelScope(deadline=anyio.current_time() + limits.body_seconds):
                 message = await self._receive()
-        except TimeoutError:
+        if message is None:
             slow = TooSlow(limits.body_seconds)
             await self._refuse(slow)
-            raise slow from None
+            raise slow
         if message["type"] == "http.request":
             self._read += len(message.get("body", b""))
             if self._read > limits.body_bytes:

@@ -75,6 +75,8 @@ def preflight(headers: Headers) -> Headers:
 def secured(headers: Headers, more: Headers) -> Headers:
     """The headers of an answer with those for security that it does not have."""
     there = {name.lower() for name, _ in headers}
+    if SECURITY.keys().isdisjoint(there):
+        return [*headers, *more, *SECURITY.items()]
     return [*headers, *more, *((name, value) for name, value in SECURITY.items() if name not in there)]
 
 

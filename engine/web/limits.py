@@ -37,7 +37,9 @@ def check_headers(headers: Sequence[tuple[bytes, bytes]], limits: Limits) -> Non
     """Raise `HeadersTooLarge` for too many, or too much of them."""
     if len(headers) > limits.headers:
         raise HeadersTooLarge(f"the request has {len(headers)} headers, {limits.headers} are taken")
-    size = sum(len(name) + len(value) for name, value in headers)
+    size = 0
+    for name, value in headers:
+        size += len(name) + len(value)
     if size > limits.header_bytes:
         raise HeadersTooLarge(f"the headers have {size:,} bytes, {limits.header_bytes:,} are taken")
 

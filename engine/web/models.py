@@ -17,7 +17,7 @@ from ..errors import StateFault
 from ..fromdata import FromData
 from ..jsonschema import ClassField, fields_of
 from ..schema import did_you_mean
-from ..typecheck import shown
+from ..typecheck import Check, shown, unwrap
 from .problems import invalid_faults
 
 T = TypeVar("T")
@@ -56,19 +56,26 @@ def read(model: type[T], data: Any) -> T:
     """The data as the model has it; raises `Refused` with a pointer for every fault."""
     if not isinstance(data, dict):
         raise invalid_faults([StateFault((), f"expected an object, found {shown(data)}")])
-    fields, bounds = _known(model)
+    fields = _known(model)
     faults = [
-        StateFault((name,), "missing") for name, field in fields.items() if name not in data and not field.optional
+        StateFault((name,), "missing") for name, field in fields.items() if not field.optional and name not in data
     ]
     given = {}
     for name, value in data.items():
-        if name not in fields:
+        field = fields.get(name)
+        if field is None:
             hint = did_you_mean(name, fields) or f"known are {', '.join(map(repr, fields)) or 'none'}"
             faults.append(StateFault((name,), f"there is no such field; {hint}"))
             continue
         before = len(faults)
-        given[name] = found = _READER.read(fields[name].type, value, (name,), faults)
-        if found is not None and len(faults) == before and (fault := misfit(found, bounds[name])):
+        found = value
+        if field.check is not None:
+            misfits: list[StateFault] = []
+            field.check(value, (name,), misfits)
+            if misfits:  # as it is; it may still be the data of what is asked for
+                found = _READER.read(field.type, value, (name,), faults)
+        given[name] = found
+        if field.bounds and found is not None and len(faults) == before and (fault := misfit(found, field.bounds)):
             faults.append(StateFault((name,), fault))
     if faults:
         raise invalid_faults(faults)
@@ -94,19 +101,32 @@ def misfit(value: Any, bounds: Mapping[str, Any]) -> str | None:
     return None
 
 
-_KNOWN: Final[dict[Any, tuple[dict[str, ClassField], dict[str, dict[str, Any]]]]] = {}
+@attrs.frozen
+class _Field:
+    """A field of a model: its type without notes, and what these say of its bounds."""
+
+    type: Any
+    check: Check | None
+    optional: bool
+    bounds: Mapping[str, Any]
 
 
-def _known(model: Any) -> tuple[dict[str, ClassField], dict[str, dict[str, Any]]]:
-    """The fields of a model, and their bounds."""
-    if model not in _KNOWN:
-        fields = {field.argument: field for field in fields_of(model)}
-        notes = {name: typing.get_args(field.type)[1:] for name, field in fields.items()}
-        bounds = {
-            name: {k: v for n in said if isinstance(n, dict) for k, v in n.items()} for name, said in notes.items()
-        }
-        _KNOWN[model] = fields, bounds
-    return _KNOWN[model]
+_KNOWN: Final[dict[Any, dict[str, _Field]]] = {}
+
+
+def _known(model: Any) -> dict[str, _Field]:
+    """The fields of a model."""
+    known = _KNOWN.get(model)
+    if known is None:
+        known = _KNOWN[model] = {field.argument: _field(field) for field in fields_of(model)}
+    return known
+
+
+def _field(field: ClassField) -> _Field:
+    notes = typing.get_args(field.type)[1:] if typing.get_origin(field.type) is Annotated else ()
+    bounds = {word: bound for note in notes if isinstance(note, dict) for word, bound in note.items()}
+    plain = unwrap(field.type)
+    return _Field(plain, _READER.check_of(plain), field.optional, bounds)
 
 
 def values(types: Mapping[str, Any], data: Object, below: str, faults: list[StateFault]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import ip_address
 from time import monotonic
 from typing import Final
@@ -63,6 +64,7 @@ class Buckets:
         return 0.0 if tokens >= 1 else (1 - tokens) / self._rate.per_second
 
 
+@lru_cache(maxsize=1_000)
 def network_of(address: str) -> str:
     """What is counted for an address: of IPv6 the network, since one host may have all addresses in it."""
     try:

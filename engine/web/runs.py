@@ -11,7 +11,7 @@ from ..handle import Run
 from ..kept import KeptRun
 from ..plan import Plan
 from ..replay import ReplayError
-from ..submitting import submission_faults
+from ..submitting import OptionsRefused
 from .graphs import define, with_version
 from .models import ForkOrder, InlineSubmission, LogPage, RetryOrder, RunList, SignalOrder, Submission, values
 from .problems import Detail, code_of, facts_of, invalid, invalid_faults, of_state
@@ -26,18 +26,8 @@ async def submit(call: Call, submission: Submission, name: str, version: str | N
     engine = call.service.engine
     plan = engine.plan(name, version)
     state = typed(plan, submission.state, "state")
-    key, deadline = submission.idempotency_key, submission.deadline
-    for header, field, said in (
-        ("Idempotency-Key", "idempotency_key", key),
-        ("X-Deadline-Seconds", "deadline", deadline),
-    ):
-        given = call.query.get(header)
-        if given is not None and said is not None and given != said:
-            raise invalid([Detail(pointer=f"/{field}", message=f"the header {header} says another", parameter=header)])
-    key, deadline = call.query.get("Idempotency-Key") or key, call.query.get("X-Deadline-Seconds") or deadline
-    faults = submission_faults(submission.run_id, key, submission.tags, deadline, submission.priority)
-    if details := [Detail(pointer=f"/{option}", message=fault) for option, fault in faults]:
-        raise invalid(details)
+    key = _as_in_header(call, "Idempotency-Key", "idempotency_key", submission.idempotency_key)
+    deadline = _as_in_header(call, "X-Deadline-Seconds", "deadline", submission.deadline)
     try:
         run = await engine.submit(
             plan.name,
@@ -49,10 +39,20 @@ async def submit(call: Call, submission: Submission, name: str, version: str | N
             deadline=deadline,
             priority=submission.priority,
         )
+    except OptionsRefused as refused:
+        raise invalid([Detail(pointer=f"/{option}", message=fault) for option, fault in refused.faults]) from None
     except StateInvalid as error:
         raise of_state(error, "/state") from None
     call.note(run_id=run.id, graph=run.graph)
     return run
+
+
+def _as_in_header(call: Call, header: str, field: str, said: Any) -> Any:
+    """What the header says, or else the body; they may not say two things."""
+    given = call.query.get(header)
+    if given is not None and said is not None and given != said:
+        raise invalid([Detail(pointer=f"/{field}", message=f"the header {header} says another", parameter=header)])
+    return given or said
 
 
 def typed(plan: Plan, data: Mapping[str, Any], below: str) -> dict[str, Any]:

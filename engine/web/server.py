@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 
 import anyio
 
-from .guard import ASGIApp
+from .guard import BODY_IS_THERE, ASGIApp
 from .wire import CUT_OFF, without_linger
 
 BACKLOG: Final = 1024
@@ -145,6 +145,11 @@ def _bounded_protocol() -> type[Any]:
                 raise httptools.HttpParserInvalidMethodError("The headers are too large.")
             super().on_header(name, value)
 
+        def on_message_complete(self) -> None:
+            super().on_message_complete()
+            # Mostly before the application is called at all: it need not watch how long the body takes.
+            self.scope.setdefault("extensions", {})[BODY_IS_THERE] = {}
+
         def on_headers_complete(self) -> None:
             self._heading = False
             self._stop_waiting()
@@ -172,7 +177,7 @@ def _bounded_protocol() -> type[Any]:
 
 
 def _patient_socket() -> type[Any]:
-    """uvicorn's WebSockets for readers that do not read: they can be cut off."""
+    """uvicorn's WebSockets for readers that do not read, whom we cut off, and for thousands that are open for long."""
     from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
     class Patient(WebSocketsSansIOProtocol):
@@ -185,6 +190,9 @@ def _patient_socket() -> type[Any]:
             if message["type"] == "websocket.close":
                 self.stop_keepalive()  # it waits until the client reads, and goes out with its own code
             await super().send(message)
+            if message["type"] == "websocket.accept":
+                # The handshake: a tenth of what a socket takes that only watches; nobody looks at it again.
+                self.request = self.response = None  # type: ignore[assignment]
 
         def keepalive_timeout(self) -> None:
             super().keepalive_timeout()

@@ -95,7 +95,6 @@ async def serve_socket(call: Call, begin: Begin, receive: Receive, send: Send) -
     socket = Socket(receive, send)
     try:
         run = await begin(call, socket)
-        call.headers = {}  # nobody looks at them any more, and a stream may be open for long
         await _watch(call, run, socket)
     except (Gone, OSError):
         pass

@@ -69,12 +69,24 @@ class Call:
     scope: Scope
     path: dict[str, str]
     query: dict[str, Any]
-    headers: Mapping[str, str]
     body: Any = None
+
+    def header(self, name: bytes) -> str | None:
+        """What a header says, by its name in lower case; None if it is not there."""
+        return header_of(self.scope, name)
 
     def note(self, **facts: Any) -> None:
         """Say what this is about, for whoever keeps an account of it: `run_id`, `graph`."""
         self.scope.setdefault("state", {}).update(facts)
+
+
+def header_of(scope: Scope, name: bytes) -> str | None:
+    """What a header says, the last one if there are several; None if it is not there."""
+    found: bytes | None = None
+    for each, value in scope["headers"]:
+        if each == name:
+            found = value
+    return None if found is None else found.decode("latin-1")
 
 
 Handler = Callable[[Call], Awaitable[Answer | Sends]]
@@ -127,14 +139,33 @@ class Table:
 
     def find(self, method: str, parts: Sequence[str]) -> tuple[Route, dict[str, str]]:
         """The route, and its parameters; raises `Refused` with 404, or 405 and what the path takes."""
-        found = list(self._root.places(parts))
-        for place, values in found:
+        found = self._straight(parts)
+        if found is not None and (entry := found[0].routes.get(method)) is not None:
+            return entry[0], dict(zip(entry[1], found[1], strict=True))
+        places = list(self._root.places(parts))
+        for place, values in places:
             entry = place.routes.get(method) or (place.routes.get("GET") if method == "HEAD" else None)
             if entry is not None:
                 return entry[0], dict(zip(entry[1], values, strict=True))
-        if not any(place.routes for place, _ in found):
+        if not any(place.routes for place, _ in places):
             raise unknown_path()
-        raise wrong_method(self._allowed(found))
+        raise wrong_method(self._allowed(places))
+
+    def _straight(self, parts: Sequence[str]) -> tuple[_Place, list[str]] | None:
+        """Where a path leads if it can only lead there, as nearly all do."""
+        place, values = self._root, list[str]()
+        for part in parts:
+            named = place.named.get(part)
+            if named is not None:
+                if place.inner is not None:
+                    return None
+                place = named
+            elif place.inner is not None and part:
+                place = place.inner
+                values.append(part)
+            else:
+                return None
+        return place, values
 
     def allowed(self, parts: Sequence[str]) -> list[str]:
         """The methods that a path takes; none if there is nothing."""
@@ -167,23 +198,25 @@ class _Place:
         return found
 
 
-def read_query(route: Route, said: Mapping[str, Sequence[str]], headers: Mapping[str, str]) -> dict[str, Any]:
+def read_query(route: Route, said: Mapping[str, Sequence[str]], scope: Scope) -> dict[str, Any]:
     """The parameters of a query and the headers that a route reads, by name; raises `Refused` with every fault."""
-    if not route.query and not route.headers:
-        return {}
     found: dict[str, Any] = {}
-    faults = []
-    for query in (*route.query, *route.headers):
-        texts = said.get(query.name) if query in route.query else None
-        if query in route.headers and (text := headers.get(query.name.lower())) is not None:
-            texts = [text]
-        if not texts:
-            found[query.name] = [] if query.many else query.default
-            continue
-        try:
-            found[query.name] = query.read(texts)
-        except ValueError as error:
-            faults.append(Detail(parameter=query.name, message=str(error)))
+    faults: list[Detail] = []
+    for query in route.query:
+        _read_into(found, query, said.get(query.name), faults)
+    for query in route.headers:
+        text = header_of(scope, query.name.lower().encode())
+        _read_into(found, query, None if text is None else [text], faults)
     if faults:
         raise invalid(faults)
     return found
+
+
+def _read_into(found: dict[str, Any], query: Query, texts: Sequence[str] | None, faults: list[Detail]) -> None:
+    if not texts:
+        found[query.name] = [] if query.many else query.default
+        return
+    try:
+        found[query.name] = query.read(texts)
+    except ValueError as error:
+        faults.append(Detail(parameter=query.name, message=str(error)))

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter, time
 from typing import Any, Literal
@@ -20,8 +21,8 @@ from anyio.abc import SocketStream
 from websockets.asyncio.client import connect
 
 from .harness import Row
+from .web_service import CONNECTIONS, GRAPHS, NODES
 
-CONNECTIONS = 32
 ROOT = Path(__file__).parents[2]
 BODY = b'{"state": {"n": 1, "text": "what a submission may say"}, "tags": {"team": "reviews"}}'
 SUBMIT = (
@@ -33,7 +34,9 @@ UPGRADE = (
     b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
 )
 
-Kind = Literal["ours", "bare"]
+SCRAPE = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+Kind = Literal["ours", "bare", "many"]
 
 
 @attrs.frozen
@@ -74,8 +77,8 @@ async def served(kind: Kind) -> AsyncIterator[Served]:
             process.stdout.close()
 
 
-async def ask(stream: SocketStream, request: bytes) -> bytes:
-    """Send a request; the body of its answer."""
+async def ask(stream: SocketStream, request: bytes, status: int = 202) -> bytes:
+    """Send a request; the body of its answer, which must have this status."""
     await stream.send(request)
     answer = await stream.receive()
     while b"\r\n\r\n" not in answer:
@@ -84,7 +87,7 @@ async def ask(stream: SocketStream, request: bytes) -> bytes:
     length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
     while len(body) < length:
         body += await stream.receive()
-    assert head.startswith(b"HTTP/1.1 202"), answer
+    assert head.startswith(b"HTTP/1.1 %d" % status), answer
     return body
 
 
@@ -113,6 +116,15 @@ async def submissions(kind: Kind, times: int, what: Literal["us", "cpu"]) -> flo
     return seconds / times * 1e6 if what == "us" else spent / times * 1e3
 
 
+async def submissions_alone(times: int, what: Literal["us", "cpu"]) -> float:
+    """The same for the engine alone, in a process of its own: no server, no client."""
+    with TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "tests.benchmarks.web_service", "alone", f"{folder}/runs.db", str(times)]
+        done = await anyio.run_process(command, cwd=ROOT, stderr=None)
+    seconds, spent = map(float, done.stdout.split())
+    return seconds / times * 1e6 if what == "us" else spent / times * 1e3
+
+
 async def watching(events: int) -> float:
     """Milliseconds within which 99 of 100 events arrive, of a thousand a second; none may be lost."""
     async with served("ours") as service:
@@ -136,6 +148,21 @@ async def watching(events: int) -> float:
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(late) == events
     return sorted(late)[int(events * 0.99)] * 1e3
+
+
+async def scrape(times: int) -> float:
+    """Milliseconds that a scrape takes, the median of so many."""
+    async with served("many") as service:
+        stream = await service.connect()
+        found = await ask(stream, SCRAPE, 200)
+        assert found.count(b"\nworkflow_activations_total{") >= GRAPHS * NODES, found[-1000:]
+        took = []
+        for _ in range(times):
+            began = perf_counter()
+            await ask(stream, SCRAPE, 200)
+            took.append(perf_counter() - began)
+        await stream.aclose()
+    return median(took) * 1e3
 
 
 async def idle_watchers(count: int) -> float:
@@ -170,7 +197,10 @@ def rows(quick: bool) -> Iterable[Row]:
         "POST of a run of 3 nodes, 32 connections, SQLite standard",
         "us",
         partial(submissions, "ours", times, "us"),
-        {"a bare route": partial(submissions, "bare", times, "us")},
+        {
+            "a bare route": partial(submissions, "bare", times, "us"),
+            "the engine without HTTP": partial(submissions_alone, times, "us"),
+        },
         at_most={"a bare route": 2.0},
         backends=("asyncio",),
     )
@@ -178,7 +208,10 @@ def rows(quick: bool) -> Iterable[Row]:
         "POST of a run of 3 nodes, processor of the server",
         "ms",
         partial(submissions, "ours", times, "cpu"),
-        {"a bare route": partial(submissions, "bare", times, "cpu")},
+        {
+            "a bare route": partial(submissions, "bare", times, "cpu"),
+            "the engine without HTTP": partial(submissions_alone, times, "cpu"),
+        },
         limit=2.0,
         backends=("asyncio",),
     )
@@ -187,6 +220,14 @@ def rows(quick: bool) -> Iterable[Row]:
         "ms",
         partial(watching, 1_000 if quick else 5_000),
         limit=20.0,
+        backends=("asyncio",),
+        most_rounds=3,
+    )
+    yield Row(
+        f"a scrape with {GRAPHS} graphs of {NODES} nodes",
+        "ms",
+        partial(scrape, 10 if quick else 50),
+        limit=50.0,
         backends=("asyncio",),
         most_rounds=3,
     )

@@ -1,4 +1,8 @@
-"""What the rows of the service measure, as a process of its own: `python -m … ours|bare FILE`, which prints its port.
+"""What the rows of the service measure, as a process of its own: `python -m … KIND FILE`, which prints its port.
+
+`ours` is the service with three small graphs, `many` the same with `GRAPHS` of `NODES` nodes more, which have all run.
+
+`alone FILE TIMES` submits the same runs with no HTTP at all, and prints what that took.
 
 `bare` is a Starlette route that parses the same body and does one insert, committed with all others that wait
 meanwhile: what a service costs that only writes down what it is sent.
@@ -11,7 +15,7 @@ import socket
 import sqlite3
 import sys
 import threading
-from time import time
+from time import perf_counter, process_time, time
 from typing import Any
 
 import anyio
@@ -25,6 +29,7 @@ from engine import Context, Engine, Graph
 from engine.web import create_app
 from engine.web.limits import Limits
 from engine.web.server import SERVERS
+from engine.web.serving import collecting_less_often
 
 State = dict[str, Any]
 
@@ -47,6 +52,20 @@ def graphs() -> list[Graph]:
     idle = Graph("idle").add_wait("a", signal="go", into="x").set_entry_point("a")
     ticking = Graph("ticking").add_wait("a", signal="go", into="x").add_node("b", emit).add_edge("a", "b")
     return [three, idle, ticking.set_entry_point("a")]
+
+
+GRAPHS, NODES = 100, 20
+
+
+async def run_many(engine: Engine) -> None:
+    """Run graphs until every node of theirs has its numbers."""
+    for number in range(GRAPHS):
+        graph = Graph(f"graph {number}").set_entry_point("node 0")
+        for node in range(NODES):
+            graph.add_node(f"node {node}", step)
+            if node:
+                graph.add_edge(f"node {node - 1}", f"node {node}")
+        await engine.run(graph, {"n": 0})
 
 
 class Writer:
@@ -91,15 +110,48 @@ def bare(file: str) -> Starlette:
     return Starlette(routes=[Route("/api/graphs/{name}/runs", submit, methods=["POST"])])
 
 
-async def main(kind: str, file: str) -> None:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    async with Engine(f"sqlite:///{file}" if kind == "ours" else None) as engine:
+CONNECTIONS = 32
+STATE = {"n": 1, "text": "what a submission may say"}
+TAGS = {"team": "reviews"}
+
+
+async def submit_alone(file: str, times: int) -> None:
+    """The service without HTTP: print the seconds, and those of the processor, that so many submissions take."""
+
+    async def some(engine: Engine, count: int) -> None:
+        for _ in range(count):
+            await engine.submit("three", STATE, tags=TAGS)
+
+    async def all_of(engine: Engine, count: int) -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(CONNECTIONS):
+                group.start_soon(some, engine, count // CONNECTIONS)
+
+    async with Engine(f"sqlite:///{file}") as engine:
         for graph in graphs():
             engine.register(graph)
+        with collecting_less_often():
+            await all_of(engine, times // 4)
+            began, spent = perf_counter(), process_time()
+            await all_of(engine, times)
+            print(perf_counter() - began, process_time() - spent)
+
+
+async def main(kind: str, file: str) -> None:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    async with Engine(None if kind == "bare" else f"sqlite:///{file}") as engine:
+        for graph in graphs():
+            engine.register(graph)
+        if kind == "many":
+            await run_many(engine)
         app: Any = bare(file) if kind == "bare" else create_app(engine, limits=Limits(anybody_rate=None))
         port = listener.getsockname()[1]
-        await SERVERS["asyncio"](app, listener, lambda: print(port, flush=True), anyio.sleep_forever, 1.0)
+        with collecting_less_often():  # as `workflow-engine serve` does
+            await SERVERS["asyncio"](app, listener, lambda: print(port, flush=True), anyio.sleep_forever, 1.0)
 
 
 if __name__ == "__main__":
-    anyio.run(main, *sys.argv[1:], backend_options={"use_uvloop": True})
+    if sys.argv[1] == "alone":
+        anyio.run(submit_alone, sys.argv[2], int(sys.argv[3]), backend_options={"use_uvloop": True})
+    else:
+        anyio.run(main, *sys.argv[1:], backend_options={"use_uvloop": True})

@@ -47,6 +47,28 @@ def test_what_is_no_json_is_refused(text: str | bytes, where: str, said: str) ->
     assert said in error.message
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a": {"b": 1, "c": {"b": 2}}, "d": [{"b": 3}, {"b": 4}]}',
+        b'{"a:a": "b:b", "at": "12:30:00"}',
+        b"[123456789012345678901234567890, -9223372036854775809, 18446744073709551616, 12345678901234567]",
+        b"[1.0, 1E5, -0.0, -0, 0.1, 3.141592653589793238462643383279, 5e-324, 1e-400]",
+        b'["", "\\u00e9\\ud83d\\ude00\\n", true, false, null, [], {}, [[]]]',
+        b" 7 ",
+        "\ufeff{}".encode(),
+    ],
+    ids=short,
+)
+def test_the_quick_reader_reads_what_the_exact_one_does(text: bytes) -> None:
+    assert repr(read_json(text)) == repr(read_json(text.decode()))
+
+
+@pytest.mark.parametrize("text", [b'{"a": 1, "a": 2}', b'[{"b": {"a": 1, "a": ":"}}]', b'{"a": "b:c", "a": "b:c"}'])
+def test_bytes_say_no_key_twice_either(text: bytes) -> None:
+    assert "the key 'a' twice" in str(refusal(read_json, text))
+
+
 def test_a_byte_order_mark_is_no_fault() -> None:
     assert read_json(b"\xef\xbb\xbf[1]") == read_json("\ufeff[1]") == [1]
 
