@@ -15,11 +15,14 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, Final, Protocol
 
 import anyio
 
 from .guard import ASGIApp
+
+logger = logging.getLogger("engine.web")
 
 BACKLOG: Final = 1024
 HEADER_BYTES: Final = 64 * 1024
@@ -161,6 +164,7 @@ async def serve_on_trio(
     from hypercorn.config import Config
     from hypercorn.trio import serve
 
+    _contain_connections()
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
     config.backlog = BACKLOG
@@ -181,6 +185,33 @@ async def serve_on_trio(
         # A lifespan that fails is none to Hypercorn; the guard passes it on, and there is no engine of ours in it.
         await group.start(_serve_with(serve, _without_lifespan(app), config, stopped))
         started()
+
+
+def _contain_connections() -> None:
+    """Have what Hypercorn raises over a connection end that connection alone.
+
+    It ends the server with all others, otherwise: bytes behind the head of a WebSocket are enough, which h11 takes for
+    a body and then cannot answer, and anybody can send them who reaches the port.
+    """
+    from hypercorn.trio.tcp_server import TCPServer
+
+    class Contained(TCPServer):
+        async def run(self) -> None:
+            try:
+                await super().run()
+            except* Exception as group:
+                logger.warning("a connection was ended, since the server failed at it: %s", _said(group))
+                logger.debug("where it failed", exc_info=True)
+
+    worker: Any = import_module("hypercorn.trio.run")  # which makes one for each connection
+    if worker.TCPServer is TCPServer:
+        worker.TCPServer = Contained
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(map(_said, error.exceptions))
+    return f"{type(error).__name__}: {error}"
 
 
 def _serve_with(

@@ -6,7 +6,7 @@ import gc
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -15,12 +15,14 @@ import pytest
 
 from engine.web import server
 from engine.web.guard import ASGIApp, guarded
+from engine.web.keys import Keys, new_key
 from engine.web.limits import Limits
 from engine.web.serving import listening
 from tests.engine.web.asgi import swallow
 
 REQUEST = b"GET /hello HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 MEBIBYTE = 1024 * 1024
+KEYS = Keys([new_key("me", ["admin"]).key])
 
 
 @pytest.fixture
@@ -56,6 +58,14 @@ def exchange(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
         except (ConnectionResetError, BrokenPipeError):
             pass
         return answer
+
+
+def say(port: int, data: bytes, seconds: float = 0.3) -> None:
+    """Send this, and read for a while."""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection, suppress(OSError):
+        connection.sendall(data)
+        while connection.recv(65536):
+            pass
 
 
 async def talk(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
@@ -98,6 +108,37 @@ async def test_what_is_no_request_is_refused_and_the_service_goes_on(run: Any) -
         for nonsense in (b"\0" * 1000 + b"\r\n\r\n", b"GET\r\n\r\n", b"\x16\x03\x01\x02\x00" * 50):
             assert not (await talk(port, nonsense)).startswith(b"HTTP/1.1 2")
         assert (await talk(port, REQUEST)).startswith(b"HTTP/1.1 200")
+
+
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HANDSHAKE + b"\r\n\x81\x83\x00\x00\x00\x00abc",
+        HANDSHAKE + b"\r\n" + REQUEST,
+        HANDSHAKE + b"content-length: 3\r\n\r\nabcdef",
+        HANDSHAKE + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        HANDSHAKE + b"expect: 100-continue\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 100,
+        b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n"
+        b"http2-settings: !!!\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n\xff\x00\r\n" + REQUEST,
+    ],
+    ids=["frame", "request", "body", "chunks", "expect", "http/2", "h2c", "pipelined"],
+)
+async def test_no_connection_ends_another(run: Any, data: bytes) -> None:
+    with anyio.fail_after(30):
+        async with served(run, guarded(swallow, keys=KEYS)) as port:
+            for _ in range(3):
+                await anyio.to_thread.run_sync(say, port, data)
+            answer = await talk(port, b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize(
