@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, Final, Protocol
 
@@ -62,7 +62,7 @@ async def serve_on_asyncio(
             started()
 
     config = uvicorn.Config(
-        app,
+        _answered(app),
         http=_bounded_protocol(),
         ws="websockets-sansio",
         ws_max_size=MESSAGE_BYTES,
@@ -84,6 +84,25 @@ async def serve_on_asyncio(
         group.start_soon(_stop, server, stopped)
         await server.serve([listener])
         group.cancel_scope.cancel()
+
+
+def _answered(app: ASGIApp) -> ASGIApp:
+    """uvicorn takes a WebSocket that was refused with an answer for one that was forgotten, which is an error to it."""
+    from uvicorn.protocols.utils import ClientDisconnected
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        refused = False
+
+        async def sent(message: Any) -> None:
+            nonlocal refused
+            await send(message)
+            refused = message["type"] == "websocket.http.response.body" and not message.get("more_body", False)
+
+        await app(scope, receive, sent if scope["type"] == "websocket" else send)
+        if refused:
+            raise ClientDisconnected  # over, that is, and no more to be said
+
+    return served
 
 
 async def _stop(server: _Stoppable, stopped: Callable[[], Awaitable[None]]) -> None:
@@ -183,7 +202,7 @@ async def serve_on_trio(
 
     async with anyio.create_task_group() as group:
         # A lifespan that fails is none to Hypercorn; the guard passes it on, and there is no engine of ours in it.
-        await group.start(_serve_with(serve, _without_lifespan(app), config, stopped))
+        await group.start(_serve_with(serve, _without_lifespan(_as_if_gone(app)), config, stopped))
         started()
 
 
@@ -193,9 +212,17 @@ def _contain_connections() -> None:
     It ends the server with all others, otherwise: bytes behind the head of a WebSocket are enough, which h11 takes for
     a body and then cannot answer, and anybody can send them who reaches the port.
     """
+    import trio
+    from hypercorn.events import Closed
     from hypercorn.trio.tcp_server import TCPServer
 
     class Contained(TCPServer):
+        async def protocol_send(self, event: Any) -> None:
+            try:
+                await super().protocol_send(event)
+            except trio.BusyResourceError:  # it is being closed in just this moment
+                await self.protocol.handle(Closed())
+
         async def run(self) -> None:
             try:
                 await super().run()
@@ -212,6 +239,27 @@ def _said(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(map(_said, error.exceptions))
     return f"{type(error).__name__}: {error}"
+
+
+class _Gone(OSError):
+    """Nothing more can be said to this client."""
+
+
+def _as_if_gone(app: ASGIApp) -> ASGIApp:
+    """A client that broke the rules so that h11 will not answer it is told from one that has left by nobody."""
+    import h11
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        async def sent(message: Any) -> None:
+            try:
+                await send(message)
+            except h11.LocalProtocolError as error:
+                raise _Gone(str(error)) from error
+
+        with suppress(_Gone):
+            await app(scope, receive, sent)
+
+    return served
 
 
 def _serve_with(

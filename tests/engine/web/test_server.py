@@ -131,7 +131,7 @@ HANDSHAKE = (
     ],
     ids=["frame", "request", "body", "chunks", "expect", "http/2", "h2c", "pipelined"],
 )
-async def test_no_connection_ends_another(run: Any, data: bytes) -> None:
+async def test_no_connection_ends_another(run: Any, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with anyio.fail_after(30):
         async with served(run, guarded(swallow, keys=KEYS)) as port:
             for _ in range(3):
@@ -139,6 +139,7 @@ async def test_no_connection_ends_another(run: Any, data: bytes) -> None:
             answer = await talk(port, b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
 
     assert answer.startswith(b"HTTP/1.1 200")
+    assert not [line.getMessage() for line in caplog.records if line.levelname in ("ERROR", "CRITICAL")]
 
 
 @pytest.mark.parametrize(
