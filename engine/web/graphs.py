@@ -15,8 +15,9 @@ from ..errors import GraphInvalid
 from ..graph import Graph
 from ..jsonschema import Schemas
 from ..plan import Plan
-from ..tools import version_order
+from ..tools import INLINE, version_order
 from .models import GraphInfo, GraphItem, GraphList, GraphProblemItem, ToolItem, ToolList, Validation
+from .principals import allowed
 from .problems import Detail, Refused, invalid, of_graph
 from .service import Service, graph_of
 from .table import Call
@@ -28,10 +29,6 @@ FORMATS: Final = {
     "svg": "image/svg+xml",
     "png": "image/png",
 }
-INLINE: Final = "inline-"
-"""How versions begin that a definition without one gets when it is submitted at once: the rest is its digest."""
-
-
 async def define(service: Service, data: Any, below: str = "") -> tuple[Graph, bool]:
     """Make a definition known, and keep it; whether it is new. `below` is the pointer to it in the body."""
     engine = service.engine
@@ -56,6 +53,19 @@ def with_version(data: Any) -> Any:
         return data
     digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
     return {**data, "version": f"{INLINE}{digest[:16]}"}
+
+
+async def define_inline(call: Call, data: Any, below: str) -> Graph:
+    """Make a definition known that is to be run at once.
+
+    One that says its version may become what others get by the name alone: so that is for who may define graphs,
+    unless this very version is there.
+    """
+    if isinstance(data, Mapping) and "version" in data:
+        if (data.get("name"), data["version"]) not in call.service.engine.graphs():
+            allowed(call.scope, "admin")
+    graph, _ = await define(call.service, with_version(data), below)
+    return graph
 
 
 def versions_of(service: Service, name: str) -> list[str]:

@@ -186,7 +186,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         needs="submit",
         handler=runs.submit_inline,
         summary="Run a definition",
-        description="The definition is kept, as one that is defined. Without a version its content is its version.",
+        description="The definition is kept, as one that is defined. Without a version its content is its version; a "
+        "new version of its own needs a key with the scope `admin`, as defining it does.",
         body=InlineSubmission,
         query=(WAIT,),
         headers=(KEY, DEADLINE),
