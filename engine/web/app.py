@@ -35,6 +35,7 @@ from .wire import (
     Send,
     Sends,
     body_of,
+    headers_of,
     query_of,
     read_data,
     segments,
@@ -148,8 +149,9 @@ class Application:
         scope.setdefault("state", {})["route"] = route.path
         if route.needs is not None:
             allowed(scope, route.needs)
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        return Call(self._service, scope, path, read_query(route, query_of(scope), headers), headers)
+        said = headers_of(scope)
+        query = read_query(route, query_of(scope), said)
+        return Call(self._service, scope, path, query, {name: values[-1] for name, values in said.items()})
 
     async def _body(self, route: Route, call: Call, receive: Receive) -> Any:
         try:

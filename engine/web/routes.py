@@ -44,7 +44,7 @@ KEY: Final = Query(
     "Idempotency-Key",
     "text",
     "the same submission under the same key is one run, however often it is sent",
-    bounds={"minLength": 1, "maxLength": 1000},
+    bounds={"minLength": 1, "maxLength": 512},
 )
 DEADLINE: Final = Query(
     "X-Deadline-Seconds",

@@ -167,16 +167,16 @@ class _Place:
         return found
 
 
-def read_query(route: Route, said: Mapping[str, Sequence[str]], headers: Mapping[str, str]) -> dict[str, Any]:
+def read_query(
+    route: Route, said: Mapping[str, Sequence[str]], headers: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     """The parameters of a query and the headers that a route reads, by name; raises `Refused` with every fault."""
     if not route.query and not route.headers:
         return {}
     found: dict[str, Any] = {}
     faults = []
     for query in (*route.query, *route.headers):
-        texts = said.get(query.name) if query in route.query else None
-        if query in route.headers and (text := headers.get(query.name.lower())) is not None:
-            texts = [text]
+        texts = said.get(query.name) if query in route.query else headers.get(query.name.lower())
         if not texts:
             found[query.name] = [] if query.many else query.default
             continue

@@ -70,6 +70,14 @@ def query_of(scope: Scope) -> dict[str, list[str]]:
     return said
 
 
+def headers_of(scope: Scope) -> dict[str, list[str]]:
+    """What the headers say, by name in lower case; without the space around, which not every server takes away."""
+    said: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        said.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1").strip(" \t"))
+    return said
+
+
 # --- bodies ---------------------------------------------------------------------------------------------
 
 
