@@ -29,6 +29,8 @@ FORMATS: Final = {
     "svg": "image/svg+xml",
     "png": "image/png",
 }
+
+
 async def define(service: Service, data: Any, below: str = "") -> tuple[Graph, bool]:
     """Make a definition known, and keep it; whether it is new. `below` is the pointer to it in the body."""
     engine = service.engine
@@ -61,9 +63,9 @@ async def define_inline(call: Call, data: Any, below: str) -> Graph:
     One that says its version may become what others get by the name alone: so that is for who may define graphs,
     unless this very version is there.
     """
-    if isinstance(data, Mapping) and "version" in data:
-        if (data.get("name"), data["version"]) not in call.service.engine.graphs():
-            allowed(call.scope, "admin")
+    said = (data.get("name"), data.get("version")) if isinstance(data, Mapping) else ()
+    if said and "version" in data and said not in call.service.engine.graphs():
+        allowed(call.scope, "admin")
     graph, _ = await define(call.service, with_version(data), below)
     return graph
 

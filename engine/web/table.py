@@ -167,9 +167,7 @@ class _Place:
         return found
 
 
-def read_query(
-    route: Route, said: Mapping[str, Sequence[str]], headers: Mapping[str, Sequence[str]]
-) -> dict[str, Any]:
+def read_query(route: Route, said: Mapping[str, Sequence[str]], headers: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """The parameters of a query and the headers that a route reads, by name; raises `Refused` with every fault."""
     if not route.query and not route.headers:
         return {}
