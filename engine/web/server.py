@@ -212,15 +212,16 @@ def _contain_connections() -> None:
     It ends the server with all others, otherwise: bytes behind the head of a WebSocket are enough, which h11 takes for
     a body and then cannot answer, and anybody can send them who reaches the port.
     """
-    import trio
     from hypercorn.events import Closed
     from hypercorn.trio.tcp_server import TCPServer
+
+    below: Any = import_module("hypercorn.trio.tcp_server")
 
     class Contained(TCPServer):
         async def protocol_send(self, event: Any) -> None:
             try:
                 await super().protocol_send(event)
-            except trio.BusyResourceError:  # it is being closed in just this moment
+            except below.trio.BusyResourceError:  # it is being closed in just this moment
                 await self.protocol.handle(Closed())
 
         async def run(self) -> None:
