@@ -62,11 +62,17 @@ class EventStream:
             await send({"type": "http.response.body", "body": b""})
             return
         with Watch(self.service.streams, self.run, self.after) as watch:
+            gone = True
             async with anyio.create_task_group() as group:
                 group.start_soon(self._until_gone, receive, group.cancel_scope)
                 with suppress(OSError):  # some servers say so when the client has gone
                     await self._send(send, watch)
+                    gone = False
                 group.cancel_scope.cancel()
+        # By itself: the end of an answer is told as the end of its client, too, and Hypercorn does not finish with a
+        # connection if what told it is cancelled in the middle of that.
+        if not gone:
+            await self._end(send, watch)
 
     async def _until_gone(self, receive: Receive, scope: anyio.CancelScope) -> None:
         # What is sent to a client that has gone raises nothing on some servers: so somebody has to listen.
@@ -81,8 +87,10 @@ class EventStream:
                 pass  # and hold no page of events while nothing happens
         except TooSlow:
             pass
+
+    async def _end(self, send: Send, watch: Watch) -> None:
         end = {"reason": watch.reason, "status": self.run.status, "after": watch.seen, "problem": watch.problem}
-        with anyio.move_on_after(LAST_WORD_SECONDS):
+        with anyio.move_on_after(LAST_WORD_SECONDS), suppress(OSError):
             await _put(send, b"event: end\ndata: " + dumped(end) + b"\n\n", more=False)
 
 
