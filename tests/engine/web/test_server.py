@@ -175,6 +175,15 @@ async def test_an_address_without_an_end_is_cut_off(run: Any) -> None:
     assert not answer.startswith(b"HTTP/1.1 2")
 
 
+async def test_a_body_of_two_lengths_is_refused(run: Any) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with served(run, guarded(swallow)) as port:
+        answer = await talk(port, head + b"1\r\nx\r\n0\r\n\r\n" + REQUEST)
+
+    # Nothing at all if the connection was reset, since what follows is not read.
+    assert answer.count(b"HTTP/1.1 400") == answer.count(b"HTTP/1.1")
+
+
 async def test_trailers_without_an_end_are_cut_off(run: Any) -> None:
     head = (
         b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n1\r\nx\r\n0\r\n"
