@@ -31,14 +31,21 @@ FORMATS: Final = {
 }
 
 
-async def define(service: Service, data: Any, below: str = "") -> tuple[Graph, bool]:
-    """Make a definition known, and keep it; whether it is new. `below` is the pointer to it in the body."""
+SPARED: Final = 10
+"""One place in so many is for graphs that are defined, and not for those that are only run at once."""
+
+
+async def define(service: Service, data: Any, below: str = "", spare: int = 0) -> tuple[Graph, bool]:
+    """Make a definition known, and keep it; whether it is new. `below` is the pointer to it in the body.
+
+    `spare` places are left for others.
+    """
     engine = service.engine
     before = set(engine.graphs())
     if not isinstance(data, Mapping):
         raise invalid([Detail(pointer=below, message="expected an object: a graph as data, or its steps")])
     key = (data.get("name"), data.get("version", "1"))
-    if key not in before and len(before) >= service.most_graphs:
+    if key not in before and len(before) >= service.most_graphs - spare:
         raise Refused(
             429, "too_many_graphs", f"{len(before):,} graphs are known, which is as many as may be: delete some"
         )
@@ -66,7 +73,10 @@ async def define_inline(call: Call, data: Any, below: str) -> Graph:
     said = (data.get("name"), data.get("version")) if isinstance(data, Mapping) else ()
     if said and "version" in data and said not in call.service.engine.graphs():
         allowed(call.scope, "admin")
-    graph, _ = await define(call.service, with_version(data), below)
+    # Whoever may only submit could fill the table, and then nobody could define anything.
+    versioned = with_version(data)
+    spare = 0 if versioned is data else -(-call.service.most_graphs // SPARED)
+    graph, _ = await define(call.service, versioned, below, spare)
     return graph
 
 

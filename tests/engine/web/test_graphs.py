@@ -190,6 +190,18 @@ async def test_a_graph_made_in_python_is_shown_though_data_cannot_say_it() -> No
     assert (found["definition"], found["nodes"]) == (None, ["a"])
 
 
+async def test_graphs_that_are_run_at_once_leave_room_for_those_that_are_defined() -> None:
+    async with served(most_graphs=3) as service:
+        found = [
+            (await service.ask("POST", "/api/runs", {"definition": {**COUNTING, "name": name}})).status_code
+            for name in ("one", "two", "three", "one")
+        ]
+        defined = await service.ask("POST", "/api/graphs", COUNTING)
+
+    assert found == [202, 202, 429, 202]
+    assert defined.status_code == 201
+
+
 async def test_no_more_graphs_than_allowed_can_be_defined() -> None:
     async with served(most_graphs=1) as service:
         await service.ask("POST", "/api/graphs", COUNTING)
