@@ -32,7 +32,7 @@ from engine.stores import open_store
 from tests.durability.soak_faults import FAULTS
 from tests.durability.soak_flows import expected, graphs
 from tests.durability.soak_load import Load, Tally
-from tests.durability.soak_service import Service
+from tests.durability.soak_service import KEPT_RUNS, Service
 from tests.servers import PostgresServer
 
 WORKERS: Final = 16
@@ -43,7 +43,6 @@ WARM: Final = 0.3
 SAMPLE_SECONDS: Final = 0.5
 FINISH_SECONDS: Final = 180.0
 PAGE: Final = 1_000
-KEPT_RUNS: Final = Settings().keep_runs
 BYTES_OF_A_RUN: Final = 24_000
 """At most, of one that has ended and is still kept in memory, with its log and events."""
 BYTES_OF_CHANCE: Final = 24 * 1024 * 1024

@@ -196,9 +196,8 @@ class Load:
                 self.tally.done["retried"] += 1
             except ServiceUnreachable:
                 self.tally.done["retries whose answer was lost"] += 1
-            except EngineError as error:
-                if getattr(error, "status", 503) not in (409, 503):
-                    raise
+            except RunEnded:
+                pass  # by a retry whose answer was lost
             await anyio.sleep(0.05)
             await run.wait()
 

@@ -20,6 +20,8 @@ from tests.servers import free_port
 ROOT: Final = Path(__file__).parents[2]
 START_SECONDS: Final = 60.0
 GRACE: Final = 2.0
+KEPT_RUNS: Final = 500
+"""So that memory is as full as it gets after some seconds, and flat from there on if nothing is lost of it."""
 
 
 class Service:
@@ -43,6 +45,7 @@ class Service:
         graphs = f"tests.durability.soak_faults:{fault}" if fault else "tests.durability.soak_flows:graphs"
         self._words = ["--graphs", graphs, "--backend", backend, "--port", str(self.port), "--keys", "keys.toml"]
         self._words += ["--grace", str(GRACE), "--log-level", "warning", "--max-runs", "16", "--max-queued", "24"]
+        self._words += ["--keep-runs", str(KEPT_RUNS)]
         self._store = store
         self._process: subprocess.Popen[bytes] | None = None
 
