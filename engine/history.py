@@ -38,7 +38,11 @@ class LogEntry:
 
 @attrs.frozen
 class Event:
-    """One thing that happened in a run; `seq` increases by one from event to event."""
+    """One thing that happened in a run; `seq` increases by one from event to event.
+
+    Except at `events_lost`, which stands for all numbers from `data["first"]` to its own: what nodes told of themselves
+    (`node_progress`) is not on record, and is not known any more once the run went on in another process.
+    """
 
     seq: int
     type: str
@@ -96,6 +100,11 @@ class History:
         """The run was submitted, and it started."""
         self.seq = seq = self.seq + 2
         self._events.append((seq, time))
+
+    def lost_until(self, seq: int, time: float) -> None:
+        """Events up to this number happened, and nobody knows them any more."""
+        first, self.seq = self.seq + 1, seq - 1
+        self.event("events_lost", time, data={"first": first, "count": seq - first + 1})
 
     def entry(self, raw: RawLog) -> None:
         self._log.append(raw)

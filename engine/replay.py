@@ -99,7 +99,7 @@ class Again:
             self._rejoin = False
         tree.now = record.time
         if record.seq > tree.history.seq:
-            tree.history.seq = record.seq  # events that are not on record
+            tree.history.lost_until(record.seq, record.time)  # what nodes told of themselves is not on record
         if record.kind == "retry":
             self._rejoin = True
         _apply(root, record)

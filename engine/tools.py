@@ -245,11 +245,18 @@ class _Binding:
 # --- versions -------------------------------------------------------------------------------------------
 
 
+INLINE: Final = "inline-"
+"""How versions begin that a definition without one gets when it is run at once: the rest is its digest."""
+
+
 def version_order(version: str) -> tuple[Any, ...]:
     """By what versions are compared: numbers as numbers, words (`rc`, `beta`) before the number or the end.
 
-    So 1.9 < 1.10 < 2rc1 < 2 = 2.0 < 2.0.1, and dates come in their order. A `v` in front says nothing.
+    So 1.9 < 1.10 < 2rc1 < 2 = 2.0 < 2.0.1, and dates come in their order. A `v` in front says nothing. A graph that was
+    only run at once is below all: whoever did that must not change what its name means to others.
     """
+    if version.startswith(INLINE):
+        return ((-1, version),)
     parts: list[tuple[int, Any]] = []
     for part in [*re.findall(r"\d+|[a-z]+", version.lower().removeprefix("v")), ""]:
         if not part.isdigit():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -52,6 +53,7 @@ _NEEDED: Final = {"asyncio": "uvicorn", "trio": "hypercorn"}
 @click.option("--durability", type=click.Choice(["standard", "strict", "relaxed"]), help="How safe is safe.")
 @click.option("--max-runs", type=int, metavar="N", help="Runs at once; more wait.")
 @click.option("--max-queued", type=int, metavar="N", help="Runs that may wait; more are refused.")
+@click.option("--keep-runs", type=int, metavar="N", help="Ended runs to keep in memory.  [default: 10000]")
 @click.option("--max-iterations", type=int, metavar="N", help="Limit of cycles that have none of their own.")
 @click.option("--fallback", is_flag=True, default=None, help="Keep runs in memory if the store cannot be reached.")
 @click.option("--reload", is_flag=True, default=None, help="Take up changed tools, for new runs.")
@@ -101,6 +103,8 @@ def serve(setup: Setup) -> int:
         serving.serve(service)
     except serving.CannotServe as error:
         raise Refusal(str(error)) from error
+    # Or Python looks through all that is left before it ends: a second for ten thousand runs, of a grace that is over.
+    gc.freeze()
     return SUCCESS
 
 
@@ -116,6 +120,7 @@ def _engine(settings: Settings, close_seconds: float) -> Engine:
             processes=settings.processes,
             prune=settings.prune,
             close_seconds=close_seconds,
+            keep_runs=settings.keep_runs or EngineSettings().keep_runs,
         ),
     )
 

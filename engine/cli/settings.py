@@ -152,6 +152,8 @@ class Settings:
     """The limit of cycles in graphs that leave `Graph(max_iterations=)` at its default."""
     threads: int | None = setting(None, _count)
     processes: int | None = setting(None, _count)
+    keep_runs: int | None = setting(None, _count)
+    """Ended runs that a service keeps in memory; the engine's own default if it is left out."""
     prune: bool = setting(True, _switch)
     """Whether records of long runs are dropped that a snapshot stands for."""
     log_level: LogLevel = setting("warning", _one_of(get_args(LogLevel)))

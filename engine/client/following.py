@@ -146,7 +146,7 @@ class Events:
         event = event_of(message.data)
         if event.seq <= self._seen:
             return  # a proxy that kept an answer, say
-        if event.seq != self._seen + 1:
+        if event.seq != self._seen + 1 and not self._tells_of_a_loss(event):
             # Cannot be, as the service promises; whoever counts on it must not be left believing it.
             self._failed = HistoryGone(self._seen + 1, event.seq)
             await self._hang_up()
@@ -154,6 +154,11 @@ class Events:
         self._attempts.went_well()
         self._seen = event.seq
         self._ready.append(event)
+
+    def _tells_of_a_loss(self, event: Event) -> bool:
+        """Whether it stands for those before it, too, which the service does not know any more and says so."""
+        first = event.data.get("first")
+        return event.type == "events_lost" and isinstance(first, int) and first <= self._seen + 1
 
     async def _ended(self, why: dict[str, Any]) -> None:
         match why.get("reason"):

@@ -65,11 +65,17 @@ class EventStream:
             await send({"type": "http.response.body", "body": b""})
             return
         with Watch(self.service.streams, self.run, self.after) as watch:
+            gone = True
             async with anyio.create_task_group() as group:
                 group.start_soon(self._until_gone, receive, group.cancel_scope)
                 with suppress(OSError):  # some servers say so when the client has gone
-                    await self._send(scope, send, watch)
+                    await self._send(send, watch)
+                    gone = False
                 group.cancel_scope.cancel()
+        # By itself: the end of an answer is told as the end of its client, too, and Hypercorn does not finish with a
+        # connection if what told it is cancelled in the middle of that.
+        if not gone:
+            await self._end(scope, send, watch)
 
     async def _until_gone(self, receive: Receive, scope: anyio.CancelScope) -> None:
         # What is sent to a client that has gone raises nothing on some servers: so somebody has to listen.
@@ -77,15 +83,18 @@ class EventStream:
             pass
         scope.cancel()
 
-    async def _send(self, scope: Scope, send: Send, watch: Watch) -> None:
+    async def _send(self, send: Send, watch: Watch) -> None:
         try:
             await watch.sent(_put(send, COME_BACK))
             while await _send_page(send, watch):
                 pass  # and hold no page of events while nothing happens
         except TooSlow:
             pass
+
+    async def _end(self, scope: Scope, send: Send, watch: Watch) -> None:
         end = {"reason": watch.reason, "status": self.run.status, "after": watch.sent_up_to, "problem": watch.problem}
-        await watch.last_word(scope, _put(send, b"event: end\ndata: " + dumped(end) + b"\n\n", more=False))
+        with suppress(OSError):
+            await watch.last_word(scope, _put(send, b"event: end\ndata: " + dumped(end) + b"\n\n", more=False))
 
 
 async def _send_page(send: Send, watch: Watch) -> bool:

@@ -15,8 +15,9 @@ from ..errors import GraphInvalid
 from ..graph import Graph
 from ..jsonschema import Schemas
 from ..plan import Plan
-from ..tools import version_order
+from ..tools import INLINE, version_order
 from .models import GraphInfo, GraphItem, GraphList, GraphProblemItem, ToolItem, ToolList, Validation
+from .principals import allowed
 from .problems import Detail, Refused, invalid, of_graph
 from .service import Service, graph_of
 from .table import Call
@@ -28,18 +29,23 @@ FORMATS: Final = {
     "svg": "image/svg+xml",
     "png": "image/png",
 }
-INLINE: Final = "inline-"
-"""How versions begin that a definition without one gets when it is submitted at once: the rest is its digest."""
 
 
-async def define(service: Service, data: Any, below: str = "") -> tuple[Graph, bool]:
-    """Make a definition known, and keep it; whether it is new. `below` is the pointer to it in the body."""
+SPARED: Final = 10
+"""One place in so many is for graphs that are defined, and not for those that are only run at once."""
+
+
+async def define(service: Service, data: Any, below: str = "", spare: int = 0) -> tuple[Graph, bool]:
+    """Make a definition known, and keep it; whether it is new. `below` is the pointer to it in the body.
+
+    `spare` places are left for others.
+    """
     engine = service.engine
     before = set(engine.graphs())
     if not isinstance(data, Mapping):
         raise invalid([Detail(pointer=below, message="expected an object: a graph as data, or its steps")])
     key = (data.get("name"), data.get("version", "1"))
-    if key not in before and len(before) >= service.most_graphs:
+    if key not in before and len(before) >= service.most_graphs - spare:
         raise Refused(
             429, "too_many_graphs", f"{len(before):,} graphs are known, which is as many as may be: delete some"
         )
@@ -56,6 +62,22 @@ def with_version(data: Any) -> Any:
         return data
     digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
     return {**data, "version": f"{INLINE}{digest[:16]}"}
+
+
+async def define_inline(call: Call, data: Any, below: str) -> Graph:
+    """Make a definition known that is to be run at once.
+
+    One that says its version may become what others get by the name alone: so that is for who may define graphs,
+    unless this very version is there.
+    """
+    said = (data.get("name"), data.get("version")) if isinstance(data, Mapping) else ()
+    if said and "version" in data and said not in call.service.engine.graphs():
+        allowed(call.scope, "admin")
+    # Whoever may only submit could fill the table, and then nobody could define anything.
+    versioned = with_version(data)
+    spare = 0 if versioned is data else -(-call.service.most_graphs // SPARED)
+    graph, _ = await define(call.service, versioned, below, spare)
+    return graph
 
 
 def versions_of(service: Service, name: str) -> list[str]:

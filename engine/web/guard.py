@@ -33,7 +33,16 @@ from .limits import Limits, check_announced, check_headers
 from .measures import HttpNumbers, route_of
 from .principals import ANYBODY, Principal, allowed
 from .rates import Buckets, Rate, network_of
-from .refusals import BodyTooLarge, Headers, Refused, TooManyRequests, TooSlow, Unauthenticated, internal_error
+from .refusals import (
+    BodyTooLarge,
+    Headers,
+    Refused,
+    TooManyRequests,
+    TooSlow,
+    TwoLengths,
+    Unauthenticated,
+    internal_error,
+)
 
 logger = logging.getLogger("engine.web")
 
@@ -158,6 +167,8 @@ class Guard:
             asker.set((scope["state"]["request"], principal.name))
             if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
                 allowed(scope, "submit")
+        if b"content-length" in seen and b"transfer-encoding" in seen:
+            raise TwoLengths
         check_announced(seen.get(b"content-length"), self.limits)
         return headers
 

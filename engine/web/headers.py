@@ -25,7 +25,9 @@ SECURITY: Final[Mapping[bytes, bytes]] = {
 """Unless the application says otherwise itself, as the page of the docs does. HSTS is for whoever ends TLS to say."""
 
 _METHODS: Final = b"GET, POST, PUT, PATCH, DELETE"
-_REQUEST_HEADERS: Final = b"authorization, content-type, idempotency-key, last-event-id, x-api-key, x-request-id"
+_REQUEST_HEADERS: Final = (
+    b"authorization, content-type, idempotency-key, last-event-id, x-api-key, x-deadline-seconds, x-request-id"
+)
 _ANSWER_HEADERS: Final = b"etag, link, location, retry-after, x-request-id"
 _PREFLIGHT_SECONDS: Final = b"600"
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}

@@ -35,11 +35,9 @@ AnyDefinition = Annotated[Any, "a definition, sound or not"]
 RunId = Annotated[
     str | None,
     "an id of your own; a new one if it is left out",
-    {"pattern": "^[^/#]+$", "minLength": 1, "maxLength": 200},
+    {"pattern": r"^(\.{0,2}[^/#.][^/#]*|\.{3}[^/#]*)$", "minLength": 1, "maxLength": 200},
 ]
-Key = Annotated[
-    str | None, "as the header Idempotency-Key, where none can be sent", {"minLength": 1, "maxLength": 1000}
-]
+Key = Annotated[str | None, "as the header Idempotency-Key, where none can be sent", {"minLength": 1, "maxLength": 512}]
 MOST_SECONDS: Final = 1_000_000_000
 """Some thirty years: what a run may be given at most, in seconds."""
 Deadline = Annotated[

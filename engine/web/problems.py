@@ -129,6 +129,8 @@ def wrong_method(allowed: Iterable[str]) -> Refused:
 
 def is_of_the_guard(error: Exception) -> bool:
     """Whether it is for the guard around the application to answer."""
+    if isinstance(error, ExceptionGroup):  # from a task that waited for messages beside another
+        return error.subgroup(refusals.Refused) is not None
     return isinstance(error, refusals.Refused)
 
 

@@ -109,6 +109,17 @@ class BodyTooLarge(Refused):
         super().__init__(f"the body is larger than {limit:,} bytes", headers={"connection": "close"})
 
 
+class TwoLengths(Refused):
+    """A body that says twice how long it is: a proxy may have believed the other one, and where the next begins."""
+
+    status, code = 400, "two_lengths"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the request has Content-Length and Transfer-Encoding: send one of them", headers={"connection": "close"}
+        )
+
+
 class HeadersTooLarge(Refused):
     """More, or longer, headers than the service takes."""
 

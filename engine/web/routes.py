@@ -45,7 +45,7 @@ KEY: Final = Query(
     "Idempotency-Key",
     "text",
     "the same submission under the same key is one run, however often it is sent",
-    bounds={"minLength": 1, "maxLength": 1000},
+    bounds={"minLength": 1, "maxLength": 512},
 )
 DEADLINE: Final = Query(
     "X-Deadline-Seconds",
@@ -187,7 +187,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         needs="submit",
         handler=runs.submit_inline,
         summary="Run a definition",
-        description="The definition is kept, as one that is defined. Without a version its content is its version.",
+        description="The definition is kept, as one that is defined. Without a version its content is its version; a "
+        "new version of its own needs a key with the scope `admin`, as defining it does.",
         body=InlineSubmission,
         query=(WAIT,),
         headers=(KEY, DEADLINE),

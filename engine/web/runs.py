@@ -12,7 +12,7 @@ from ..kept import KeptRun
 from ..plan import Plan
 from ..replay import ReplayError
 from ..submitting import OptionsRefused
-from .graphs import define, with_version
+from .graphs import define_inline
 from .models import ForkOrder, InlineSubmission, LogPage, RetryOrder, RunList, SignalOrder, Submission, values
 from .problems import Detail, code_of, facts_of, invalid, invalid_faults, of_state
 from .service import log_item, run_info, run_item
@@ -93,7 +93,7 @@ async def submit_run(call: Call) -> Answer:
 async def submit_inline(call: Call) -> Answer:
     """`POST /api/runs`."""
     submission: InlineSubmission = call.body
-    graph, _ = await define(call.service, with_version(submission.definition), "/definition")
+    graph = await define_inline(call, submission.definition, "/definition")
     run = await submit(call, submission, graph.name, graph.version)
     return await answer_when_over(call, run, call.query["wait"])
 

@@ -22,6 +22,8 @@ import anyio
 from .guard import BODY_IS_THERE, ASGIApp
 from .wire import CUT_OFF, without_linger
 
+logger = logging.getLogger("engine.web")
+
 BACKLOG: Final = 1024
 HEADER_BYTES: Final = 64 * 1024
 """Where the connection is closed; the guard answers for less. Hypercorn takes less than that by itself."""
@@ -76,7 +78,7 @@ async def serve_on_asyncio(
                 _reset(connection.transport)
 
     config = uvicorn.Config(
-        app,
+        _answered(app),
         http=_bounded_protocol(),
         ws=_patient_socket(),
         ws_max_size=MESSAGE_BYTES,
@@ -98,6 +100,25 @@ async def serve_on_asyncio(
         group.start_soon(_stop, server, stopped)
         await server.serve([listener])
         group.cancel_scope.cancel()
+
+
+def _answered(app: ASGIApp) -> ASGIApp:
+    """uvicorn takes a WebSocket that was refused with an answer for one that was forgotten, which is an error to it."""
+    from uvicorn.protocols.utils import ClientDisconnected
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        refused = False
+
+        async def sent(message: Any) -> None:
+            nonlocal refused
+            await send(message)
+            refused = message["type"] == "websocket.http.response.body" and not message.get("more_body", False)
+
+        await app(scope, receive, sent if scope["type"] == "websocket" else send)
+        if refused:
+            raise ClientDisconnected  # over, that is, and no more to be said
+
+    return served
 
 
 async def _stop(server: _Stoppable, stopped: Callable[[], Awaitable[None]]) -> None:
@@ -246,7 +267,28 @@ async def serve_on_trio(
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
     config.errorlog.setLevel(logging.WARNING)
-    await serve(app, config, listener, started, stopped)
+    await serve(_as_if_gone(app), config, listener, started, stopped)
+
+
+class _Gone(OSError):
+    """Nothing more can be said to this client."""
+
+
+def _as_if_gone(app: ASGIApp) -> ASGIApp:
+    """A client that broke the rules so that h11 will not answer it is told from one that has left by nobody."""
+    import h11
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        async def sent(message: Any) -> None:
+            try:
+                await send(message)
+            except h11.LocalProtocolError as error:
+                raise _Gone(str(error)) from error
+
+        with suppress(_Gone):
+            await app(scope, receive, sent)
+
+    return served
 
 
 SERVERS: Final[dict[str, Server]] = {"asyncio": serve_on_asyncio, "trio": serve_on_trio}

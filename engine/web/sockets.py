@@ -91,9 +91,9 @@ async def serve_socket(call: Call, begin: Begin, receive: Receive, send: Send) -
     """One connection from its acceptance to its end."""
     if (await receive())["type"] != "websocket.connect":
         return
-    await send({"type": "websocket.accept"})
     socket = Socket(receive, send)
     try:
+        await send({"type": "websocket.accept"})
         run = await begin(call, socket)
         await _watch(call, run, socket)
     except (Gone, OSError):
@@ -102,8 +102,9 @@ async def serve_socket(call: Call, begin: Begin, receive: Receive, send: Send) -
         if is_of_the_guard(error):
             raise
         refused = of_error(error)
-        await socket.say(dumped({"type": "problem", "problem": shown(refused.problem)}))
-        await socket.close(4000 + refused.problem.status, refused.problem.code)
+        with suppress(OSError):  # some servers say so when the client has gone
+            await socket.say(dumped({"type": "problem", "problem": shown(refused.problem)}))
+            await socket.close(4000 + refused.problem.status, refused.problem.code)
 
 
 async def _watch(call: Call, run: Run, socket: Socket) -> None:

@@ -82,11 +82,13 @@ class Call:
 
 def header_of(scope: Scope, name: bytes) -> str | None:
     """What a header says, the last one if there are several; None if it is not there."""
-    found: bytes | None = None
-    for each, value in scope["headers"]:
-        if each == name:
-            found = value
-    return None if found is None else found.decode("latin-1")
+    found = headers_named(scope, name)
+    return found[-1] if found else None
+
+
+def headers_named(scope: Scope, name: bytes) -> list[str]:
+    """What the headers of a name say, without the space around, which not every server takes away."""
+    return [value.decode("latin-1").strip(" \t") for each, value in scope["headers"] if each == name]
 
 
 Handler = Callable[[Call], Awaitable[Answer | Sends]]
@@ -205,8 +207,7 @@ def read_query(route: Route, said: Mapping[str, Sequence[str]], scope: Scope) ->
     for query in route.query:
         _read_into(found, query, said.get(query.name), faults)
     for query in route.headers:
-        text = header_of(scope, query.name.lower().encode())
-        _read_into(found, query, None if text is None else [text], faults)
+        _read_into(found, query, headers_named(scope, query.name.lower().encode()), faults)
     if faults:
         raise invalid(faults)
     return found

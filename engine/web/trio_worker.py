@@ -9,6 +9,7 @@ extensions, see `wire.py`.
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -24,6 +25,8 @@ from hypercorn.utils import wrap_app
 
 from .guard import ASGIApp
 from .wire import CUT_OFF, without_linger
+
+logger = logging.getLogger("engine.web")
 
 
 async def serve(
@@ -48,6 +51,12 @@ async def serve(
         connections.cancel_scope.deadline = trio.current_time() + config.graceful_timeout
 
 
+def _said(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(map(_said, error.exceptions))
+    return f"{type(error).__name__}: {error}"
+
+
 class Connection(TCPServer):
     """One connection."""
 
@@ -66,6 +75,18 @@ class Connection(TCPServer):
         without_linger(self.stream.socket)
         self.stream.socket.close()
 
+    async def run(self) -> None:
+        """Serve it; what Hypercorn raises over it ends this connection alone.
+
+        It would end the server with all others. Bytes behind the head of a WebSocket are enough, which h11 takes for a
+        body and then cannot answer, and anybody can send them who reaches the port.
+        """
+        try:
+            await super().run()
+        except* Exception as group:
+            logger.warning("a connection was ended, since the server failed at it: %s", _said(group))
+            logger.debug("where it failed", exc_info=True)
+
     async def protocol_send(self, event: Event) -> None:
         """Send it; when this is cancelled before it began to go out, it does not, otherwise the next one sends on."""
         if not isinstance(event, RawData):
@@ -76,7 +97,11 @@ class Connection(TCPServer):
                 await self._send_rest()
                 self._rest = memoryview(event.data)
                 await self._send_rest()
-        except (OSError, trio.ClosedResourceError):
+        except (
+            OSError,
+            trio.ClosedResourceError,
+            trio.BusyResourceError,
+        ):  # busy: it is being closed in just this moment
             await self.protocol.handle(Closed())
 
     async def _send_rest(self) -> None:

@@ -17,10 +17,16 @@ from tests.engine.web.services import ROOT, eventually
 TOOLS = """
 from pathlib import Path
 import anyio
-from engine import tool
+from engine import Context, tool
 
 @tool
 async def step(state: dict):
+    await anyio.sleep(state.get("pause", 0))
+    return {"n": state.get("n", 0) + 1}
+
+@tool
+async def told_step(state: dict, ctx: Context):
+    ctx.emit(state.get("n", 0))
     await anyio.sleep(state.get("pause", 0))
     return {"n": state.get("n", 0) + 1}
 
@@ -39,6 +45,7 @@ LOOP = {
     "edges": [{"source": "step", "target": "step", "when": "state.n < state.until", "max_iterations": 100000},
               {"source": "step", "target": "END", "otherwise": True}],
 }  # fmt: skip
+TOLD_LOOP = {**LOOP, "name": "told", "nodes": [{"name": "step", "tool": "told_step"}]}
 NOTED = {"name": "noted", "entry_point": "note", "nodes": [{"name": "note"}]}
 
 

@@ -20,7 +20,7 @@ import pytest
 from engine import Context, EngineClosed, Graph, HistoryGone, RunNotFound
 from engine.client import AsyncClient, Client, Events, Patience, ServiceError
 from engine.web.streams import StreamLimits
-from tests.engine.restarted import LOOP, NOTED, Process
+from tests.engine.restarted import LOOP, NOTED, TOLD_LOOP, Process
 from tests.engine.web.real import Real, running
 from tests.engine.web.services import ROOT
 
@@ -67,6 +67,26 @@ async def test_a_stream_goes_on_when_the_service_starts_anew(service: Process, n
             (event.seq, event.type, event.node, event.activation) for event in again
         ]
         assert (await run.result()).state["n"] == 120
+
+
+async def test_what_nodes_told_before_a_restart_is_told_as_lost_and_the_stream_goes_on(service: Process) -> None:
+    async with client_of(service) as client:
+        await client.define(TOLD_LOOP)
+        run = await client.submit("told", {"pause": 0.01, "until": 60})
+        seen = []
+        async for event in run.events():
+            seen.append(event)
+            if event.seq == 100:
+                await service.again()
+
+        again = [event async for event in run.events()]
+
+        assert [event.seq for event in seen] == list(range(1, len(seen) + 1))
+        assert "events_lost" not in [event.type for event in seen]
+        assert [event.seq for event in again] == [event.seq for event in seen]
+        assert {(one.type, other.type) for one, other in zip(seen, again, strict=True) if one.type != other.type} == {
+            ("node_progress", "events_lost")
+        }
 
 
 async def test_submissions_that_a_crash_interrupts_make_one_run_each(service: Process) -> None:

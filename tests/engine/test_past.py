@@ -18,6 +18,7 @@ from engine.stores.memory import MemoryStore
 Reopen = Callable[..., Engine]
 State = dict[str, Any]
 HISTORY = 50
+TOLD = ("node_progress", "events_lost")
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -86,14 +87,14 @@ async def test_an_ended_run_whose_records_are_all_kept_is_read_back_with_everyth
         run = await engine.get(id)
         await run.signal("go")
         result = await run.result()
-        events = [event async for event in run.events() if event.type != "node_progress"]
+        events = [event async for event in run.events() if event.type not in TOLD]
     async with engine_on() as engine:
         engine.register(counting(45))
         again = await engine.get(id)
         assert (await again.result()).state == result.state
         assert (again.log, again.visited) == (run.log, run.visited)
         assert (again.log_dropped, again.visited_dropped) == (0, 0)
-        assert [event async for event in again.events()] == events
+        assert [event async for event in again.events() if event.type not in TOLD] == events
 
 
 async def test_without_pruning_every_event_is_read_from_the_journal(engine_on: Reopen) -> None:
@@ -109,8 +110,8 @@ async def test_without_pruning_every_event_is_read_from_the_journal(engine_on: R
     async with engine_on(settings=settings) as engine:
         engine.register(counting(200))
         again = await engine.get(run.id)
-        kept = [event for event in events if event.type != "node_progress"]
-        assert [event for event in await events_until_it_waits(again) if event.type != "node_progress"] == kept
+        kept = [event for event in events if event.type not in TOLD]
+        assert [event for event in await events_until_it_waits(again) if event.type not in TOLD] == kept
         fork = await engine.fork(run.id, "step#3", {"n": 197})
         await fork.signal("go")
         assert (await fork.result()).state == {"n": 200, "went": None}
@@ -195,3 +196,21 @@ def test_a_reader_of_a_short_history_misses_no_event_while_the_run_goes_on(
 
     run(main, backend=backend, virtual_time=True, patience_seconds=0.0)
     assert live == later == list(range(1, 3 * 200 + 4))
+
+
+async def test_what_nodes_told_of_themselves_is_told_as_lost_once_it_is(engine_on: Reopen) -> None:
+    async with engine_on() as engine:
+        id = await run_until_it_waits(engine, 3)
+        before = await events_until_it_waits(await engine.get(id))
+    async with engine_on() as engine:
+        engine.register(counting(3))
+        run = await engine.get(id)
+        after = await events_until_it_waits(run)
+        inside = await anext(run.events(before[3].seq - 1))
+
+    assert [event.seq for event in before] == list(range(1, len(before) + 1))
+    assert [event.seq for event in after] == [event.seq for event in before]
+    assert [event.type.replace("node_progress", "events_lost") for event in before] == [event.type for event in after]
+    assert after[3].type == "events_lost"
+    assert after[3].data == {"first": 4, "count": 1}
+    assert inside == after[3]

@@ -233,3 +233,12 @@ def test_passwords_in_addresses_are_known_as_secrets() -> None:
     assert set(_secrets_in("postgresql://u:p%40ss@h/db?sslpassword=x%20y")) == {"p%40ss", "p@ss", "x y"}
     assert list(_secrets_in("sqlite:///runs.db")) == []
     assert list(_secrets_in("http://[")) == []
+
+
+def test_no_more_ended_runs_are_kept_in_memory_than_asked_for(folder: Path, essay: list[str]) -> None:
+    with service(folder, *essay, "--store", "memory:", "--keep-runs", "2") as served:
+        for _ in range(5):
+            assert served.text() == "old"
+        listed = served.ask("/api/runs")[1]["runs"]
+
+    assert len(listed) == 2

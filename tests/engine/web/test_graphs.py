@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from engine import Graph
+from engine.web.keys import Keys, new_key
 from tests.contracts.stores import FACTORIES
-from tests.engine.web.served import COUNTING, GATED, TOOLS, Served, served
+from tests.engine.web.served import COUNTING, FAILING, GATED, TOOLS, Served, served
 
 
 async def test_a_graph_that_is_posted_can_be_looked_at() -> None:
@@ -43,6 +45,34 @@ async def test_a_new_version_is_kept_beside_the_old_one() -> None:
     assert newest["versions"] == ["2", "9", "10"]
     assert listed["graphs"] == [{"name": "counting", "version": "10", "versions": ["2", "9", "10"]}]
     assert (run.json()["version"], old.json()["version"]) == ("10", "9")
+
+
+@pytest.mark.parametrize("path", ["/api/runs", "/api/workflow"])
+async def test_who_may_only_submit_changes_nothing_for_others(path: str) -> None:
+    made = {scope: new_key(scope, [scope]) for scope in ("submit", "admin")}
+    headers = {scope: {"authorization": f"Bearer {key.text}"} for scope, key in made.items()}
+    other = {**FAILING, "name": "counting"}
+    async with served(keys=Keys(key.key for key in made.values())) as service:
+
+        async def ask(scope: str, definition: Any) -> httpx2.Response:
+            body = {"definition": definition, "state": {}} if path == "/api/runs" else definition
+            return await service.ask("POST", path, body, headers=headers[scope])
+
+        async def version_that_runs() -> str:
+            answer = await service.ask("POST", "/api/graphs/counting/runs", {}, headers=headers["admin"])
+            return str(answer.json()["version"])
+
+        await service.engine.define({**COUNTING, "version": "beta"})
+        refused = await ask("submit", {**other, "version": "99"})
+        same = await ask("submit", {**COUNTING, "version": "beta"})
+        at_once = await ask("submit", other)
+        before = await version_that_runs()
+        defined = await ask("admin", {**other, "version": "99"})
+        after = await version_that_runs()
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    assert (same.status_code, at_once.status_code, defined.status_code) == (202, 202, 202)
+    assert (before, after) == ("beta", "99")
 
 
 async def test_the_name_may_be_left_to_the_path_but_must_not_differ() -> None:
@@ -159,6 +189,18 @@ async def test_a_graph_made_in_python_is_shown_though_data_cannot_say_it() -> No
         found = (await service.ask("GET", "/api/graphs/python")).json()
 
     assert (found["definition"], found["nodes"]) == (None, ["a"])
+
+
+async def test_graphs_that_are_run_at_once_leave_room_for_those_that_are_defined() -> None:
+    async with served(most_graphs=3) as service:
+        found = [
+            (await service.ask("POST", "/api/runs", {"definition": {**COUNTING, "name": name}})).status_code
+            for name in ("one", "two", "three", "one")
+        ]
+        defined = await service.ask("POST", "/api/graphs", COUNTING)
+
+    assert found == [202, 202, 429, 202]
+    assert defined.status_code == 201
 
 
 async def test_no_more_graphs_than_allowed_can_be_defined() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -89,6 +90,18 @@ def test_events_are_streamed_with_pings_and_resumed(http: httpx2.Client) -> None
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert ids == list(range(2, 2 + len(ids)))
     assert lines[-2].startswith('data: {"reason":"over"')
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_stream_that_is_over_lets_its_connection_go(real: Real, http: httpx2.Client, version: str) -> None:
+    run_id = submitted(http, "counting")
+    http.get(f"/api/runs/{run_id}?wait=5")
+    with socket.create_connection(("127.0.0.1", real.port), timeout=2) as link:
+        head = f"GET /api/runs/{run_id}/events HTTP/{version}\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        link.sendall(head.encode())
+        said = b"".join(iter(lambda: link.recv(65536), b""))
+
+    assert b'{"reason":"over"' in said
 
 
 def test_clients_that_vanish_are_noticed(real: Real, http: httpx2.Client) -> None:

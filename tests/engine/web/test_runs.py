@@ -379,3 +379,31 @@ async def test_what_was_done_to_a_run_is_in_the_audit_log() -> None:
 
 def test_an_application_is_made_before_its_engine_is_entered() -> None:
     assert create_app(Engine()) is not None
+
+
+async def test_a_header_that_is_sent_twice_is_refused() -> None:
+    async with served() as service:
+        await service.engine.define(COUNTING)
+        headers = [("Idempotency-Key", "one"), ("Idempotency-Key", "two")]
+        answer = await service.ask("POST", "/api/graphs/counting/runs", {}, headers=headers)
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [{"parameter": "Idempotency-Key", "message": "is given more than once"}]
+
+
+async def test_space_around_a_header_says_nothing() -> None:
+    async with served() as service:
+        await service.engine.define(COUNTING)
+        path = "/api/graphs/counting/runs?wait=5"
+        answer = await service.ask("POST", path, {}, headers={"X-Deadline-Seconds": " 5 \t"})
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(("run_id", "status"), [(".", 422), ("..", 422), ("...", 200), (".a", 200), ("a.", 200)])
+async def test_a_run_has_no_id_that_a_path_cannot_hold(run_id: str, status: int) -> None:
+    async with served() as service:
+        await service.engine.define(COUNTING)
+        answer = await service.ask("POST", "/api/graphs/counting/runs?wait=5", {"run_id": run_id})
+
+    assert answer.status_code == status

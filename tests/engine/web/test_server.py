@@ -6,7 +6,7 @@ import gc
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -15,12 +15,14 @@ import pytest
 
 from engine.web import server
 from engine.web.guard import ASGIApp, guarded
+from engine.web.keys import Keys, new_key
 from engine.web.limits import Limits
 from engine.web.serving import listening
 from tests.engine.web.asgi import swallow
 
 REQUEST = b"GET /hello HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 MEBIBYTE = 1024 * 1024
+KEYS = Keys([new_key("me", ["admin"]).key])
 
 
 @pytest.fixture
@@ -56,6 +58,14 @@ def exchange(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
         except (ConnectionResetError, BrokenPipeError):
             pass
         return answer
+
+
+def say(port: int, data: bytes, seconds: float = 0.3) -> None:
+    """Send this, and read for a while."""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection, suppress(OSError):
+        connection.sendall(data)
+        while connection.recv(65536):
+            pass
 
 
 async def talk(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
@@ -100,6 +110,38 @@ async def test_what_is_no_request_is_refused_and_the_service_goes_on(run: Any) -
         assert (await talk(port, REQUEST)).startswith(b"HTTP/1.1 200")
 
 
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HANDSHAKE + b"\r\n\x81\x83\x00\x00\x00\x00abc",
+        HANDSHAKE + b"\r\n" + REQUEST,
+        HANDSHAKE + b"content-length: 3\r\n\r\nabcdef",
+        HANDSHAKE + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        HANDSHAKE + b"expect: 100-continue\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 100,
+        b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n"
+        b"http2-settings: !!!\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n\xff\x00\r\n" + REQUEST,
+    ],
+    ids=["frame", "request", "body", "chunks", "expect", "http/2", "h2c", "pipelined"],
+)
+async def test_no_connection_ends_another(run: Any, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with anyio.fail_after(30):
+        async with served(run, guarded(swallow, keys=KEYS)) as port:
+            for _ in range(3):
+                await anyio.to_thread.run_sync(say, port, data)
+            answer = await talk(port, b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert not [line.getMessage() for line in caplog.records if line.levelname in ("ERROR", "CRITICAL")]
+
+
 @pytest.mark.parametrize(
     "piece", [b"x-header: " + b"v" * 4000 + b"\r\n", b"v" * 4000], ids=["many headers", "one header"]
 )
@@ -131,6 +173,15 @@ async def test_an_address_without_an_end_is_cut_off(run: Any) -> None:
         answer = await talk(port, b"GET /" + b"a" * MEBIBYTE)
 
     assert not answer.startswith(b"HTTP/1.1 2")
+
+
+async def test_a_body_of_two_lengths_is_refused(run: Any) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with served(run, guarded(swallow)) as port:
+        answer = await talk(port, head + b"1\r\nx\r\n0\r\n\r\n" + REQUEST)
+
+    # Nothing at all if the connection was reset, since what follows is not read.
+    assert answer.count(b"HTTP/1.1 400") == answer.count(b"HTTP/1.1")
 
 
 async def test_trailers_without_an_end_are_cut_off(run: Any) -> None:

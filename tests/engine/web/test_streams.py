@@ -8,7 +8,9 @@ import anyio
 import pytest
 
 from engine import Graph
+from engine.web.limits import Limits
 from engine.web.streams import StreamLimits
+from tests.engine.web.asgi import websocket
 from tests.engine.web.served import COUNTING, GATED, EventSource, Socket, connected, served
 
 QUICK = StreamLimits(ping=0.05, slow=0.2, idle=10.0, first_message=0.2)
@@ -148,6 +150,40 @@ async def test_a_client_that_goes_is_noticed_at_once() -> None:
             await socket.leave()
             with anyio.fail_after(1):
                 await socket.over.wait()
+
+
+@pytest.mark.parametrize("left_at", ["websocket.accept", "websocket.send", "websocket.close"])
+async def test_a_client_that_has_gone_when_it_is_to_be_refused_is_no_fault(
+    left_at: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    messages = iter([{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1006}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        if message["type"] == left_at:
+            raise OSError("the client has gone")  # as uvicorn has it
+
+    async with served() as service:
+        scope = {**websocket("/ws/runs/nothing"), "raw_path": b"/ws/runs/nothing", "query_string": b""}
+        await service.app(scope, receive, send)
+
+    assert not [line for line in caplog.records if line.levelname == "ERROR"]
+
+
+async def test_a_message_that_is_too_large_while_it_watches_is_no_fault_of_the_service(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with served(limits=Limits(message_bytes=100)) as service:
+        run_id = await service.submitted(GATED)
+        async with connected(service.app, f"/ws/runs/{run_id}") as socket:
+            await socket.until("run_waiting")
+            await socket.say("x" * 101)
+            closed = await socket.next()
+
+    assert (closed["type"], closed["code"]) == ("websocket.close", 1009)
+    assert not [line for line in caplog.records if line.levelname == "ERROR"]
 
 
 async def test_sockets_end_when_the_engine_drains() -> None:
