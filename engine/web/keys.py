@@ -111,7 +111,7 @@ class Keys:
         """Let these in from now on, and nobody else; gives the names of keys that have come, and that are gone."""
         before, after = self._keys, others._keys
         self._keys = after
-        same = {id for id in before.keys() & after.keys() if before[id].digest == after[id].digest}
+        same = {id for id in before.keys() & after.keys() if compare_digest(before[id].digest, after[id].digest)}
         come = [key.principal.name for id, key in after.items() if id not in same]
         return come, [key.principal.name for id, key in before.items() if id not in same]
 
