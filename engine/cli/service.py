@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("engine.web")
 
 RELOAD_SECONDS: Final = 1.0
+MOST_DAYS: Final = 36_500
+"""A hundred years: dates end somewhere."""
 _NEEDED: Final = {"asyncio": "uvicorn", "trio": "hypercorn"}
 
 
@@ -254,7 +256,7 @@ def keys() -> None:
     type=click.Choice(["read", "submit", "admin"]),
     help="What it may do: look; start runs and act on them; everything.",
 )
-@click.option("--days", type=click.FloatRange(min=0, min_open=True), metavar="N", help="It is good for so long.")
+@click.option("--days", type=click.FloatRange(min=0, max=MOST_DAYS, min_open=True), metavar="N", help="It is good for so long.")
 @click.option("--file", type=click.Path(dir_okay=False), help="The file of keys to add it to.")
 @prepared
 def new(setup: Setup, name: str, scopes: Sequence[str], days: float | None, file: str | None) -> int:

@@ -242,3 +242,9 @@ def test_no_more_ended_runs_are_kept_in_memory_than_asked_for(folder: Path, essa
         listed = served.ask("/api/runs")[1]["runs"]
 
     assert len(listed) == 2
+
+
+def test_a_key_is_good_for_a_hundred_years_at_most(folder: Path) -> None:
+    for days in ("1e300", "inf", "nan", "0"):
+        made = run(folder, "keys", "new", "x", "--scope", "read", "--days", days)
+        assert (made.returncode, "internal" in made.stderr) == (2, False), (days, made.stderr)
