@@ -432,6 +432,7 @@ class Engine:
             self._check_open()
             run = self._admit(registered, options)
             run.key = key
+            run.machine.expect(values)
             books.admitting[run.id] = run  # the store may have it a moment before it is told here
             try:
                 seconds = options.deadline if options.deadline is not None else plan.decl.deadline
@@ -891,7 +892,9 @@ class Engine:
         if books.is_full:
             # As it is now: the submitter may change it while the run is queued.
             kind = run.registered.plan.state
-            books.enqueue(run, partial(run.begin_queued, kind.build(kind.admit(state))))
+            values = kind.admit(state)
+            run.machine.expect(values)
+            books.enqueue(run, partial(run.begin_queued, kind.build(values)))
             return
         books.begin(run)
         try:
