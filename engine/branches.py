@@ -30,7 +30,7 @@ class Branches(Live):
         for index in sorted(self.joins.at):
             branches += self.joins.at[index].tokens()
         if not branches:
-            return {}
+            return self._initial
         return self._taken_as_last(END, branches)[0]
 
     def _branches(self) -> Iterator[Branch]:

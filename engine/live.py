@@ -148,7 +148,7 @@ class Live:
         self.ending: Ending = ""
         self._state: Status = "queued"
         self._initial: Values = _NO_VALUES
-        """The values at its start, if they may turn out to be those at its end."""
+        """The values at its start, while it is queued, or if they may turn out to be those at its end."""
         self.state: Values = _NO_VALUES
         """The values at the end of the run; at a failure, those at that point."""
         self.error: RunFailed | RunCancelled | None = None

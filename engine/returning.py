@@ -195,6 +195,7 @@ class Returning:
         begin: Callable[[], None]
         try:
             if held and stored.is_untouched:
+                machine.expect(stored.values)
                 begin = partial(run.begin_queued, registered.plan.state.build(stored.values))
             elif complete:
                 commands = stored.rebuild_from_first(machine, complete, time())

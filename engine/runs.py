@@ -55,6 +55,10 @@ class Run(Quick):
 
     __slots__ = ()
 
+    def expect(self, values: Values) -> None:
+        """It is queued, and will begin on these: until then they are its state."""
+        self._initial = values
+
     def start(self, state: Any, now: float) -> list[Command]:
         """Begin on a state from outside; one that does not fit raises before anything has happened."""
         return self.begin(self.plan.state.admit(state), now)

@@ -13,6 +13,8 @@ from .state import Values
 from .tokens import DONE, HELD, RUNNING, Activation, Counts, Descent, ErrorInfo, Outcome, Record, Token
 from .writes import PARTING, Log
 
+_NO_VALUES: Values = {}
+
 
 class Starting(Branches):
     """The layer that starts activations."""
@@ -23,6 +25,8 @@ class Starting(Branches):
         self._state = "running"
         if self.plan.absorbs:
             self._initial = values
+        elif self._initial:
+            self._initial = _NO_VALUES  # it was queued: its branches have them now
         entries = self.plan.entries
         log: Log | None = PARTING if len(entries) > 1 or self.tracked else None
         for edge in entries:

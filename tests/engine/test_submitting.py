@@ -453,3 +453,32 @@ async def test_only_a_plain_function_can_subscribe(caplog: pytest.LogCaptureFixt
                 engine.subscribe(wrong)  # type: ignore[arg-type]
 
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+# --- what a run that waits for a place has ----------------------------------------------------------------
+
+
+@attrs.frozen
+class Numbered:
+    number: int
+    done: bool = False
+
+
+@pytest.mark.parametrize("store", [None, "memory://"])
+async def test_a_queued_run_has_the_state_that_it_will_begin_on(store: str | None) -> None:
+    go = anyio.Event()
+
+    async def work(state: Numbered) -> dict[str, Any]:
+        await go.wait()
+        return {"done": True}
+
+    graph = one(work, state=Numbered)
+    async with Engine(store, max_runs=1) as engine:
+        first, second, third = [await engine.submit(graph, Numbered(number)) for number in (1, 2, 3)]
+
+        assert (second.status, second.state) == ("queued", Numbered(2))
+        await third.cancel()
+        assert (third.status, third.state) == ("cancelled", Numbered(3))
+        go.set()
+        assert (await second.result()).state == Numbered(2, done=True)
+        assert (await first.result()).state == Numbered(1, done=True)
