@@ -460,8 +460,9 @@ class RemoteRun:
         Sent once: if its answer is lost, `ServiceUnreachable` says that whether it was done is not known.
         """
         body = _given(update=None if update is None else sendable(update, "update"))
+        # It may have none of its old end any more, even if this fails: the next `wait()` or `result()` asks.
+        self._info = self._log = None
         await self._act("retry", body, repeatable=False)
-        self._info = self._log = None  # it has none of its old end any more
 
     async def _act(self, verb: str, body: dict[str, Any], *, repeatable: bool) -> None:
         path = f"{_run(self.id)}/{verb}"

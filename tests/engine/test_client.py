@@ -542,6 +542,19 @@ async def test_what_must_not_be_done_twice_is_sent_once(verb: str) -> None:
             assert len(transport.seen) == 2
 
 
+async def test_a_run_is_asked_for_again_when_the_answer_to_its_retry_was_lost() -> None:
+    async with served(MemoryStore()) as there:
+        transport, client = flaky(there, "pass", "pass", "lost")
+        async with client:
+            run = await client.submit(FAILING)
+            assert await run.wait() == "failed"
+            with pytest.raises(ServiceUnreachable):
+                await run.retry({"mended": True})
+
+            assert await run.wait() == "succeeded"
+            assert len(transport.seen) == 4
+
+
 async def test_a_proxy_that_says_not_now_is_asked_again() -> None:
     async with served() as there:
         later = httpx2.Response(503, headers={"retry-after": "0.01"}, text="<html>starting</html>")
