@@ -446,6 +446,8 @@ class Engine:
             return await self._admit_durably(durable, registered, values, options)
 
     async def _admit_durably(self, durable: Durable, registered: Registered, values: Values, options: Options) -> Run:
+        # Before there is a run, and nothing waits until the journal asks, too: what comes later finds the store has it.
+        await anyio.lowlevel.checkpoint_if_cancelled()
         plan, books = registered.plan, self._books
         run = self._admit(registered, options)
         run.key = options.key

@@ -10,7 +10,7 @@ from time import time
 from typing import Any, Final, Protocol
 
 import anyio
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from actors import SupervisorRef
 
@@ -298,6 +298,7 @@ class Returning:
         records = await self._durable.all_records(run_id, stored.seq)
         await self._check_same(row, registered.plan, what_a_fork_needs(records, at), None)
         await registered.start(self._root)
+        await checkpoint_if_cancelled()  # from here on a cancellation means that the store has it
         self._books.check_room()
         forked_id = new_id()
         journal = self._durable.journal_for(registered.plan, forked_id, FORKED)

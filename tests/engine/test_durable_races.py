@@ -77,6 +77,19 @@ async def test_a_run_submitted_while_the_engine_is_left_is_run_or_stays_in_the_s
         assert all(run.over or run.detached for run in runs)
 
 
+async def test_a_submission_that_was_cancelled_before_the_store_heard_of_it_begins_no_run() -> None:
+    async with Engine(Slow()) as engine:
+        first = await engine.submit(line(0.0), {})  # or it would be cancelled earlier: where the graph's nodes start
+        await first.wait()
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await engine.submit("g", {})
+
+        assert engine.statistics().submitted == 1
+        assert [run.id for run in await engine.runs()] == [first.id]
+        assert not engine._books.active
+
+
 async def test_a_submission_that_is_cancelled_natively_is_there_and_runs(anyio_backend_name: str) -> None:
     if anyio_backend_name != "asyncio":
         return
