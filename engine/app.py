@@ -14,7 +14,7 @@ from functools import partial
 from random import Random
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 from uuid import uuid4
 
 import anyio
@@ -79,6 +79,9 @@ _depth: Final[ContextVar[int]] = ContextVar("workflow_engine_depth", default=0)
 
 # What most submissions say of their run's id, key, tags and deadline.
 _NONE_GIVEN: Final = (None, None, None, None)
+
+# So long run() waits for a run that waits for a signal before it says so.
+_SILENT_SECONDS: Final = 2.0
 
 Watcher = Callable[[Run, Event], object]
 
@@ -222,6 +225,15 @@ class Engine:
         callbacks, self._drain_callbacks = self._drain_callbacks, []
         for callback in callbacks:
             callback()
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError(
+            "an engine is entered with `async with Engine() as engine`; in a program that does not await: "
+            "`with Engine.blocking() as engine`"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        raise AssertionError("it cannot be entered that way")
 
     async def __aenter__(self) -> Self:
         if self._stack is not None:
@@ -463,7 +475,25 @@ class Engine:
 
     async def run(self, graph: Graph | str, state: Any = None, **options: Any) -> RunResult:
         """Submit a run and wait for its result."""
-        return await (await self.submit(graph, state, **options)).result()
+        run = await self.submit(graph, state, **options)
+        if run.registered.plan.signals:
+            with anyio.move_on_after(_SILENT_SECONDS):
+                return await run.result()
+            self._say_that_it_waits(run)
+        return await run.result()
+
+    def _say_that_it_waits(self, run: Run) -> None:
+        """Whoever called `run()` has no handle: a signal that nobody can send would be waited for in silence."""
+        if run.status == "waiting":
+            logger.warning(
+                "run() waits for run %s of %r, which waits for a signal (its graph knows %s): send it by "
+                "`(await engine.get(%r)).signal(...)`, or submit() the run and have it in hand",
+                run.id,
+                run.graph,
+                ", ".join(map(repr, sorted(run.registered.plan.signals))),
+                run.id,
+                extra=about(run.id, run.graph),
+            )
 
     async def get(self, run_id: str) -> Run:
         """The run of this id; raises `RunNotFound`, in memory also for one that ended too many runs ago."""
@@ -632,6 +662,13 @@ class Engine:
         self._register(graph)
 
     def _register(self, graph: Graph) -> Registered:
+        given: Any = graph
+        if callable(given) and not isinstance(given, Graph | Plan):
+            name = getattr(given, "__name__", "node")
+            raise TypeError(
+                f"expected a graph or the name of one, found the function {name!r}; to run it alone: "
+                f"Graph({name!r}).add_node({name!r}, {name}).set_entry_point({name!r})"
+            )
         known = self._registry.register(graph)
         if self._open:
             self._recover(known)

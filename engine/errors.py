@@ -445,6 +445,7 @@ SHOWN = 200
 
 def _in_a_line(error: BaseException) -> str:
     said = said_by(error).partition("\n")[0]
+    said = ", ".join([said, *(note for note in getattr(error, "__notes__", ()) if "\n" not in note)])
     said = said if len(said) <= SHOWN else f"{said[:SHOWN]}…"
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 

@@ -103,6 +103,13 @@ class Graph:
     def node(self, function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
         """Make the function below a node of its name. The function stays as it is."""
 
+        if function is not None and not callable(function):
+            written = f"name={function!r}" if isinstance(function, str) else "retry=Retry(attempts=3)"
+            raise TypeError(
+                f"graph.node() was given {function!r}, expected a function: write @graph.node above it, "
+                f"without calling it, or @graph.node({written}), with options by name"
+            )
+
         def add(function: F) -> F:
             self.add_node(str(name or getattr(function, "__name__", "")), function, **options)
             return function

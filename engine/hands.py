@@ -88,18 +88,27 @@ class Borrower(Protocol):
 class Hands:
     """The workers of a graph, and the jobs that may start."""
 
-    def __init__(self, name: str) -> None:
-        self.name: Final = name
+    def __init__(self, graph: str) -> None:
+        self.graph: Final = graph
+        """The name of the graph whose nodes they work for."""
         self.queue: deque[tuple[Borrower, Any]] = deque()
         self.workers = 0
         self.lag = Waits()
         self._called_at = 0.0
+        self._told: set[str] = set()
         self._borrowers: list[Borrower] = []
         self._idle: list[Worker] = []
         self._group: TaskGroup | None = None
         # Whether somebody is on the way to the queue; also while there is nobody to send.
         self._attended = True
         self._beside: dict[Callable[[], Coroutine[Any, Any, None]], None] = {}
+
+    def tell_once(self, what: str) -> bool:
+        """Whether this has not been told before."""
+        if what in self._told:
+            return False
+        self._told.add(what)
+        return True
 
     def lend_to(self, borrower: Borrower) -> None:
         """Know whom to tell when the workers are gone."""
@@ -164,7 +173,7 @@ class Hands:
             assert self._group is not None
             self.workers += 1
             worker = Worker()
-            worker.handle = self._group.start_soon(self._work, worker, self._group, name=self.name)
+            worker.handle = self._group.start_soon(self._work, worker, self._group, name=f"nodes of {self.graph}")
 
     async def _work(self, worker: Worker, group: TaskGroup) -> None:
         """Do jobs until one is stopped, which ends the task, or there are workers enough."""
@@ -249,7 +258,7 @@ class NodesActor(Actor[Any]):
                 group.cancel_scope.cancel()
         if reason is None:
             # For the supervisor to start it again: what the workers had in hand has been put back.
-            raise RuntimeError(f"the tasks of {self.hands.name} were cancelled from within")
+            raise RuntimeError(f"the tasks of the nodes of {self.hands.graph} were cancelled from within")
         return reason
 
     async def receive(self, message: object) -> None:

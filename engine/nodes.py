@@ -6,6 +6,7 @@ result straight to the scheduler, so an attempt that does not wait costs no task
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from .driving import Driven
 from .errors import NodeTimeout
 from .gates import Gate
 from .hands import Hands, Stopping, Worker
+from .logs import about
 from .options import Rate
 from .plan import PlanEdge, PlanNode
 from .timers import Timer, Timers
@@ -33,6 +35,10 @@ from .tokens import Activation
 _NOBODY: Final[OrderedDict[Any, float]] = OrderedDict()
 # Most attempts fall into the first bucket: a number does for those, and most nodes never have others.
 QUICK: Final = NODE_SECONDS[0]
+# A node that holds the loop for so long, in seconds, is told of. Half of it may be a busy machine's doing.
+BLOCKING: Final = 0.5
+
+logger = logging.getLogger("engine")
 
 
 class Answers(Protocol):
@@ -241,6 +247,8 @@ class Crew:
             self.end(worker, activation, None, error)
             return None
         if running.__class__ is Driven:
+            if perf_counter() - begun > BLOCKING:
+                self._say_that_it_blocks(perf_counter() - begun)
             if due:
                 self._stop_at(due, worker, activation)
             return running
@@ -254,6 +262,8 @@ class Crew:
             self._quick_seconds += seconds
         else:
             self._took(seconds)
+            if seconds > BLOCKING:
+                self._say_that_it_blocks(seconds)
         self.done += 1
         del self.busy[activation]
         self.at_work -= 1
@@ -420,6 +430,18 @@ class Crew:
         if self._slow is None:
             self._slow = Histogram(NODE_SECONDS)
         self._slow.add(seconds)
+
+    def _say_that_it_blocks(self, seconds: float) -> None:
+        """Once for each node: its author has a machine to find out how often."""
+        if self._hands.tell_once(self.name):
+            logger.warning(
+                "node %r of %r has held the event loop for %.1f s, and everything else with it: await what it waits "
+                "for, or make it a plain function (`def`), which runs in a thread",
+                self.name,
+                self._hands.graph,
+                seconds,
+                extra=about(graph=self._hands.graph, node=self.name),
+            )
 
     def _waited(self, activation: Activation, since: float) -> None:
         if self._waits is None:

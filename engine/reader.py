@@ -7,7 +7,7 @@ read yet is read from the run's history, or from its journal.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from .history import Event
 
@@ -68,6 +68,12 @@ class Events(AsyncIterator[Event]):
     def __init__(self, reader: EventReader) -> None:
         self._reader: EventReader | None = reader
         self._ready: Iterator[Event] = iter(())
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(
+            "the events of a run come one by one: `async for event in run.events()`; in a program that does not "
+            "await, of a run of `Engine.blocking()`"
+        )
 
     async def __anext__(self) -> Event:
         event = next(self._ready, None)

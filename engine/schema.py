@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import inspect
 import logging
 import typing
 import weakref
@@ -304,7 +305,7 @@ class Schema:
             else:
                 raise StateInvalid(
                     f"the node returned {shown(returned)}, expected a mapping of changed keys, "
-                    f"a whole {whole.name}, a Goto or None",
+                    f"a whole {whole.name}, a Goto or None{_cure_of(returned)}",
                     node=self.node or None,
                 )
         return whole._fitting(values, update) if update else None
@@ -369,7 +370,8 @@ class DictSchema(Schema):
 
     def admit(self, state: Any) -> Values:
         if not isinstance(state, Mapping):
-            fault = StateFault((), f"expected {self.name}, found {shown(state)}")
+            cure = f"; say Graph(…, state={type(state).__name__})" if attrs.has(type(state)) else ""
+            fault = StateFault((), f"expected {self.name}, found {shown(state)}{cure}")
             raise StateInvalid.of("the initial state", [fault])
         return dict(self._admitted(state))
 
@@ -642,3 +644,13 @@ def _read_again(declared: Any, reducers: tuple[str, ...], options: dict[str, Any
 
 def _reduced_elsewhere(value: Any, contribution: Any) -> Any:
     raise AssertionError("states are reduced where the run is, not in a worker")
+
+
+def _cure_of(returned: Any) -> str:
+    """What to do about something that no node may return, where that is known."""
+    if inspect.iscoroutine(returned):
+        returned.close()  # or Python would say beside this that it was never awaited, and not where
+        return "; await what it calls: `return await …`"
+    if isinstance(returned, tuple | list | str | int | float):
+        return "; name the key that it is for: return {'key': …}"
+    return ""

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
 
@@ -196,6 +197,8 @@ def prepared(function: Callable[..., int | None]) -> Callable[..., int | None]:
         settings = gather(sources)
         if config is not None:
             settings = attrs.evolve(settings, origins={**settings.origins, "config": "--config"}, config=config)
+        if settings.backend == "trio" and find_spec("trio") is None:
+            raise Refusal("trio is not installed", f"pip install '{NAME}[trio]', or --backend asyncio")
         for unknown in unknown_variables(os.environ):
             terminal.say(f"{NAME}: {unknown}")
         setup = Setup(settings, terminal)

@@ -16,12 +16,12 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 import anyio
-import httpx2
 import orjson
 
 from ..errors import EngineError, HistoryGone
 from ..history import Event
 from .faults import ServiceError, error_of
+from .needed import httpx2
 from .patience import BUSY, retry_after
 from .sse import Message, Parser
 from .told import event_of

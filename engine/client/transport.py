@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 import anyio
 import attrs
-import httpx2
 import orjson
 
 from ..errors import EngineClosed, EngineError
 from .faults import ServiceUnreachable, error_of
+from .needed import httpx2
 from .patience import BUSY, Attempts, Patience, retry_after
 
 CONNECTIONS_KEPT: Final = 20

@@ -180,7 +180,7 @@ def test_progress_is_a_number_from_0_to_1(fraction: Any) -> None:
 
 
 async def test_the_tasks_of_a_graph_that_are_cancelled_from_within_are_a_crash() -> None:
-    hands = Hands("nodes of x")
+    hands = Hands("x")
 
     async def serve() -> StopReason:
         assert hands._group is not None
@@ -188,5 +188,5 @@ async def test_the_tasks_of_a_graph_that_are_cancelled_from_within_are_a_crash()
         await anyio.sleep_forever()
         raise AssertionError
 
-    with pytest.raises(RuntimeError, match="the tasks of nodes of x were cancelled from within"):
+    with pytest.raises(RuntimeError, match="the tasks of the nodes of x were cancelled from within"):
         await NodesActor(hands).around(serve)
