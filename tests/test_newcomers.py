@@ -24,6 +24,7 @@ import engine.app
 import engine.nodes
 from engine import END, Engine, Graph, Reduce
 from engine.cli import main
+from engine.client import AsyncClient, Patience
 from tests.engine.web.services import eventually
 from tests.servers import free_port
 
@@ -356,6 +357,16 @@ async def an_open_file_in_the_state_of_a_durable_run(folder: Path) -> None:
 @mistake("cannot connect to postgresql://me@127.0.0.1:", "is the server running, and at this address?")
 async def a_server_that_does_not_run(folder: Path) -> None:
     await ran(one(), {}, f"postgresql://me@127.0.0.1:{free_port()}/runs")
+
+
+@mistake("no answer from http://127.0.0.1:", "ConnectError", "trying again for up to 30 s")
+async def a_service_that_is_not_there(folder: Path) -> None:
+    with anyio.fail_after(5):
+        async with AsyncClient(
+            f"http://127.0.0.1:{free_port()}", patience=Patience(total=30, first_gap=0.01)
+        ) as client:
+            with anyio.move_on_after(0.5):
+                await client.graphs()
 
 
 @pytest.fixture(autouse=True)

@@ -35,6 +35,11 @@ class Attempts:
         self._since: float | None = None
         self._failed = 0
 
+    @property
+    def failed(self) -> int:
+        """How many there were since something went well."""
+        return self._failed
+
     def went_well(self) -> None:
         """Something came through: patience begins anew."""
         self._since, self._failed = None, 0

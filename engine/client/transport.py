@@ -7,6 +7,7 @@ anything was done. So nothing is done twice, and what may have been done is said
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from random import Random
 from time import monotonic
@@ -18,15 +19,20 @@ import attrs
 import orjson
 
 from ..errors import EngineClosed, EngineError
+from ..logs import about
 from .faults import ServiceUnreachable, error_of
 from .needed import httpx2
 from .patience import BUSY, Attempts, Patience, retry_after
+
+logger = logging.getLogger("engine.client")
 
 CONNECTIONS_KEPT: Final = 20
 # The servers close a connection that was idle for 5 s; one that is used in just that moment looks like a lost answer.
 KEPT_SECONDS: Final = 3.0
 MOST_SHOWN: Final = 10_000
 UNCERTAIN: Final = "whether it was done is not known"
+# After so many failures, which is about a second: a minute without a word looks like a fault of the caller's.
+TOLD_AFTER: Final = 4
 LOST: Final = "the answer to an earlier attempt was lost: that one may have been carried out"
 
 
@@ -134,6 +140,8 @@ class Transport:
                     if lost:
                         failure.add_note(LOST)
                     raise failure
+            if attempts.failed == TOLD_AFTER:
+                logger.warning("%s; trying again for up to %g s", failure, self.patience.total, extra=about())
             await anyio.sleep(gap)
 
     def _gap(self, attempts: Attempts, answer: httpx2.Response, again: bool) -> float | None:
