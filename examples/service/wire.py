@@ -1,6 +1,6 @@
 """A connection that does as little as it can, so that a driver measures the service and not itself.
 
-A full HTTP client takes 3 ms of processor for each request, more than the shop does.
+A full HTTP client takes 0.8 ms of processor for each request, this 0.2; all of an order takes the shop 2.
 """
 
 from __future__ import annotations
