@@ -195,7 +195,7 @@ class Returning:
         begin: Callable[[], None]
         try:
             if held and stored.is_untouched:
-                begin = partial(run.begin_queued, registered.plan.state.build(stored.values))
+                begin = partial(run.begin_queued, registered.plan.state.seed(stored.values))
             elif complete:
                 commands = stored.rebuild_from_first(machine, complete, time())
                 begin = partial(run.go_on_from, commands)
@@ -301,7 +301,7 @@ class Returning:
         new_id = uuid4().hex
         journal = self._durable.journal_for(registered.plan, new_id, FORKED)
         run = self._make_run(registered, new_id, journal, row.depth, row.tags, row.priority)
-        state = registered.plan.state.build(stored.values)
+        state = registered.plan.state.seed(stored.values)
         forked = _forked(run.machine, run_id, state, records, at, update)
         self._books.admitting[new_id] = run  # the store may have it a moment before it is told here
         try:
