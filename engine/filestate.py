@@ -67,11 +67,24 @@ class _Carrying(Schema):
     def build(self, values: Values) -> Any:
         return super().build(without_files(values))
 
+    def visible(self, values: Values) -> Values:
+        return super().visible(without_files(values))
+
+    def take(self, values: Values, given: Any, returned: Any) -> Values | None:
+        return _own(super().take(without_files(values), given, returned))
+
     def knows(self, key: str) -> bool:
         return key == FILES or super().knows(key)
 
     def _fitting(self, values: Values, update: Values) -> Values:
         return super()._fitting(without_files(values), update)
+
+
+def _own(update: Any) -> Any:
+    """An update of an author's, who must not set what the engine carries."""
+    if update and FILES in update:
+        raise StateInvalid.of("the update", [StateFault((FILES,), "the key is the engine's own")])
+    return update
 
 
 class FilesInput:
@@ -97,8 +110,8 @@ class FilesInput:
     def take(self, values: Values, given: Any, returned: Any) -> Mapping[str, Any] | None:
         seen = without_files(values)
         if type(returned) is not Produced:
-            return self._inner.take(seen, given, returned)
-        update = self._inner.take(seen, given, returned.update)
+            return _own(self._inner.take(seen, given, returned))
+        update = _own(self._inner.take(seen, given, returned.update))
         if returned.files is None:
             return update
         return {**(update or {}), FILES: returned.files}

@@ -104,11 +104,11 @@ class Files:
         contents = Kept(self.store, digest, self.store.pin(digest))
         return file.with_contents(contents, digest=digest, size=size)
 
-    async def collect(self, named: Named, grace: float = GRACE) -> int:
+    async def collect(self, named: Named, grace: float | None = None) -> int:
         """Remove contents that nothing names, and have not been kept for so many seconds; how many."""
         if self._store is None:
             return 0
-        before = time.time() - grace
+        before = time.time() - (GRACE if grace is None else grace)
         found = self._store.all()
         removed = 0
         while digests := await in_thread(_some, found, before):
