@@ -224,7 +224,7 @@ class File:
     created: datetime = attrs.field(factory=lambda: datetime.now(UTC), converter=_moment, eq=False)
     ephemeral: bool = False
     """Its contents are in memory only, and gone with the run."""
-    _contents: Contents | None = attrs.field(default=None, eq=False, repr=False)
+    _contents: Contents | None = attrs.field(default=None, eq=False, repr=False, metadata={"hidden": True})
 
     # -- made
 

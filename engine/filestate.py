@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
@@ -17,6 +17,8 @@ from .errors import StateFault, StateInvalid
 from .schema import Schema
 from .state import StateType, Values
 from .values import Reducer
+
+T = TypeVar("T")
 
 
 @attrs.frozen(eq=False)
@@ -80,9 +82,9 @@ class _Carrying(Schema):
         return super()._fitting(without_files(values), update)
 
 
-def _own(update: Any) -> Any:
+def _own(update: T) -> T:
     """An update of an author's, who must not set what the engine carries."""
-    if update and FILES in update:
+    if isinstance(update, Mapping) and FILES in update:
         raise StateInvalid.of("the update", [StateFault((FILES,), "the key is the engine's own")])
     return update
 
