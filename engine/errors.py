@@ -625,6 +625,8 @@ class BadMediaType(EngineError, ValueError):
         self.why = why
 
     def __str__(self) -> str:
+        if len(self.args) == 1:
+            return str(self.args[0])  # as a service has told it
         return f"{self.text!r} is no media type: {self.why}"
 
 
@@ -638,6 +640,8 @@ class FileMismatch(EngineError):
         self.there = tuple(there)
 
     def __str__(self) -> str:
+        if len(self.args) == 1:
+            return str(self.args[0])  # as a service has told it
         there = ", ".join(self.there[:10]) or "no files"
         more = f" and {len(self.there) - 10} more" if len(self.there) > 10 else ""
         return f"node {self.node!r}: {self.message}; there was: {there}{more}"
@@ -653,6 +657,8 @@ class FileMissing(EngineError, LookupError):
         self.why = why
 
     def __str__(self) -> str:
+        if len(self.args) == 1:
+            return str(self.args[0])  # as a service has told it
         why = f": {self.why}" if self.why else ""
         return f"the contents {self.digest or '(never kept)'} are not in {self.where}{why}"
 
@@ -667,6 +673,8 @@ class FileDamaged(EngineError, ValueError):
         self.where = where
 
     def __str__(self) -> str:
+        if len(self.args) == 1:
+            return str(self.args[0])  # as a service has told it
         return f"{self.where} has contents with the digest {self.found}, expected {self.expected}"
 
 
