@@ -390,7 +390,9 @@ class Compiler:
         try:
             return ranges_of(declared)
         except BadMediaType as error:
-            self.problem("bad_option", where, f"{option}: {error}", "write it like 'text/csv', 'text/*' or '*/*'")
+            self.problem(
+                "bad_option", where, f"{option} is wrong: {error}", "write it like 'text/csv', 'text/*' or '*/*'"
+            )
             return ()
 
     def _declared_keys(self, option: str, declared: Any, where: str) -> frozenset[str] | None:

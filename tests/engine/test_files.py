@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 import anyio
 import pytest
+from jsonschema import Draft202012Validator
 
 from engine import (
     END,
@@ -24,8 +25,10 @@ from engine import (
     Retry,
     RunFailed,
     StateInvalid,
+    ToolRegistry,
     UnknownKey,
 )
+from engine.definition_format import json_schema
 
 CSV = File.from_bytes("a,b\n1,2\n", "orders.csv")
 
@@ -427,13 +430,13 @@ def test_a_parameter_that_nothing_can_go_to_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"accepts": {"table": "csv"}}, "accepts: 'csv' is no media type: it has no '/'"),
+        ({"accepts": {"table": "csv"}}, "accepts is wrong: 'csv' is no media type: it has no '/'"),
         ({"accepts": "text/csv; x"}, "'; x' is no parameter"),
         ({"accepts": {"table": 5}}, "is no media type: expected text such as 'text/csv'"),
         ({"accepts": {"table": []}}, "is no media type"),
         ({"accepts": {"tabel": "text/csv"}}, "accepts names 'tabel', which takes no files"),
-        ({"produces": "text/"}, "produces: 'text/' is no media type"),
-        ({"produces": {"x": "text"}}, "produces: 'text' is no media type"),
+        ({"produces": "text/"}, "produces is wrong: 'text/' is no media type"),
+        ({"produces": {"x": "text"}}, "produces is wrong: 'text' is no media type"),
         ({"produces": {"": "text/csv"}}, "expected a role"),
         ({"batch": 5}, "batch"),
     ],
@@ -600,3 +603,80 @@ async def test_a_resolver_of_ones_own_may_have_its_own_ideas() -> None:
         assert (await engine.run(graph)).state == {"got": "orders.csv: from the library"}
         with pytest.raises(GraphInvalid, match="unknown_tool"):
             await engine.run(Graph("h").add_node("n", "neither").set_entry_point("n"))
+
+
+# --- as data, and drawn ---------------------------------------------------------------------------------
+
+
+def of_data() -> dict[str, Any]:
+    return {
+        "name": "report",
+        "version": "1",
+        "entry_point": ["profile", "clean"],
+        "nodes": [
+            {"name": "profile", "tool": "files_tool", "accepts": "text/csv", "produces": "application/json"},
+            {
+                "name": "clean",
+                "tool": "files_tool",
+                "accepts": {"table": ["text/csv", "text/*"]},
+                "produces": "text/csv",
+            },
+            {
+                "name": "report",
+                "tool": "files_join",
+                "accepts": {"profile": "application/json", "table": "text/csv"},
+                "produces": {"page": "text/html", "chart": ["image/png", "image/svg+xml"]},
+            },
+        ],
+        "edges": [{"source": "profile", "target": "report"}, {"source": "clean", "target": "report"}],
+    }
+
+
+@pytest.fixture
+def tools() -> ToolRegistry:
+    registry = ToolRegistry()
+
+    @registry.tool
+    async def files_tool(table: File, state: Any) -> File:
+        return table
+
+    @registry.tool
+    async def files_join(profile: File, table: File, state: Any) -> Any:
+        return {"page": File.from_bytes("<html>", "x.html")}
+
+    return registry
+
+
+def test_a_graph_with_files_is_written_and_read_as_data(tools: ToolRegistry) -> None:
+    graph = Graph.from_dict(of_data(), tools=tools)
+
+    assert graph.to_dict() == of_data()
+    assert Graph.from_dict(graph.to_dict(), tools=tools).compile(tools).carries
+    assert list(Draft202012Validator(json_schema()).iter_errors(of_data())) == []
+
+
+def test_what_is_wrong_with_files_in_a_definition_is_told_with_its_place(tools: ToolRegistry) -> None:
+    data = of_data()
+    data["nodes"][0]["produces"] = "image/png"
+    data["nodes"][1]["accepts"] = {"table": "csv"}
+    data["nodes"][2]["produces"] = {"page": ""}
+    with pytest.raises(GraphInvalid) as caught:
+        Graph.from_dict(data, tools=tools)
+
+    places = {(problem.code, problem.where) for problem in caught.value.problems}
+    assert places == {
+        ("bad_option", "/nodes/2/produces/page"),
+        ("bad_option", "/nodes/1/accepts"),
+        ("type_mismatch", "/edges/0"),
+    }
+
+
+def test_media_types_stand_on_the_edges_of_a_drawing(tools: ToolRegistry) -> None:
+    graph = Graph.from_dict(of_data(), tools=tools)
+
+    drawn = graph.draw("mermaid")
+    assert 'n0 -->|"text/csv"| n1' in drawn
+    assert '|"application/json"|' in drawn
+    assert "image/png" not in drawn  # it goes along no edge
+    assert "application/json" in graph.draw("svg")
+    assert "application/json" in graph.draw("text")
