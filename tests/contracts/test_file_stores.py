@@ -6,15 +6,17 @@ import time
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import anyio
 import pytest
 
-from engine import File, FileDamaged, FileMissing, Files
+from engine import File, FileDamaged, FileMissing, Files, FilesUnavailable
 from engine.file import Kept
 from engine.files.urls import open_files
 from engine.ports import FileStore
 from tests.contracts.files import FACTORIES, Make, put
+from tests.servers import fresh_s3
 
 NOT_THERE = "0" * 64
 NO_DIGESTS = ["", "abc", "../" * 10 + "etc/passwd", "A" * 64, "0" * 63 + "\n", "/" + "0" * 63, "0" * 65]
@@ -250,3 +252,22 @@ def test_a_store_that_others_reach_travels_to_them(make: Make) -> None:
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="no place for files"):
         open_files(url)
+
+
+def test_keys_of_a_bucket_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    address, _, settings = fresh_s3().partition("?")
+    for name, value in parse_qsl(settings):
+        if name.endswith(("key_id", "access_key")):
+            monkeypatch.setenv(f"AWS_{name.upper()}", value)
+    kept = [f"{name}={value}" for name, value in parse_qsl(settings) if not name.endswith(("key_id", "access_key"))]
+
+    store = open_files(f"{address}?{'&'.join(kept)}")
+    assert store.read(put(store, b"with keys"), 0, 20) == b"with keys"
+    assert "key" not in store.url
+
+
+def test_a_bucket_that_is_not_there_is_told_to_the_operator() -> None:
+    address, _, settings = fresh_s3().partition("?")
+    store = open_files(f"{address.replace('s3://files', 's3://nowhere')}?{settings}")
+    with pytest.raises(FilesUnavailable, match="NoSuchBucket"):
+        put(store, b"lost")
