@@ -6,6 +6,7 @@ from .errors import (
     ActivationLimit,
     ActivationNotFound,
     BadArguments,
+    BadMediaType,
     ClassChanged,
     ConditionFailed,
     ConditionInvalid,
@@ -13,6 +14,11 @@ from .errors import (
     EngineBusy,
     EngineClosed,
     EngineError,
+    EphemeralRefused,
+    FileDamaged,
+    FileMismatch,
+    FileMissing,
+    FilesUnavailable,
     GraphConflict,
     GraphInUse,
     GraphInvalid,
@@ -53,12 +59,15 @@ from .errors import (
     WorkerLost,
 )
 from .executors import ProcessExecutor, ThreadExecutor
+from .file import File
+from .files.files import Files
 from .graph import Graph
 from .handle import Run
 from .history import Event, LogEntry
 from .loading import Reloaded, load_installed_tools, load_tools, reload_tools
 from .options import Batch
-from .ports import Executor
+from .ports import Executor, FileStore
+from .resolving import MemoryResolver, Offer, Resolver, Task
 from .result import RunResult
 from .retry import Retry
 from .settings import Settings
@@ -73,6 +82,7 @@ __all__ = [
     "ActivationNotFound",
     "Arrival",
     "BadArguments",
+    "BadMediaType",
     "Batch",
     "ClassChanged",
     "ConditionFailed",
@@ -85,9 +95,17 @@ __all__ = [
     "EngineClosed",
     "EngineError",
     "EngineStatistics",
+    "EphemeralRefused",
     "ErrorInfo",
     "Event",
     "Executor",
+    "File",
+    "FileDamaged",
+    "FileMismatch",
+    "FileMissing",
+    "Files",
+    "FileStore",
+    "FilesUnavailable",
     "get_tool_registry",
     "Goto",
     "Graph",
@@ -105,6 +123,7 @@ __all__ = [
     "load_tools",
     "LogEntry",
     "LoopLimit",
+    "MemoryResolver",
     "MergeConflict",
     "NodeFailed",
     "NodeTimeout",
@@ -112,12 +131,14 @@ __all__ = [
     "NotReachable",
     "NotStorable",
     "NotTransferable",
+    "Offer",
     "ProcessExecutor",
     "RecordedError",
     "Reduce",
     "reload_tools",
     "Reloaded",
     "Replace",
+    "Resolver",
     "Retry",
     "Run",
     "RunCancelled",
@@ -134,6 +155,7 @@ __all__ = [
     "StateMutated",
     "STOP",
     "StoreUnavailable",
+    "Task",
     "ThreadExecutor",
     "TooDeep",
     "Tool",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar, copy_context
 from functools import partial
+from pathlib import Path
 from random import Random
 from time import perf_counter
 from types import TracebackType
@@ -26,9 +27,12 @@ from .beside import Beside
 from .blocking import Backend, BlockingEngine
 from .books import Books
 from .call import is_async
+from .carried import FILES
 from .errors import (
     EngineClosed,
     EngineError,
+    EphemeralRefused,
+    FileMismatch,
     GraphInUse,
     GraphNotFound,
     IdempotencyConflict,
@@ -40,6 +44,12 @@ from .errors import (
 )
 from .executors import ProcessExecutor, ThreadExecutor
 from .executors.worker import backend_here
+from .file import File
+from .filebody import kept_inside
+from .files.files import Files
+from .files.inputs import input_files
+from .files.memory import MemoryFiles
+from .files.urls import files_beside, open_files
 from .graph import Graph
 from .handle import Run
 from .history import Event
@@ -51,6 +61,7 @@ from .plan import Plan
 from .ports import Executor, Store
 from .registry import Registered, Registry
 from .remembered import equal, remembered
+from .resolving import Functions, PortsResolver, Resolver
 from .result import RunResult
 from .runs import Run as Machine
 from .runs import Status
@@ -120,6 +131,10 @@ class Engine:
     Leaving without an exception waits for the runs that are running; runs that only wait for a signal or a timer
     are cancelled then, with a warning that names them. Leaving with an exception cancels. Nothing is left behind.
 
+    `files` says where the contents of files are kept: an address (`s3://bucket/prefix`), a folder, or a `FileStore`.
+    Left out, they are beside a SQLite file, in memory if the runs are, and otherwise nowhere. A `resolver` finds
+    functions, gathers files and keeps them in the engine's stead.
+
     With `keep=Kept(seconds=..., count=...)` ended runs that need not be kept are removed from the store by and by.
     """
 
@@ -137,6 +152,7 @@ class Engine:
         settings: Settings | None = None,
         fallback: Literal["memory"] | None = None,
         keep: Kept | None = None,
+        resolver: Resolver | None = None,
     ) -> None:
         if durability not in ("standard", "strict", "relaxed"):
             raise ValueError(f"unknown durability {durability!r}: it is one of standard, strict, relaxed")
@@ -147,7 +163,10 @@ class Engine:
         self.tools: Final = tools_of(tools)
         """The registry of its tools: the process-wide one unless others were given."""
         self.threads: Threads | None = None
-        self.files = files
+        self.files: Final = _files(files, store)
+        """Keeps and finds the contents of files."""
+        self.resolver: Final[Resolver] = PortsResolver(self.tools, self.files) if resolver is None else resolver
+        """Where nodes' functions and files come from, and go."""
         self.watched = False
         self._watchers: dict[object, Watcher] = {}
         self._settings = settings or Settings()
@@ -163,6 +182,7 @@ class Engine:
             "settings": settings,
             "fallback": fallback,
             "keep": keep,
+            "resolver": resolver,
         }
         self._past: list[EngineStatistics] = []
         self._executors = dict(executors or {})
@@ -170,7 +190,8 @@ class Engine:
         # Threads of their own: a source that blocks must not take a place that its own items wait for.
         self._sources = ThreadExecutor(self._settings.threads)
         names = ("thread", "process", *self._executors)
-        self._registry = Registry(self._timers, self.tools, Random(), self._sources, names)
+        functions = self.tools if resolver is None else Functions(resolver, self.tools)
+        self._registry = Registry(self._timers, functions, Random(), self._sources, names)
         self._durable: Durable | None = None
         self._returning: Returning | None = None
         self._locks = Locks()
@@ -256,6 +277,8 @@ class Engine:
             self._entered.append(await stack.enter_async_context(self._sources))
             self._registry.open(places)
             self.threads = Threads(*self._registry.place("thread"), backend_here(), threading.get_ident())
+            self.files.open()
+            stack.callback(self.files.close)
             self._root = await stack.enter_async_context(supervise(children, name="engine", tree=self._actors))
             self._stack = stack.pop_all()
         self.thread = threading.get_ident()
@@ -368,6 +391,7 @@ class Engine:
         tags: Mapping[str, str] | None = None,
         deadline: float | None = None,
         priority: int = 0,
+        files: Mapping[str, Any] | None = None,
     ) -> Run:
         """Start a run, or queue it; returns once it is safe, which in memory is at once.
 
@@ -375,6 +399,9 @@ class Engine:
         `EngineClosed`. A name without a `version` means its newest one: 1.10 comes after 1.9. `deadline` is in
         seconds from now. Higher priorities start first, then older runs. Ids, keys and tags take at most 512 bytes of
         UTF-8 each, and no NUL, whatever the store.
+
+        `files` are those that the entry points are given, by their roles: each a `File`, a path, or bytes. They are
+        kept before anything is accepted.
         """
         if (run_id, idempotency_key, tags, deadline) != _NONE_GIVEN or priority != 0 or type(priority) is not int:
             refuse("submit", submission_faults(run_id, idempotency_key, tags, deadline, priority))
@@ -382,6 +409,8 @@ class Engine:
             self._check_open()
             registered = self._registry.find(graph, version) if isinstance(graph, str) else self._register(graph)
             await registered.start(self._root)
+            if registered.plan.carries or files:
+                state = await self._with_files(registered.plan, state, files)
             # Nothing waits from here on: what is checked still holds when the run is in the books.
             self._check_open()
             values = registered.plan.state.admit({} if state is None else state)
@@ -411,6 +440,26 @@ class Engine:
             reason = _reason(error)
             self._rejected[reason] = self._rejected.get(reason, 0) + 1
             raise
+
+    async def _with_files(self, plan: Plan, state: Any, files: Mapping[str, Any] | None) -> Any:
+        """The state as it is admitted, all files in it and beside it kept."""
+        if not plan.carries:
+            raise FileMismatch("START", f"no node of graph {plan.name!r} takes files", list(files or ()))
+
+        async def keep(file: File) -> File:
+            if file.ephemeral and self._durable is not None:
+                raise EphemeralRefused(
+                    f"the run is submitted on the ephemeral file {file.name!r}, which it would need after a crash, and "
+                    f"nothing makes it again; give it without ephemeral=True"
+                )
+            return await self.files.keep(file)
+
+        # What does not fit is refused before anything is kept for it.
+        values = plan.state.admit({} if state is None else state)
+        given = input_files(files or {})
+        found = [(role, "", number, await keep(file)) for number, (role, file) in enumerate(given)]
+        kept: Values = await kept_inside(values, keep)
+        return plan.state.seed({**kept, FILES: tuple(found)} if found or FILES not in kept else kept)
 
     def _take_on(self, run: Run, values: Values, options: Options) -> None:
         """Start it, or queue it, with its deadline."""
@@ -577,6 +626,9 @@ class Engine:
     ) -> Compacted:
         """Remove ended runs from the store: those that ended longer ago, or all but the newest of each graph.
 
+        The contents of files that no run names any more go with them, unless they were kept within a day: what is
+        uploaded now may be about to be named.
+
         Lines of the audit log stay, whatever becomes of the runs, but for those older than `keep_audit_seconds`.
         """
         self._check_open()
@@ -584,9 +636,11 @@ class Engine:
             raise EngineError("there is no store to compact: runs in memory are limited by Settings(keep_runs=...)")
         from .stored import Kept
 
-        return await self._durable.compact(
+        removed = await self._durable.compact(
             Kept(seconds=keep_seconds, count=keep_count, audit_seconds=keep_audit_seconds)
         )
+        files = await self.files.collect(self._durable.named_files)
+        return attrs.evolve(removed, files=files)
 
     # -- the audit log
 
@@ -1069,6 +1123,20 @@ class Options:
     due: float | None
     """The same on the loop's clock."""
     priority: int
+
+
+def _files(files: Any, store: Store | str | None) -> Files:
+    """Where files are kept, by what was said of it, or of the store."""
+    if isinstance(files, Files):
+        return files
+    if isinstance(files, str | Path):
+        return Files(open_files(files))
+    if files is not None:
+        return Files(files)
+    if store is None:
+        return Files(MemoryFiles(forgets=True))
+    beside = files_beside(store) if isinstance(store, str) else None
+    return Files(beside, "this store keeps no files beside its runs; say where: Engine(..., files='s3://bucket')")
 
 
 class _Restarts(NullObserver):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from . import live
+from .carried import FILES, gathered
 from .live import Live
 from .merge import Branch, Meeting
 from .plan import PlanEdge
@@ -54,15 +55,23 @@ class Branches(Live):
             return branches[0].values, branches[0].log
         meeting = self._meeting(name, settled=settled)
         if alone and not self.tracked:
-            return meeting.values(branches), None
-        return meeting.merge(branches)
+            return self._with_files(meeting.values(branches), branches), None
+        values, log = meeting.merge(branches)
+        return self._with_files(values, branches), log
 
     def _taken_as_last(self, name: str, branches: Sequence[Branch]) -> tuple[Values, Log | None]:
         """For the record of a failure: whatever can be merged; the first branch if a reducer raises."""
         try:
-            return self._meeting(name, last=True).merge(branches)
+            values, log = self._meeting(name, last=True).merge(branches)
         except Exception:
             return branches[0].values, branches[0].log
+        return self._with_files(values, branches), log
+
+    def _with_files(self, values: Values, branches: Sequence[Branch]) -> Values:
+        """Newly merged values, with the files of all these branches."""
+        if self.plan.carries:
+            values[FILES] = gathered(branches)
+        return values
 
     def _meeting(self, name: str, *, last: bool = False, settled: frozenset[str] = frozenset()) -> Meeting:
         reducers = self.plan.state.reducers
@@ -70,6 +79,11 @@ class Branches(Live):
 
     def _write(self, activation: Activation, update: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
         values, log = activation.values, activation.log
+        if log is not None and FILES in update:
+            # What is carried is no write: it is not merged by cause, but comes with the token that carries it.
+            values = activation.values = {**values, FILES: changed[FILES]}
+            update = {key: item for key, item in update.items() if key != FILES}
+            changed = {key: value for key, value in changed.items() if key != FILES}
         if log is not None:
             written = effective(update, values, self.plan.state.reducers)
             if len(written) < len(update):
@@ -144,6 +158,7 @@ class Branches(Live):
             except Exception:
                 kept += group  # A reducer raises: let it do so where that is reported.
             else:
+                values = self._with_files(values, group)
                 folded = Ended(group[-1].place, group[-1].id, values, log)
                 folded.folded = True
                 kept.append(folded)

@@ -27,11 +27,12 @@ from typing import Any, Literal
 import attrs
 
 from .context import Context
+from .file import File
 from .schema import did_you_mean, is_state_type
 from .typecheck import is_union, type_name, unwrap
 from .values import Goto
 
-Source = Literal["subject", "state", "context"]
+Source = Literal["subject", "state", "context", "files"]
 
 
 @attrs.frozen
@@ -212,6 +213,41 @@ def names_around(what: Any) -> Mapping[str, Any] | None:
     return found or None
 
 
+@attrs.frozen
+class FileParameter:
+    """A parameter that is annotated `File` or `list[File]`, perhaps `| None`."""
+
+    name: str
+    many: bool
+    optional: bool
+
+
+def wants_files(parameter: Parameter) -> FileParameter | None:
+    """What files a parameter wants by its annotation, if it wants any."""
+    tp, optional = unwrap(parameter.annotation), parameter.optional
+    if is_union(tp):
+        members = [arg for arg in typing.get_args(tp) if arg is not type(None)]
+        optional = optional or len(members) < len(typing.get_args(tp))
+        tp = unwrap(members[0]) if len(members) == 1 else tp
+    if _is_class(tp) and issubclass(tp, File):
+        return FileParameter(parameter.name, False, optional)
+    if typing.get_origin(tp) in (list, collections.abc.Sequence, tuple) and mentions_files(tp):
+        return FileParameter(parameter.name, True, optional)
+    return None
+
+
+def mentions_files(annotation: Any) -> bool:
+    """Whether a type says that a file is, or is in, what it types."""
+    tp = unwrap(annotation)
+    if _is_class(tp):
+        return issubclass(tp, File)
+    return any(mentions_files(arg) for arg in typing.get_args(tp))
+
+
+def _is_class(tp: Any) -> bool:
+    return isinstance(tp, type) and typing.get_origin(tp) is None
+
+
 def wants_context(annotation: Any) -> bool:
     """`Context`, `Context | None`, or the name of it where annotations could not be resolved."""
     if isinstance(annotation, str):
@@ -278,6 +314,10 @@ def analyse(
             given.append((parameter, Fixed(params[parameter.name])))
         elif wants_context(parameter.annotation):
             given.append((parameter, "context"))
+        elif not is_map and wants_files(parameter) is not None:
+            given.append((parameter, "files"))
+            if not parameter.by_name:
+                faults.append((f"its parameter {parameter.name!r} gets files by its name", "leave out the '/'"))
         elif parameter.name == "params" and strict:
             used.update(params)
             given.append((parameter, Fixed(dict(params))))
@@ -311,6 +351,8 @@ def _call(given: list[tuple[Parameter, Source | Fixed]], spare: Mapping[str, Any
     named: dict[str, Source] = {}
     fixed = dict(spare)
     for index, (parameter, source) in enumerate(given):
+        if source == "files":
+            continue  # what comes is different each time, and given by its name
         if not parameter.by_name or (source == "subject" and index == len(positional)):
             positional.append(source)
         elif isinstance(source, Fixed):

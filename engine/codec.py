@@ -7,8 +7,9 @@ read by it without a second look.
 
 Kept are None, bool, int, float, str, bytes, bytearray, list, tuple, dict, set, frozenset, datetime, date, time,
 timedelta, timezone, ZoneInfo, Decimal, Fraction, complex, UUID, range, paths; enum members, attrs objects, dataclass
-objects and named tuples, of classes that can be found by name; and the engine's own Signal, ItemError, Replace and
-Contributions. What is not kept is that two parts of a value are one object: each comes back by itself.
+objects and named tuples, of classes that can be found by name; and the engine's own File (its contents are elsewhere),
+Signal, ItemError, Replace and Contributions. What is not kept is that two parts of a value are one object: each comes
+back by itself.
 
 Not pickle, which runs what its data names; nor cattrs, which needs to be told the type and so cannot read a plain
 `dict` state back.

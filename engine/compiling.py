@@ -11,11 +11,15 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from .call import PLAIN, Signature
+from .call import PLAIN, Signature, mentions_files
 from .checks import structure
 from .edges import Edges
-from .errors import GraphProblem
+from .errors import BadMediaType, GraphProblem
 from .faults import name_fault, positive_fault
+from .filechecks import file_channels
+from .filestate import with_files
+from .filetyping import EVERYTHING, Makes, Takes, is_media, ranges_of
+from .mediatypes import ANYTHING
 from .nodespec import NodeSpec
 from .options import (
     NODE_OPTIONS,
@@ -65,6 +69,7 @@ class Compiler:
         tools: ToolSource | None = None,
         inherited: Mapping[str, Reducer] | None = None,
         outer: tuple[Written, ...] = (),
+        carries: bool = False,
     ) -> None:
         self.written = written
         self.tools = tools
@@ -72,6 +77,10 @@ class Compiler:
         self.outer = (*outer, written)
         self.problems: list[GraphProblem] = []
         self.hint = Hints()
+        self.carries = carries
+        """Whether it is known that files travel through it; found out, it is compiled once more, knowing it."""
+        self._has_files = False
+        self._inherited = inherited
         self.schema = self._schema()
         self.reader = Reader(self.schema)
         self.edges = Edges(written, self.reader, self.problems, self.hint)
@@ -83,10 +92,23 @@ class Compiler:
         """The plan of what is sound; only if `problems` holds no error may it be used."""
         self._settings()
         nodes = self._nodes()
+        if self._has_files and not self.carries and len(self.outer) == 1:
+            return self._compile_again()
         edges, entries = self.edges.edges(), self.edges.entries()
-        decl = GraphDecl(state=self.schema, nodes=nodes, edges=edges, entries=entries, **self._decl_settings())
+        state = with_files(self.schema) if self.carries else self.schema
+        settings = self._decl_settings()
+        decl = GraphDecl(state=state, nodes=nodes, edges=edges, entries=entries, carries=self.carries, **settings)
         plan = compile_plan(decl)
         self.problems += structure(plan, self.edges.loose)
+        if self.carries:
+            self.problems += file_channels(plan)
+        return plan
+
+    def _compile_again(self) -> Plan:
+        """Compile it, and all graphs inside it, as graphs that files travel through: few are."""
+        again = Compiler(self.written, self.tools, self._inherited, self.outer[:-1], carries=True)
+        plan = again.compile()
+        self.problems, self.schema = again.problems, again.schema
         return plan
 
     # --- the graph itself -----------------------------------------------------------------------------
@@ -117,6 +139,7 @@ class Compiler:
             key = keys.get(name, Key(name))
             if key.reducer is None:
                 keys[name] = attrs.evolve(key, reducer=reducer, required=key.required and bool(key.argument))
+        self._has_files |= any(mentions_files(key.type) for key in keys.values())
         return schema.evolve(keys=keys, graph=str(self.written.name))
 
     def _settings(self) -> None:
@@ -172,15 +195,17 @@ class Compiler:
         if reading.goes and not options.get("goto"):
             hint = "declare where it may go: goto=['...']"
             self.problem("undeclared_goto", name, "it returns a Goto, whose targets are not declared", hint)
+        takes, makes = self._files(reading, written)
         view = self._own_view(reading.view, name)
         if not options and not isinstance(written.what, str | Tool):
-            return NodeDecl(name=name, function=function, view=view, options=reading.spec)
+            spec = attrs.evolve(reading.spec, takes=takes, makes=makes) if takes or makes else reading.spec
+            return NodeDecl(name=name, function=function, view=view, options=spec)
         shared = self._shared_options(written)
         self._only_for("a subgraph", written, "inputs", "outputs")
         if reading.signature is not None:
             self._check_place(written, reading.signature)
         accepted = self._accepted(options, name)
-        spec = self._spec(reading, written)
+        spec = attrs.evolve(self._spec(reading, written), takes=takes, makes=makes)
         return NodeDecl(
             name=name, function=function, view=self._own_view(accepted, name) or view, options=spec, **shared
         )
@@ -294,13 +319,81 @@ class Compiler:
         if (rate := sound("rate")) is not None:
             found["rate"] = parse_rate(rate)
         for option in ("accepts", "produces"):
-            if (declared := options.get(option)) is not None:
+            if written.kind != "function" or written_of(written.what) is not None:
+                self._no_media(option, options.get(option), written.name)
+            if (declared := self._keys_among(options.get(option))) is not None:
                 found[option] = self._declared_keys(option, declared, written.name)
         if gives := self.reader.gives(options.get("produces")):
             found["gives"] = gives
         what = written.what
         tool = what if isinstance(what, str) else what.id if isinstance(what, Tool) else None
         return attrs.evolve(reading.spec, tool=tool, **found)
+
+    # --- files ----------------------------------------------------------------------------------------
+
+    def _keys_among(self, declared: Any) -> Any:
+        """What of an option names keys of the state, and not media types; None if nothing does."""
+        if isinstance(declared, Mapping) or is_media(declared):
+            return None
+        if isinstance(declared, list | tuple | set | frozenset) and any(map(is_media, declared)):
+            return [name for name in declared if not is_media(name)] or None
+        return declared
+
+    def _no_media(self, option: str, declared: Any, where: str) -> None:
+        if isinstance(declared, Mapping) or self._media_among(declared):
+            hint = "say it of the functions inside; a map's worker gets and gives files as its items"
+            self.problem("bad_option", where, f"{option} names media types, but only a function takes files", hint)
+
+    def _media_among(self, declared: Any) -> list[str]:
+        texts = [declared] if isinstance(declared, str) else declared
+        return [one for one in texts if is_media(one)] if isinstance(texts, list | tuple | set | frozenset) else []
+
+    def _files(self, reading: Reading, written: WrittenNode) -> tuple[tuple[Takes, ...], tuple[Makes, ...]]:
+        """The files that a function takes and makes, with the media types that its node declares."""
+        accepts, produces = written.options.get("accepts"), written.options.get("produces")
+        takes = self._takes(reading, accepts, written.name)
+        makes: list[Makes] = []
+        if isinstance(produces, Mapping):
+            for role, declared in produces.items():
+                if not isinstance(role, str) or not role:
+                    self.problem("bad_option", written.name, f"produces names {shown(role)}, expected a role")
+                    continue
+                makes += [Makes(one, role) for one in self._ranges("produces", declared, written.name)]
+        elif media := self._media_among(produces):
+            makes = [Makes(one) for one in self._ranges("produces", media, written.name)]
+        if not makes and reading.gives_files:
+            makes = [Makes(ANYTHING)]
+        self._has_files |= bool(takes or makes)
+        return takes, tuple(makes)
+
+    def _takes(self, reading: Reading, accepts: Any, where: str) -> tuple[Takes, ...]:
+        named: dict[str, tuple[str, ...]] = {}
+        everything: tuple[str, ...] = EVERYTHING
+        parameters = [one.name for one in reading.files]
+        if isinstance(accepts, Mapping):
+            for name, declared in accepts.items():
+                if name not in parameters and reading.signature is not None:
+                    hint = "annotate the parameter with File, or list[File]"
+                    self.problem("bad_option", where, f"accepts names {name!r}, which takes no files", hint)
+                named[name] = self._ranges("accepts", declared, where)
+        elif media := self._media_among(accepts):
+            everything = self._ranges("accepts", media, where)
+            if not parameters and reading.signature is not None:
+                hint = "annotate a parameter of its function with File, or list[File]"
+                self.problem("bad_option", where, "accepts names media types, but no parameter takes files", hint)
+        return tuple(
+            Takes(one.name, named.get(one.name, everything) or EVERYTHING, one.many, one.optional)
+            for one in reading.files
+        )
+
+    def _ranges(self, option: str, declared: Any, where: str) -> tuple[str, ...]:
+        try:
+            return ranges_of(declared)
+        except BadMediaType as error:
+            self.problem(
+                "bad_option", where, f"{option} is wrong: {error}", "write it like 'text/csv', 'text/*' or '*/*'"
+            )
+            return ()
 
     def _declared_keys(self, option: str, declared: Any, where: str) -> frozenset[str] | None:
         """The keys that `accepts` or `produces` declare: as a type, or by their names."""
@@ -348,8 +441,9 @@ class Compiler:
             hint = "a graph cannot contain itself; submit it from a node instead"
             self.problem("subgraph_cycle", where, f"it runs graph {chain}", hint)
             return None
-        inner = Compiler(what, self.tools, inherited, self.outer)
+        inner = Compiler(what, self.tools, inherited, self.outer, self.carries)
         plan = inner.compile()
+        self._has_files |= inner._has_files
         for p in inner.problems:
             self.problems.append(GraphProblem(p.code, f"{where}/{p.where}", p.message, p.hint, p.severity))
         return plan, inner.schema

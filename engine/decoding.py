@@ -15,6 +15,7 @@ from uuid import UUID
 from .classes import Shape, shape_named
 from .encoding import PATHS, TAG, a
 from .errors import ClassChanged, Damaged, EngineError
+from .file import File
 from .typecheck import shown
 from .values import ItemError, Replace, Signal
 from .writes import Contributions
@@ -160,6 +161,20 @@ def _read_item_error(index: Any, type: Any, message: Any) -> ItemError:
     return ItemError(_typed(_revived(index), int), _typed(_revived(type), str), _typed(_revived(message), str))
 
 
+def _read_file(
+    digest: Any, name: Any, media_type: Any, size: Any, created: Any, metadata: Any = None, ephemeral: Any = False
+) -> File:
+    return File(
+        name=_typed(_revived(name), str),
+        media_type=_typed(media_type, str),
+        size=_typed(size, int),
+        digest=_typed(digest, str),
+        metadata={} if metadata is None else _typed(_revived(metadata), dict),
+        created=datetime.fromisoformat(_typed(created, str)),
+        ephemeral=_typed(ephemeral, bool),
+    )
+
+
 def _path_decoder(cls: type[PurePath]) -> Callable[..., Any]:
     return lambda of: cls(_typed(_revived(of), str))
 
@@ -178,6 +193,7 @@ _DECODERS: Final[dict[str, Callable[..., Any]]] = {
     "replace": lambda of: Replace(_revived(of)),
     "signal": _read_signal,
     "item_error": _read_item_error,
+    "file": _read_file,
     "datetime": _read_datetime,
     "date": lambda of: date.fromisoformat(_typed(of, str)),
     "time": _read_time,

@@ -68,6 +68,9 @@ MAP: Final = Record(
 )
 WAIT: Final = Record("wait", {"signal": NAMES, "into": NAME}, required=["signal", "into"])
 
+FILES: Final = Either([NAME, ListOf(NAME, least=1), MapOf(NAMES)])
+"""Keys of the state, or media types; with parameters or roles before them, media types only."""
+
 OPTIONS: Final[Mapping[str, Shape]] = {
     "retry": Either([RETRY, ListOf(RETRY, least=1, partly=True)]),
     "timeout": SECONDS,
@@ -80,8 +83,8 @@ OPTIONS: Final[Mapping[str, Shape]] = {
     "goto": NAMES,
     "inputs": MapOf(NAME),
     "outputs": MapOf(NAME),
-    "accepts": NAMES,
-    "produces": NAMES,
+    "accepts": FILES,
+    "produces": FILES,
     "effect": Flag(),
     "resources": MapOf(Either([Number(least=0), Text()])),
     "params": MapOf(Anything()),

@@ -173,6 +173,8 @@ class _Writer:
                 return sorted(value)
             case tuple() | list():
                 return list(value) if len(value) != 1 else value[0]
+            case Mapping() if option in ("accepts", "produces"):
+                return {name: self._option(where, option, one) for name, one in value.items()}
             case Mapping():
                 return dict(value)
             case type():

@@ -15,9 +15,18 @@ from anyio.abc import TaskGroup
 from .auditing import AuditLine, AuditLog, audit_lines
 from .codec import pack
 from .counts import Histogram
-from .errors import EngineError, RecordsGone, StoreUnavailable
+from .errors import EngineError, NotStorable, RecordsGone, StoreUnavailable
 from .forking import what_was_kept
-from .format import digests_in, pack_admission, pack_record, pack_snapshot, unpack_admission, unpack_record
+from .format import (
+    digests_in,
+    file_mark,
+    file_marks,
+    pack_admission,
+    pack_record,
+    pack_snapshot,
+    unpack_admission,
+    unpack_record,
+)
 from .identity import definition_digest, definition_in, definition_text, with_definition
 from .journal import BATCH_RECORDS, COMMIT_SECONDS, FIRST_DELAY, PATIENCE, Journal
 from .keeping import Durability, RunJournal, effects_of
@@ -219,6 +228,7 @@ class Durable:
         )
         admission, stands = origin.run.admission, pack_snapshot(run.snapshot())
         blobs = {digest: origin.blobs[digest] for digest in digests_in(admission)}
+        blobs |= file_marks(admission, *blobs.values())
         forked.signal = origin.row.run_id, origin.seq
         first = pack_record(forked)
         await self.journal.write(
@@ -273,6 +283,9 @@ class Durable:
         # As a whole: an inbox names no blobs. Its id counts for a signal that was given none, too, since it may be
         # handed over once more after a crash.
         data = pack({"name": name, "payload": payload, "id": id}, owner=f"signal {name!r}")
+        if file_marks(data):
+            cure = "an inbox keeps no files: signal it once an engine has it in hand, or send the file's digest"
+            raise NotStorable("a file for a run that no engine has in hand", "payload", cure, f"signal {name!r}")
         await self.journal.write(Post(run_id, id, data))
 
     async def audits(
@@ -287,6 +300,11 @@ class Durable:
         """Remove what need not be kept."""
         await self.journal.flush(gives_up=True)
         return await patiently(lambda: self.store.compact(keep, now=time()))
+
+    async def named_files(self, digests: Sequence[str]) -> set[str]:
+        """Those of these digests whose contents something in the store names."""
+        await self.journal.flush(gives_up=True)
+        return await named_files(self.store, digests)
 
     async def has(self, run_id: str) -> bool:
         """Whether the store has this run."""
@@ -339,6 +357,13 @@ def _what_is_missing(run_id: str, wanted: str, kept_from: int, last: int) -> str
     if kept_from > last:
         return f"{where}has none of its first {last}, or is gone itself"
     return f"{where}lacks those before number {kept_from}"
+
+
+async def named_files(store: Store, digests: Sequence[str]) -> set[str]:
+    """Those of these digests whose contents something in a store names."""
+    marks = {file_mark(digest): digest for digest in digests}
+    there = await patiently(lambda: store.blobs(list(marks)))
+    return {marks[mark] for mark in there}
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from .classes import MISSING, Shape, shape_of
 from .errors import NotStorable
+from .file import File
 from .schema import LentDict
 from .typecheck import shown
 from .values import ItemError, Replace, Signal
@@ -78,6 +79,7 @@ class Encoder:
             Replace: self._replace,
             Signal: self._signal,
             ItemError: self._item_error,
+            File: self._file,
             datetime: self._datetime,
             time: self._time,
             **_LEAVES,
@@ -190,6 +192,19 @@ class Encoder:
     def _item_error(self, value: ItemError, depth: int) -> Any:
         values = {name: self.value(getattr(value, name), depth + 1) for name in ("index", "type", "message")}
         return {TAG: "item_error", **values}
+
+    def _file(self, value: File, depth: int) -> Any:
+        if not (value.is_kept or (value.ephemeral and value.digest)):
+            cure = "declare the node's produces=, or a File in the state's type, so that it is kept first"
+            raise Refused(f"the file {value.name!r}, whose contents are not kept yet,", cure)
+        plain: dict[str, Any] = {TAG: "file"}
+        if value.ephemeral:
+            plain["ephemeral"] = True  # before the digest: so it does not look like one whose contents are kept
+        plain |= {"digest": value.digest, "name": self.value(value.name, depth)}
+        plain |= {"media_type": value.media_type, "size": value.size, "created": value.created.isoformat()}
+        if value.metadata:
+            plain["metadata"] = self.value(dict(value.metadata), depth + 1)
+        return plain
 
     def _path(self, value: PurePath, depth: int) -> Any:
         text = str(value)

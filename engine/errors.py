@@ -614,6 +614,85 @@ class StoreUnavailable(EngineError):
         self.facts = dict(facts or {})
 
 
+# --- files ----------------------------------------------------------------------------------------------
+
+
+class BadMediaType(EngineError, ValueError):
+    """What was given as a media type is none."""
+
+    def __init__(self, text: str, why: str) -> None:
+        super().__init__(text, why)
+        self.text = text
+        self.why = why
+
+    def __str__(self) -> str:
+        if len(self.args) == 1:
+            return str(self.args[0])  # as a service has told it
+        return f"{self.text!r} is no media type: {self.why}"
+
+
+class FileMismatch(EngineError):
+    """A node was not given the files that it takes, or gave none of those that it says; `there` is what was there."""
+
+    def __init__(self, node: str, message: str, there: Sequence[str] = ()) -> None:
+        super().__init__(node, message, tuple(there))
+        self.node = node
+        self.message = message
+        self.there = tuple(there)
+
+    def __str__(self) -> str:
+        if len(self.args) == 1:
+            return str(self.args[0])  # as a service has told it
+        there = ", ".join(self.there[:10]) or "no files"
+        more = f" and {len(self.there) - 10} more" if len(self.there) > 10 else ""
+        return f"node {self.node!r}: {self.message}; there was: {there}{more}"
+
+
+class FileMissing(EngineError, LookupError):
+    """The contents of a file are not where they are looked for."""
+
+    def __init__(self, digest: str, where: str, why: str = "") -> None:
+        super().__init__(digest, where, why)
+        self.digest = digest
+        self.where = where
+        self.why = why
+
+    def __str__(self) -> str:
+        if len(self.args) == 1:
+            return str(self.args[0])  # as a service has told it
+        why = f": {self.why}" if self.why else ""
+        return f"the contents {self.digest or '(never kept)'} are not in {self.where}{why}"
+
+
+class FileDamaged(EngineError, ValueError):
+    """The contents of a file are not those that its digest names."""
+
+    def __init__(self, expected: str, found: str, where: str) -> None:
+        super().__init__(expected, found, where)
+        self.expected = expected
+        self.found = found
+        self.where = where
+
+    def __str__(self) -> str:
+        if len(self.args) == 1:
+            return str(self.args[0])  # as a service has told it
+        return f"{self.where} has contents with the digest {self.found}, expected {self.expected}"
+
+
+class FilesUnavailable(EngineError):
+    """Files cannot be kept or read: a full disk, no connection, or an engine that keeps none; for the operator."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class EphemeralRefused(EngineError):
+    """An ephemeral file where a run would need it after a crash, and nothing could make it again."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
 # --- what is stored -------------------------------------------------------------------------------------
 
 

@@ -30,6 +30,9 @@ VERSION: Final = 1
 # What a row of a table should hold itself: less, and reading it costs a second look; more, and each copy costs space.
 BLOB_SIZE: Final = 16 * 1024
 
+# A file, in text that orjson wrote, whose contents are kept.
+_FILE: Final = re.compile(rb'"\$":"file","digest":"([0-9a-f]{64})"')
+
 _SIZED: Final = frozenset({str, bytes, bytearray, list, tuple, dict, set, frozenset})
 _PERHAPS_LARGE: Final = 1_000
 _BLOB: Final = re.compile(rb'"\$":"blob","of":"([0-9a-f]{64})"')
@@ -44,6 +47,11 @@ class Packed:
     def __init__(self, data: bytes, blobs: Mapping[str, bytes] = _NO_BLOBS) -> None:
         self.data = data
         self.blobs = blobs
+
+    @classmethod
+    def of(cls, data: bytes) -> Packed:
+        """These bytes, and what keeps the contents of the files in them."""
+        return cls(data, file_marks(data)) if b'"$":"file"' in data else cls(data)
 
     @property
     def refs(self) -> Sequence[str]:
@@ -63,7 +71,7 @@ def pack_values(values: Mapping[str, Any], where: str = "") -> Packed:
         data = pack(values if type(values) is dict else dict(values))
     except NotStorable:
         return _one_by_one(values, where)  # which knows the path
-    return Packed(data) if len(data) <= BLOB_SIZE else _one_by_one(values, where)
+    return Packed.of(data) if len(data) <= BLOB_SIZE else _one_by_one(values, where)
 
 
 def unpack_values(data: bytes, blobs: Mapping[str, bytes] = _NO_BLOBS) -> dict[str, Any]:
@@ -79,6 +87,25 @@ def digests_in(data: bytes) -> list[str]:
     if b'"blob"' not in data:
         return []
     return list(dict.fromkeys(found.decode() for found in _BLOB.findall(data)))
+
+
+def file_marks(*texts: bytes) -> dict[str, bytes]:
+    """For each file in these, a blob that says so: as long as something names that, the file's contents are kept.
+
+    So stores need not know of files: what keeps the blobs of a run keeps its files.
+    """
+    found: dict[str, bytes] = {}
+    for data in texts:
+        if b'"$":"file"' in data:
+            for digest in _FILE.findall(data):
+                mark = b"f" + digest
+                found[blob_digest(mark)] = mark
+    return found
+
+
+def file_mark(digest: str) -> str:
+    """The name of the blob that is there as long as something names the contents of this digest."""
+    return blob_digest(b"f" + digest.encode())
 
 
 def _one_by_one(values: Mapping[str, Any], where: str) -> Packed:
@@ -102,6 +129,7 @@ def _kept(value: Any, path: str, where: str, blobs: dict[str, bytes]) -> bytes:
         stored = raw(value)
     else:
         data = pack(value, path, owner=where)
+        blobs |= file_marks(data)
         if len(data) <= BLOB_SIZE:
             return data
         stored = b"j" + data if raw is None else raw(value)

@@ -16,12 +16,15 @@ from anyio.lowlevel import checkpoint
 
 from actors import Waker, new_waker
 
+from .carried import files_of
 from .context import Context
 from .errors import EngineClosed, EngineError, RunCancelled, RunEnded, RunFailed
+from .file import File
 from .history import LogEntry
 from .keeper import keeper_of
 from .logs import NodeLogger, about
 from .reader import EventReader, Events
+from .resolving import Resolver
 from .result import RunResult
 from .runs import Run as Machine
 from .runs import Status
@@ -152,6 +155,11 @@ class Run:
     def state(self) -> Any:
         """The state as it stands: of a run that is not over, everything live and ended merged."""
         return self.machine.plan.state.build(self.machine.present_values())
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """The files as they stand: of a run that is over, what it made last on each of its ways."""
+        return files_of(self.machine.present_values())
 
     @property
     def log(self) -> list[LogEntry]:
@@ -394,6 +402,11 @@ class Run:
             logger=NodeLogger(node_logger, about(self.id, self.graph, name, activation=number)),
             report=partial(self._report, activation, activation.attempt),
         )
+
+    @property
+    def resolver(self) -> Resolver:
+        """Where its nodes' files come from, and go."""
+        return self._engine.resolver
 
     def __repr__(self) -> str:
         return f"<Run {self.id} of {self.graph!r}, {self.status}>"

@@ -187,7 +187,7 @@ def fields_of(tp: Any) -> Iterator[ClassField]:
         return
     if attrs.has(tp):
         for field in attrs.fields(tp):
-            if field.init:
+            if field.init and not field.metadata.get("hidden"):
                 hint = hints.get(field.name, field.type if field.type is not None else Any)
                 made = isinstance(field.default, attrs.Factory)  # type: ignore[arg-type]  # typed as a function
                 optional = field.default is not attrs.NOTHING

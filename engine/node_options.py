@@ -30,8 +30,10 @@ def read_options(node: Mapping[str, Any]) -> dict[str, Any]:
     if "batch" in options:
         options["batch"] = Batch(**options["batch"]) if "size" in options["batch"] else None
     for option in ("goto", "accepts", "produces"):
-        if option in options:
-            options[option] = names_of(options[option])
+        if isinstance(given := options.get(option), Mapping):
+            options[option] = {name: names_of(one) for name, one in given.items()}
+        elif option in options:
+            options[option] = names_of(given)
     return options
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from .call import PLAIN, Call
+from .filetyping import Makes, Takes
 from .options import Batch, Rate
 
 
@@ -30,5 +31,14 @@ class NodeSpec:
     """What the function was found by, as its author wrote it: a tool's name, or `name@version`."""
     accepts: frozenset[str] | None = None
     produces: frozenset[str] | None = None
+    takes: tuple[Takes, ...] = ()
+    """The parameters that get files, and of which media types."""
+    makes: tuple[Makes, ...] = ()
+    """The media types of the files that it says it makes."""
     gives: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
     """The types of keys that it says it returns, for checking channels."""
+
+    @property
+    def gives_files(self) -> bool:
+        """Whether it says that it makes files."""
+        return bool(self.makes)

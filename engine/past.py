@@ -97,4 +97,4 @@ class Past:
         if stored is None or not page or page[0][0] != 1 or page[0][1].kind == "forked":
             raise HistoryGone(after + 1, before)
         begin(run, stored.row.submitted_at)
-        run._enter(run.plan.state.admit(run.plan.state.build(stored.values)))
+        run._enter(run.plan.state.admit(run.plan.state.seed(stored.values)))

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 
 import attrs
 
+from .filestate import FilesInput
 from .retry import ErrorTypes, Retry
 from .state import StateType
 from .theory import Order, Reach, closing_edges
@@ -125,6 +126,8 @@ class GraphDecl:
     conflicts: Literal["error", "last"] = "error"
     history: int = 10_000
     deadline: float | None = None
+    carries: bool = False
+    """Files travel through it, or through a graph that it is inside of, or that is inside of it."""
 
 
 # --- the plan -------------------------------------------------------------------------------------------
@@ -262,6 +265,7 @@ class Plan:
         "_edge_reach",
         "absorbs",
         "by_name",
+        "carries",
         "conflicts_last",
         "continue_on_failure",
         "decl",
@@ -288,6 +292,7 @@ class Plan:
         self.entries = tuple(edge for edge in edges if edge.kind == "entry")
         self.loops = tuple(edge.loop for edge in edges if edge.loop is not None)
         self.conflicts_last = decl.conflicts == "last"
+        self.carries = decl.carries
         self.continue_on_failure = decl.on_failure == "continue"
         self.signals = frozenset(_signals(decl))
         self.absorbs = any(node.join == JOIN_COUNT for node in nodes)
@@ -454,6 +459,7 @@ def _kind_of(edge: EdgeDecl) -> EdgeKind:
 
 def _plan_node(graph: GraphDecl, decl: NodeDecl, index: int, order: Order) -> PlanNode:
     component = order.component[index]
+    given = decl.view or graph.state
     return PlanNode(
         index=index,
         name=decl.name,
@@ -465,7 +471,7 @@ def _plan_node(graph: GraphDecl, decl: NodeDecl, index: int, order: Order) -> Pl
         rest_cancel=decl.rest == "cancel",
         retry=decl.retry,
         timeout=decl.timeout,
-        input=decl.view or graph.state,
+        input=FilesInput(given) if graph.carries else given,
     )
 
 

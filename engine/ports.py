@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -173,3 +173,83 @@ class Store(Protocol):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None: ...
+
+
+class FileStore(Protocol):
+    """Where the contents of files are kept, each once, by its digest (SHA-256, in hexadecimal).
+
+    The contract suite in tests/contracts holds every file store to this.
+
+    - All of it blocks: it is called in threads, by several at once, on whatever event loop. It may be called from
+      the moment it is made, and makes what it needs when something is kept for the first time.
+    - What cannot be done for a cause that may pass (a full disk, a lost connection) raises `FilesUnavailable`, and
+      contents that are not there `FileMissing`.
+    - A digest that is none is a `ValueError`, before anything is looked for.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where it is, without any secret."""
+        ...
+
+    @property
+    def durable(self) -> bool:
+        """Whether what is kept survives `kill -9` and a power cut."""
+        ...
+
+    @property
+    def reached_by_all(self) -> bool:
+        """Whether it can be pickled, and reads the same contents in another process of this machine."""
+        ...
+
+    def begin(self) -> Upload:
+        """New contents, to be written piece by piece; no reader sees them before they are whole."""
+        ...
+
+    def size(self, digest: str) -> int | None:
+        """How many bytes these contents have; None if they are not there."""
+        ...
+
+    def read(self, digest: str, start: int, size: int) -> bytes:
+        """At most so many bytes from there on; fewer only at the end, none behind it."""
+        ...
+
+    def mark(self, digest: str) -> int | None:
+        """Have these contents count as kept now, since somebody is about to name them: how many bytes; None if gone."""
+        ...
+
+    def pin(self, digest: str) -> object:
+        """What keeps these contents for as long as somebody has it, where nothing else does; or None."""
+        ...
+
+    def all(self) -> Iterator[tuple[str, float]]:
+        """Every digest, and when its contents were kept last, in seconds since 1970."""
+        ...
+
+    def remove(self, digest: str, before: float) -> bool:
+        """Remove contents unless they have been kept again since then; whether it did."""
+        ...
+
+    def sweep(self, before: float) -> int:
+        """Remove what uploads left that were broken off before then; how many."""
+        ...
+
+
+class Upload(Protocol):
+    """Contents on their way into a `FileStore`."""
+
+    def write(self, chunk: bytes) -> None:
+        """The next piece."""
+        ...
+
+    def commit(self, expected: str = "") -> tuple[str, int]:
+        """Keep what was written: its digest and size. Once this has returned, they survive whatever the store does.
+
+        Contents that are there already are kept as they are, and count as kept now. Raises `FileDamaged` if another
+        digest was expected, and keeps nothing then.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Forget what was written; does nothing after `commit`."""
+        ...

@@ -53,7 +53,11 @@ def _inside(value: Any, depth: int) -> Any:
             return {"type": type(value).__name__, "message": said_by(value)}
     if not isinstance(value, type):
         if attrs.has(type(value)):
-            return {field.alias: readable(getattr(value, field.name), depth) for field in attrs.fields(type(value))}
+            return {
+                field.alias: readable(getattr(value, field.name), depth)
+                for field in attrs.fields(type(value))
+                if not field.metadata.get("hidden")
+            }
         if dataclasses.is_dataclass(value):
             fields = dataclasses.fields(value)
             return {field.name: readable(getattr(value, field.name), depth) for field in fields}

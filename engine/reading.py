@@ -12,7 +12,19 @@ from typing import Any
 
 import attrs
 
-from .call import PLAIN, Call, Signature, analyse, can_be_state, returns_goto, signature_of, wants_context
+from .call import (
+    PLAIN,
+    Call,
+    FileParameter,
+    Signature,
+    analyse,
+    can_be_state,
+    mentions_files,
+    returns_goto,
+    signature_of,
+    wants_context,
+    wants_files,
+)
 from .errors import GraphProblem, StateFault
 from .fromdata import FromData
 from .nodespec import NodeSpec
@@ -38,6 +50,10 @@ class Reading:
     """It says that it may return a `Goto`."""
     faults: tuple[tuple[str, str, str], ...] = ()
     """(code, message, hint)"""
+    files: tuple[FileParameter, ...] = ()
+    """The parameters that want files."""
+    gives_files: bool = False
+    """It says by its annotation that it returns files."""
 
 
 UNREAD = Reading(PLAIN, None, NodeSpec(run_in="thread"))
@@ -95,7 +111,12 @@ class Reader:
             gives=self.gives(signature.returns),
         )
         goes = not is_map and returns_goto(function, signature)
-        return Reading(call, view, spec, signature, goes, tuple(faults))
+        files = () if is_map else tuple(one for p in signature.parameters if (one := wants_files(p)))
+        if files and is_batch:
+            cure = "take one state at a time, or keep files under keys of the state"
+            faults.append(("bad_option", "a function that takes batches is given no files", cure))
+        gives_files = not is_map and mentions_files(signature.returns)
+        return Reading(call, view, spec, signature, goes, tuple(faults), files, gives_files)
 
     def _takes(self, annotation: Any) -> bool:
         return can_be_state(annotation, _base(self.schema))
@@ -156,7 +177,7 @@ class Reader:
     def gives(self, declared: Any) -> dict[str, Any]:
         """The keys and types that a type declares as returned."""
         declared = unwrap(declared)
-        if declared is None or not is_state_type(declared) or is_dict(declared):
+        if declared is None or not is_state_type(declared) or is_dict(declared) or mentions_files(declared):
             return {}
         return {name: key.type for name, key in self.type_of(declared).keys.items()}
 

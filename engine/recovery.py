@@ -91,7 +91,7 @@ class Found:
             records += [Record("cancel"), Record("ended", update={"status": "cancelled"})]
         if snapshot is not None:
             return machine.restore(Snapshot(*unpack_snapshot(snapshot[1], self.blobs)), records, now, held=held)
-        return machine.replay(machine.plan.state.build(self.values), records, now, self.row.submitted_at, held=held)
+        return machine.replay(machine.plan.state.seed(self.values), records, now, self.row.submitted_at, held=held)
 
 
 async def found(store: Store, runs: Sequence[StoredRun]) -> list[Found]:

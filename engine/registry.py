@@ -14,6 +14,7 @@ from .batches import BatchCrew
 from .bodies import AsyncBody, Body, ElsewhereBody, LoopBody
 from .elsewhere import RemoteBody
 from .errors import GraphConflict, GraphInvalid, GraphNotFound, GraphProblem
+from .filebody import FileBody
 from .gates import Gate
 from .graph import Graph
 from .hands import Hands, NodesActor
@@ -225,7 +226,7 @@ class CrewMaker:
         """The crew of an activation's node."""
         node, run = activation.node, activation.run
         spec: NodeSpec = node.decl.options
-        body, places = self._body(node, spec)
+        body, places = self._body(node, spec, carries=run.plan.carries)
         options: dict[str, Any] = {} if spec.batch is None else {"batch": spec.batch}
         return (Crew if spec.batch is None else BatchCrew)(
             node,
@@ -250,9 +251,21 @@ class CrewMaker:
                 self.gates[edge] = Gate(edge.name, edge.capacity or 1)
         return {edge: self.gates[edge] for edge in found}
 
-    def _body(self, node: PlanNode, spec: NodeSpec) -> tuple[Body, Places | None]:
+    def _body(self, node: PlanNode, spec: NodeSpec, *, carries: bool) -> tuple[Body, Places | None]:
         is_map = node.decl.map is not None
         function: Callable[..., Any] | Any = node.decl.map.worker if node.decl.map is not None else node.decl.function
+        if not carries:
+            return self._plain_body(function, spec, is_map)
+
+        def make(called: Callable[..., Any]) -> Body:
+            return self._plain_body(called, spec, is_map)[0]
+
+        def of(other: PlanNode) -> Body:
+            return self._body(other, other.decl.options, carries=True)[0]
+
+        return FileBody(function, spec, is_map, make, of), self._plain_body(function, spec, is_map)[1]
+
+    def _plain_body(self, function: Callable[..., Any], spec: NodeSpec, is_map: bool) -> tuple[Body, Places | None]:
         if spec.is_async and spec.run_in in ("loop", "thread"):
             return AsyncBody(*spec.call.bound(function), is_map), None
         if spec.run_in == "loop":

@@ -8,6 +8,8 @@ from typing import Any
 
 import attrs
 
+from .carried import files_of
+from .file import File
 from .history import LogEntry
 from .runs import Run, Status
 from .waits import KeptSignal
@@ -25,13 +27,16 @@ class RunResult:
     state: Any
     counters: Mapping[str, int]
     unconsumed: tuple[KeptSignal, ...]
+    files: tuple[File, ...]
+    """What the run made: the files that its tokens had with them when they came to their end."""
     _machine: Run = attrs.field(repr=False)
 
     @classmethod
     def of(cls, machine: Run) -> RunResult:
         """What there is to say of a run now."""
-        state = machine.plan.state.build(machine.present_values())
-        return cls(machine.id, machine.status, state, machine.counters, machine.unconsumed, machine)
+        values = machine.present_values()
+        state = machine.plan.state.build(values)
+        return cls(machine.id, machine.status, state, machine.counters, machine.unconsumed, files_of(values), machine)
 
     @cached_property
     def log(self) -> tuple[LogEntry, ...]:

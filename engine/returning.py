@@ -196,7 +196,7 @@ class Returning:
         try:
             if held and stored.is_untouched:
                 machine.expect(stored.values)
-                begin = partial(run.begin_queued, registered.plan.state.build(stored.values))
+                begin = partial(run.begin_queued, registered.plan.state.seed(stored.values))
             elif complete:
                 commands = stored.rebuild_from_first(machine, complete, time())
                 begin = partial(run.go_on_from, commands)
@@ -303,7 +303,7 @@ class Returning:
         forked_id = new_id()
         journal = self._durable.journal_for(registered.plan, forked_id, FORKED)
         run = self._make_run(registered, forked_id, journal, row.depth, row.tags, row.priority)
-        state = registered.plan.state.build(stored.values)
+        state = registered.plan.state.seed(stored.values)
         forked = _forked(run.machine, run_id, state, records, at, update)
         self._books.admitting[forked_id] = run  # the store may have it a moment before it is told here
         try:

@@ -222,6 +222,10 @@ class Schema:
         """A whole state of this type; changing its top level changes no run."""
         raise NotImplementedError
 
+    def seed(self, values: Values) -> Any:
+        """What `admit` makes these values of once more."""
+        return self.build(values)
+
     def give(self, values: Values) -> Any:
         """What one attempt gets: a top level of its own, the values shared or copied as `isolation` says."""
         if self.isolation == "shallow":

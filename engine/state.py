@@ -29,6 +29,9 @@ class StateType(Protocol):
         Raises `StateInvalid` or `UnknownKey` with every fault and its path.
         """
 
+    def seed(self, values: Values) -> Any:
+        """What `admit` makes these very values of: where a state that was admitted before is to be begun on."""
+
     def give(self, values: Values) -> Any:
         """What one attempt of a node is given: a top level of its own, values shared (or copied, by isolation)."""
 
@@ -69,6 +72,9 @@ class DictState:
             fault = StateFault((), f"expected a dict, found {type(state).__name__}")
             raise StateInvalid.of("the state", [fault])
         return dict(state)
+
+    def seed(self, values: Values) -> Any:
+        return values
 
     def give(self, values: Values) -> Any:
         return values.copy()

@@ -225,6 +225,8 @@ class Compacted:
     records: int = 0
     blobs: int = 0
     audits: int = 0
+    files: int = 0
+    """Contents of files, where files are kept."""
 
 
 @attrs.frozen

@@ -50,6 +50,9 @@ class View:
     def build(self, values: Values) -> Any:
         return self.narrow.build(self._complete(values))
 
+    def seed(self, values: Values) -> Any:
+        return self.whole.seed(values)
+
     def give(self, values: Values) -> Any:
         return self.narrow.give(self._complete(values))
 

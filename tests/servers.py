@@ -1,4 +1,5 @@
-"""Real PostgreSQL and Redis servers for tests, from wheels: no root needed, and no service of the machine touched.
+"""Real PostgreSQL and Redis servers for tests, and one that speaks S3, from wheels: no root needed, and no service of
+the machine touched.
 
 Each has a folder of its own under the temporary one, a free port, and a password; none outlives the process that
 started it, even if that is killed. By hand, `python -m tests.servers postgres` prints an address and waits.
@@ -6,6 +7,7 @@ started it, even if that is killed. By hand, `python -m tests.servers postgres` 
 
 import argparse
 import atexit
+import http.client
 import importlib.util
 import os
 import secrets
@@ -21,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import psycopg
 
@@ -256,7 +259,47 @@ class RedisServer(Server):
         return answer
 
 
-SERVERS: dict[str, type[PostgresServer | RedisServer]] = {"postgres": PostgresServer, "redis": RedisServer}
+class S3Server(Server):
+    """Amazon's S3 as moto's server speaks it: requests, signatures and multipart uploads as over there."""
+
+    name = "s3"
+    bucket = "files"
+
+    def __init__(self, **settings: str) -> None:
+        super().__init__()
+        self.settings = settings
+
+    @property
+    def url(self) -> str:
+        settings = {
+            "endpoint": f"http://127.0.0.1:{self.port}",
+            "region": "us-east-1",
+            "access_key_id": "tester",
+            "secret_access_key": self.password,
+            **self.settings,
+        }
+        return f"s3://{self.bucket}?{urlencode(settings)}"
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+
+    def answers(self) -> bool:
+        # A bucket that is there already is no fault.
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            connection.request("PUT", f"/{self.bucket}", headers={"Content-Length": "0"})
+            return connection.getresponse().status in (200, 409)
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+
+SERVERS: dict[str, type[PostgresServer | RedisServer | S3Server]] = {
+    "postgres": PostgresServer,
+    "redis": RedisServer,
+    "s3": S3Server,
+}
 _shared: dict[str, Server] = {}
 
 
@@ -276,6 +319,12 @@ def fresh_postgres() -> str:
 def fresh_redis() -> str:
     """The address of a prefix that no key has."""
     return f"{shared('redis').url}?prefix=test-{secrets.token_hex(6)}"
+
+
+def fresh_s3() -> str:
+    """The address of a prefix that no object has, in a bucket."""
+    bucket, _, settings = shared("s3").url.partition("?")
+    return f"{bucket}/test-{secrets.token_hex(6)}?{settings}"
 
 
 def close_shared() -> None:

@@ -18,6 +18,7 @@ import attrs
 
 from ..app import Engine
 from ..errors import NodeFailed, RunFailed, said_by
+from ..file import File
 from ..handle import Run
 from ..history import Event
 from ..kept import KeptRun
@@ -54,6 +55,11 @@ class Driven:
         return (
             "unfinished" if status in ("running", "queued") or (isinstance(run, KeptRun) and not run.over) else status
         )
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """What it has made."""
+        return () if isinstance(self.run, KeptRun) else self.run.files
 
     def to_dict(self) -> dict[str, Any]:
         """What there is to tell of it."""

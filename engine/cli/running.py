@@ -14,7 +14,8 @@ from ..handle import Run
 from .driving import Driver
 from .loading import state_for
 from .reading import json_of, signals_of, tags_of
-from .setup import Setup, driving_options, prepared, store_option, tools_option
+from .results import inputs_of
+from .setup import Setup, driving_options, files_option, prepared, store_option, tools_option
 
 
 @click.command()
@@ -27,6 +28,9 @@ from .setup import Setup, driving_options, prepared, store_option, tools_option
 @click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", help="To find it by.")
 @click.option("--deadline", type=float, metavar="SECONDS", help="It must be over by then.")
 @click.option("--priority", type=int, default=0, help="Higher ones start first.")
+@click.option("--file", "inputs", multiple=True, metavar="ROLE=PATH", help="A file for what takes one.")
+@click.option("--out", metavar="DIR", help="Where to write the files that it makes.")
+@files_option
 @click.option("--signal", "signals", multiple=True, metavar="NAME[=JSON]", help="To have for what waits for it.")
 @driving_options
 @prepared
@@ -40,6 +44,8 @@ def run(
     deadline: float | None,
     priority: int,
     signals: Sequence[str],
+    inputs: Sequence[str],
+    out: str | None,
     quiet: bool,
     no_progress: bool,
 ) -> int:
@@ -55,6 +61,7 @@ def run(
         generate | workflow-engine run my_package.flows:review --state - --quiet | jq .state
         workflow-engine run approval.json --signal approved='{"by": "me"}'
         workflow-engine run review.json --store memory:
+        workflow-engine run flows.py:report --file table=orders.csv --out results/
 
     The run is kept in sqlite:///runs.db unless --store or WORKFLOW_STORE say otherwise: Ctrl-C leaves it there, and
     says how it goes on. With --store memory: Ctrl-C cancels it. A run that waits for a signal is left in the store
@@ -64,14 +71,21 @@ def run(
     no word for at all is text.
     """
     data = {} if state is None else json_of(state, "--state")
-    given, sent = tags_of(tags), signals_of(signals)
+    given, sent, files = tags_of(tags), signals_of(signals), inputs_of(inputs)
     loaded = setup.loader.one(graph)
     initial = state_for(loaded.graph, data)
     _check_signals(loaded.graph, sent)
 
     async def begin(engine: Engine) -> Run:
         begun = await engine.submit(
-            loaded.graph, initial, run_id=run_id, idempotency_key=key, tags=given, deadline=deadline, priority=priority
+            loaded.graph,
+            initial,
+            run_id=run_id,
+            idempotency_key=key,
+            tags=given,
+            deadline=deadline,
+            priority=priority,
+            files=files or None,
         )
         for number, (name, payload) in enumerate(sent):
             if not begun.over:
@@ -83,7 +97,7 @@ def run(
 
     driver = Driver(setup.terminal, setup.settings, setup.show(quiet=quiet, progress=not no_progress), again)
     driven = driver.drive(begin, setup.engine)
-    setup.tell_result(driven, [loaded.source])
+    setup.tell_result(driven, [loaded.source], out)
     return driven.code
 
 

@@ -26,7 +26,7 @@ from ..settings import Settings as EngineSettings
 from .faults import SUCCESS, Refusal
 from .loading import Loaded
 from .settings import Settings
-from .setup import NAME, Setup, Verbs, prepared, store_option, tools_option
+from .setup import NAME, Setup, Verbs, files_option, prepared, store_option, tools_option
 
 if TYPE_CHECKING:
     from ..web.guard import ASGIApp
@@ -43,6 +43,7 @@ _NEEDED: Final = {"asyncio": "uvicorn", "trio": "hypercorn"}
 @click.command()
 @click.option("--graphs", multiple=True, metavar="FILE|FOLDER|MODULE:ATTR", help="To serve.  [env: WORKFLOW_GRAPHS]")
 @store_option
+@files_option
 @tools_option
 @click.option("--host", metavar="ADDRESS", help="To listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=int, metavar="N", help="To listen on, 0 for any that is free.  [default: 8000]")
@@ -113,6 +114,7 @@ def serve(setup: Setup) -> int:
 def _engine(settings: Settings, close_seconds: float) -> Engine:
     return Engine(
         None if settings.in_memory else settings.store,
+        files=settings.files,
         max_runs=settings.max_runs,
         max_queued=settings.max_queued,
         durability=settings.durability,

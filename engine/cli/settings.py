@@ -128,6 +128,11 @@ def shown_store(address: Any) -> str:
     return f"what is not shown, since it may hold a password ({type(address).__name__})"
 
 
+def _shown_files(address: Any) -> str:
+    """Without its settings, among which may be keys."""
+    return repr(str(address).partition("?")[0])
+
+
 def _hidden(value: Any) -> str:
     return "what is not shown"
 
@@ -138,6 +143,8 @@ class Settings:
 
     store: str = setting("sqlite:///runs.db", _store, shown_store)
     """Where runs are kept."""
+    files: str | None = setting(None, _text, _shown_files)
+    """Where the contents of files are kept, if not beside the store."""
     graphs: tuple[str, ...] = setting((), _names)
     """Files and `module:attribute`s of the graphs whose runs may go on."""
     tools: tuple[str, ...] = setting((), _names)

@@ -22,6 +22,7 @@ from ..stores.urls import without_password
 from .driving import Driven, Show, log_to, signals_of
 from .faults import Refusal
 from .loading import Loaded, Loader, load_tools
+from .results import saved, told
 from .settings import (
     LogLevel,
     Settings,
@@ -38,7 +39,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 NAME: Final = "workflow-engine"
 _LOOKING: Final = ("tools", "store", "server", "config")
-_DRIVING: Final = ("tools", "store", "server", "backend", "durability", "max_iterations", "config")
+_DRIVING: Final = ("tools", "store", "files", "server", "backend", "durability", "max_iterations", "config")
 """What commands that look at runs, or drive them, have to be told anew."""
 _SETTINGS: Final = {field.name for field in attrs.fields(Settings)}
 
@@ -65,6 +66,7 @@ class Setup:
         settings = self.settings
         engine = Engine(
             None if settings.in_memory else settings.store,
+            files=settings.files,
             max_runs=settings.max_runs,
             max_queued=settings.max_queued,
             durability=settings.durability,
@@ -102,10 +104,17 @@ class Setup:
             return self.command("runs", "signal", run.id, signals[0], graphs=graphs)
         return self.command("runs", "resume", run.id, graphs=graphs)
 
-    def tell_result(self, driven: Driven, graphs: Sequence[str]) -> None:
-        """Write a run's result, or say where it is since it could not be written; raises `OutputLost`."""
+    def tell_result(self, driven: Driven, graphs: Sequence[str], out: str | None = None) -> None:
+        """Write a run's result, or say where it is since it could not be written; raises `OutputLost`.
+
+        The files of one that succeeded go to the folder `out`, if there is one.
+        """
         try:
-            self.terminal.result(driven.to_dict())
+            files = driven.files
+            result = driven.to_dict()
+            if files:
+                result["files"] = saved(files, out) if out and driven.status == "succeeded" else told(files)
+            self.terminal.result(result)
         except OutputLost as lost:
             where = "it was in memory only, and is gone"
             if not self.settings.in_memory:
@@ -122,7 +131,8 @@ class Setup:
             if settings.origins.get(name) == flag:
                 value = getattr(settings, name)
                 for one in value if isinstance(value, tuple) else [value]:
-                    line += [flag, without_password(str(one))]
+                    shown = str(one).partition("?")[0] if name == "files" else without_password(str(one))
+                    line += [flag, shown]
         return shlex.join(line)
 
 
@@ -146,6 +156,11 @@ _COMMON = (
 
 store_option = click.option(
     "--store", metavar="URL", help="sqlite:///runs.db, postgresql://…, redis://… or memory:  [env: WORKFLOW_STORE]"
+)
+files_option = click.option(
+    "--files",
+    metavar="URL|DIR",
+    help="Where files are kept: s3://bucket, a folder.  [default: beside the store; env: WORKFLOW_FILES]",
 )
 server_option = click.option(
     "--server", metavar="URL", help="A service, whose runs these are then.  [env: WORKFLOW_SERVER]"

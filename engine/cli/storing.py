@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import time
 from typing import Any
 
@@ -10,14 +11,17 @@ import attrs
 import click
 import orjson
 
+from ..durable import named_files
 from ..exporting import lines_of
+from ..files.files import Files
+from ..files.urls import files_beside, open_files
 from ..ports import Store
 from ..stored import Compacted, Fault, Kept, StoreFacts
 from .faults import FAILED, SUCCESS, Refusal
 from .looking import at_store
 from .safe import safe_line
 from .settings import Settings, from_flags, gather
-from .setup import Setup, Verbs, json_option, prepared, store_option
+from .setup import Setup, Verbs, files_option, json_option, prepared, store_option
 
 
 @click.group(cls=Verbs)
@@ -99,6 +103,7 @@ def export(setup: Setup, url: str | None) -> int:
 @store.command()
 @_address
 @store_option
+@files_option
 @click.option("--keep-days", type=click.FloatRange(min=0), metavar="N", help="Keep runs that ended since then.")
 @click.option("--keep-seconds", type=click.FloatRange(min=0), metavar="N", help="The same, in seconds.")
 @click.option("--keep-count", type=click.IntRange(min=0), metavar="N", help="Keep the newest of each graph.")
@@ -114,6 +119,9 @@ def compact(
 ) -> int:
     """Remove ended runs that need not be kept, and what only they held; the audit log stays unless that is said, too.
 
+    The contents of files go with the runs that named them, from beside a SQLite file or where --files says, unless
+    they were kept within a day.
+
     \b
     Examples:
         workflow-engine store compact --keep-days 30
@@ -126,9 +134,13 @@ def compact(
     audit_seconds = None if keep_audit_days is None else keep_audit_days * 86_400
     keep = Kept(seconds=keep_seconds, count=keep_count, audit_seconds=audit_seconds)
 
-    async def act(store: Store) -> Compacted:
-        return await store.compact(keep, now=time())
+    settings = _settings(setup, url)
+    files = Files(files_beside(settings.store) if settings.files is None else open_files(settings.files))
 
-    removed: Any = anyio.run(at_store, _settings(setup, url).store, act)
+    async def act(store: Store) -> Compacted:
+        removed = await store.compact(keep, now=time())
+        return attrs.evolve(removed, files=await files.collect(partial(named_files, store)))
+
+    removed: Any = anyio.run(at_store, settings.store, act)
     setup.terminal.result(attrs.asdict(removed))
     return SUCCESS

@@ -18,6 +18,7 @@ from uuid import uuid4
 import anyio
 
 from ..errors import EngineError, GraphNotFound
+from ..file import File
 from ..history import LogEntry
 from ..runs import Status
 from ..submitting import timeout_fault
@@ -36,10 +37,11 @@ from ..web.models import (
     Validation,
 )
 from .faults import run_error_of
+from .files import chunks, download, file_of, sent_files, upload
 from .following import Events
 from .patience import Patience
 from .sending import Definition, definition_of, sendable
-from .told import RemoteResult, log_entry, told
+from .told import RemoteResult, file_told, log_entry, told
 from .transport import Answer, Transport
 
 if TYPE_CHECKING:
@@ -169,17 +171,19 @@ class AsyncClient:
         tags: Mapping[str, str] | None = None,
         deadline: float | None = None,
         priority: int = 0,
+        files: Mapping[str, Any] | None = None,
     ) -> RemoteRun:
         """Start a run of a graph by its name, or of a definition; returns once it is safe with the service.
 
         It is one run, however often it has to be sent: without a key of yours it has one of its own. Raises what
-        `Engine.submit` does; `EngineBusy` if the service stays full for as long as the client is patient.
+        `Engine.submit` does; `EngineBusy` if the service stays full for as long as the client is patient. `files` are
+        uploaded first, but for those that the service has told of.
         """
-        return await self._submit(graph, state, version, run_id, idempotency_key, tags, deadline, priority, 0.0)
+        return await self._submit(graph, state, version, run_id, idempotency_key, tags, deadline, priority, files, 0.0)
 
     async def run(self, graph: Definition | str, state: Any = None, **options: Any) -> RemoteResult:
         """Submit a run and wait for its result; options as for `submit`."""
-        known = {"version", "run_id", "idempotency_key", "tags", "deadline", "priority"}
+        known = {"version", "run_id", "idempotency_key", "tags", "deadline", "priority", "files"}
         if unknown := sorted(options.keys() - known):
             raise TypeError(f"run() takes no {unknown[0]!r}; known are {', '.join(sorted(known))}")
         given = {**dict.fromkeys(known), "priority": 0, **options}
@@ -195,6 +199,7 @@ class AsyncClient:
         tags: Mapping[str, str] | None,
         deadline: float | None,
         priority: int,
+        files: Mapping[str, Any] | None,
         wait: float,
     ) -> RemoteRun:
         body: dict[str, Any] = {
@@ -203,6 +208,8 @@ class AsyncClient:
             "priority": priority,
             **_given(run_id=run_id, tags=tags, deadline=deadline),
         }
+        if files:
+            body["files"] = await sent_files(self._transport, files)
         path, query = "/api/runs", _given(wait=wait or None)
         if isinstance(graph, str):
             path, query = f"{_graph(graph)}/runs", {**query, **_given(version=version)}
@@ -249,6 +256,22 @@ class AsyncClient:
         """
         body = {"at": at, **_given(update=None if update is None else sendable(update, "update"))}
         return self._run_of(await self._transport.ask("POST", f"{_run(run_id)}/fork", body, repeatable=False))
+
+    # -- files
+
+    async def upload(self, file: File | str | os.PathLike[str] | bytes, name: str | None = None) -> File:
+        """Have the service keep a file, a path or bytes; gives it as it is known there. Again is no change."""
+        return await upload(self._transport, file_of(file, name))
+
+    async def download(self, file: File | str, path: str | os.PathLike[str] | None = None) -> Any:
+        """The contents of a file (or of a digest): as bytes, or written to this path, which is returned then.
+
+        Checked against the digest. Raises `FileMissing`, `FileDamaged`.
+        """
+        digest = file.digest if isinstance(file, File) else file
+        if path is not None:
+            return await download(self._transport, digest, path)
+        return b"".join([piece async for piece in chunks(self._transport, digest)])
 
     # -- operation
 
@@ -339,6 +362,11 @@ class RemoteRun:
     def state(self) -> Any:
         """The state, as JSON shows it; as `info`."""
         return self.info.state
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """What it had made; as `info`."""
+        return tuple(map(file_told, self.info.files))
 
     @property
     def log(self) -> list[LogEntry]:

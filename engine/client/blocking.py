@@ -11,6 +11,7 @@ import anyio.from_thread
 
 from ..blocking import Backend, in_a_loop
 from ..errors import EngineClosed
+from ..file import File
 from ..history import Event, LogEntry
 from ..runs import Status
 from ..web.models import AuditItem, GraphInfo, Health, RunInfo, ToolItem, Validation
@@ -111,6 +112,16 @@ class Client:
         """Start a new run from one activation of an older one: see `AsyncClient.fork`."""
         return BlockingRemoteRun(self, self._await(lambda: self._client.fork(run_id, at, update)))
 
+    # -- files
+
+    def upload(self, file: Any, name: str | None = None) -> File:
+        """Have the service keep a file, a path or bytes: see `AsyncClient.upload`."""
+        return self._await(lambda: self._client.upload(file, name))
+
+    def download(self, file: File | str, path: Any = None) -> Any:
+        """The contents of a file, as bytes or written to a path: see `AsyncClient.download`."""
+        return self._await(lambda: self._client.download(file, path))
+
     # -- operation
 
     def tools(self) -> list[ToolItem]:
@@ -199,6 +210,11 @@ class BlockingRemoteRun:
     def state(self) -> Any:
         """The state as it stands, as JSON shows it."""
         return self._refreshed().state
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """What it has made."""
+        return self._refreshed().files
 
     @property
     def log(self) -> list[LogEntry]:

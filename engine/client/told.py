@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import attrs
 import orjson
 
+from ..file import File
 from ..history import Event, LogEntry
 from ..runs import Status
-from ..web.models import LogItem, RunInfo
+from ..web.models import FileInfo, LogItem, RunInfo
 from .faults import ServiceError
 
 T = TypeVar("T")
@@ -76,6 +78,8 @@ class RemoteResult:
     counters: Mapping[str, int]
     unconsumed: tuple[str, ...]
     """Names of signals that no wait has taken."""
+    files: tuple[File, ...] = ()
+    """What the run made: `await client.download(file, path)`."""
 
     @classmethod
     def of(cls, info: RunInfo, log: tuple[LogEntry, ...]) -> RemoteResult:
@@ -89,4 +93,23 @@ class RemoteResult:
             tuple(info.not_run),
             info.counters,
             tuple(info.unconsumed),
+            tuple(map(file_told, info.files)),
         )
+
+
+def file_told(info: FileInfo) -> File:
+    """A file as the service tells of it; its contents are there."""
+    return File(
+        name=info.name,
+        media_type=info.media_type,
+        size=info.size,
+        digest=info.digest,
+        metadata=info.metadata,
+        created=datetime.fromisoformat(info.created),
+        ephemeral=info.ephemeral,
+    )
+
+
+def told_file(data: Any) -> File:
+    """The same of an answer's data."""
+    return file_told(told(FileInfo, data))

@@ -8,7 +8,7 @@ anything was done. So nothing is done twice, and what may have been done is said
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from random import Random
 from time import monotonic
 from typing import Any, Final
@@ -107,23 +107,27 @@ class Transport:
         waits: float = 0.0,
         takes: tuple[int, ...] = (),
         accept: str = "",
+        stream: Callable[[], AsyncIterator[bytes]] | None = None,
+        kind: str = "application/json",
     ) -> Answer:
         """Send a request until it is answered; raises what the answer is an error of, `ServiceUnreachable`.
 
         `repeatable` says that doing it twice is doing it once, as it is of a GET. `waits` is how long the service may
-        take on purpose, and `takes` are statuses that are no errors here.
+        take on purpose, and `takes` are statuses that are no errors here. `stream` makes a body that is no JSON, of the
+        type `kind`, for each attempt.
         """
         again = method == "GET" if repeatable is None else repeatable
         content = None if body is None else orjson.dumps(body)
-        headers = {} if content is None else {"content-type": "application/json"}
+        headers = {} if content is None and stream is None else {"content-type": kind}
         if accept:
             headers["accept"] = accept
         timeout = httpx2.Timeout(self._timeout, read=self._timeout + waits)
         attempts, lost = self.attempts(), False
         while True:
             try:
+                sent = content if stream is None else stream()
                 answer = await self.http.request(
-                    method, path, params=query or None, content=content, headers=headers, timeout=timeout
+                    method, path, params=query or None, content=sent, headers=headers, timeout=timeout
                 )
             except httpx2.TransportError as error:
                 failure: EngineError = self.unreachable(error, "" if again or _never_sent(error) else UNCERTAIN)

@@ -7,11 +7,12 @@ its author most wants to see.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import attrs
 
+from ..filetyping import is_media
 from ..plan import ChoiceDecl, EdgeDecl
 from ..values import RESERVED
 from ..written import Written, WrittenNode, written_of
@@ -137,8 +138,24 @@ def _listed(names: Any) -> tuple[Any, ...]:
 
 
 def _arrows(written: Written) -> Iterator[Arrow]:
+    """The edges, each with the media types of the files that its source says it makes."""
+    made = {str(node.name): _media(node.options.get("produces")) for node in written.nodes}
+    for arrow in _bare_arrows(written):
+        files = "" if arrow.style == "error" else made.get(arrow.source, "")
+        yield attrs.evolve(arrow, label=plain(", ".join(filter(None, (arrow.label, files))))) if files else arrow
+
+
+def _media(declared: Any) -> str:
+    """The media types among what a node produces or accepts, in words."""
+    each = declared.values() if isinstance(declared, Mapping) else _listed(declared)
+    found = [one for value in each for one in _listed(value) if is_media(one)]
+    return ", ".join(dict.fromkeys(found))
+
+
+def _bare_arrows(written: Written) -> Iterator[Arrow]:
+    taken = {str(node.name): _media(node.options.get("accepts")) for node in written.nodes}
     for name in written.entries:
-        yield Arrow(START, str(name))
+        yield Arrow(START, str(name), plain(taken.get(str(name), "")))
     drawn: set[tuple[Any, Any]] = set()
     for edge in written.edges:
         if isinstance(edge, ChoiceDecl):

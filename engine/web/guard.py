@@ -43,6 +43,7 @@ from .refusals import (
     Unauthenticated,
     internal_error,
 )
+from .wire import segments
 
 logger = logging.getLogger("engine.web")
 
@@ -55,6 +56,8 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN_PATHS: Final = ("/health", "/ready", "/openapi.json", "/docs")
 """For everybody: what a load balancer asks without a key, and what is no secret."""
 
+UPLOADS: Final = ["api", "files"]
+"""The path at which a body may be longer than others, since it goes by piece by piece."""
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 PROTOCOL: Final = "workflow"
 """Of WebSockets, for pages: a browser can send a key only as the name of another one, `key.<the key>`."""
@@ -169,8 +172,13 @@ class Guard:
                 allowed(scope, "submit")
         if b"content-length" in seen and b"transfer-encoding" in seen:
             raise TwoLengths
-        check_announced(seen.get(b"content-length"), self.limits)
+        check_announced(seen.get(b"content-length"), self.most_bytes(scope))
         return headers
+
+    def most_bytes(self, scope: Scope) -> int:
+        """How long the body of this request may be."""
+        is_upload = scope.get("method") == "POST" and segments(scope) == UPLOADS
+        return self.limits.file_bytes if is_upload else self.limits.body_bytes
 
     def _is_open(self, scope: Scope) -> bool:
         path, root = str(scope["path"]), str(scope.get("root_path", ""))
@@ -216,6 +224,7 @@ class _Exchange:
         self._cut_off = False
         self._stream: str | None = None
         self._read = 0
+        self._most_bytes = guard.most_bytes(scope) if self._is_http else 0
 
     async def go(self) -> None:
         numbers, began = self._guard.numbers, perf_counter()
@@ -276,8 +285,8 @@ class _Exchange:
             raise slow
         if message["type"] == "http.request":
             self._read += len(message.get("body", b""))
-            if self._read > limits.body_bytes:
-                large = BodyTooLarge(limits.body_bytes)
+            if self._read > self._most_bytes:
+                large = BodyTooLarge(self._most_bytes)
                 await self._refuse(large)
                 raise large
             if not message.get("more_body", False):

@@ -19,6 +19,8 @@ class Limits:
 
     body_bytes: int = 4 * MEBIBYTE
     """Of a request. A definition of 1,000 nodes has 200 KB."""
+    file_bytes: int = 1024 * MEBIBYTE
+    """Of a file that is uploaded: it goes by piece by piece, so it is the disk that this bounds."""
     message_bytes: int = MEBIBYTE
     """Of a WebSocket."""
     headers: int = 100
@@ -44,7 +46,7 @@ def check_headers(headers: Sequence[tuple[bytes, bytes]], limits: Limits) -> Non
         raise HeadersTooLarge(f"the headers have {size:,} bytes, {limits.header_bytes:,} are taken")
 
 
-def check_announced(length: bytes | None, limits: Limits) -> None:
+def check_announced(length: bytes | None, most: int) -> None:
     """Raise `BodyTooLarge` for a body that says itself that it is, before any of it is read."""
-    if length is not None and (not length.isdigit() or len(length) > 18 or int(length) > limits.body_bytes):
-        raise BodyTooLarge(limits.body_bytes)
+    if length is not None and (not length.isdigit() or len(length) > 18 or int(length) > most):
+        raise BodyTooLarge(most)

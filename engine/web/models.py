@@ -148,6 +148,9 @@ class Submission:
     tags: Tags = attrs.field(factory=dict)
     deadline: Deadline = None
     priority: Priority = 0
+    files: Annotated[
+        Object, "what the entry points are given, by roles: a digest each, or what POST /api/files answered, or a list"
+    ] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -304,6 +307,20 @@ class RunList:
 
 
 @attrs.frozen(kw_only=True)
+class FileInfo:
+    """A file: what is known of it, and where its contents are."""
+
+    name: str
+    media_type: str
+    size: Annotated[int | None, "in bytes"]
+    digest: Annotated[str, "SHA-256 of its contents, in hexadecimal"]
+    metadata: Mapping[str, str]
+    created: Annotated[str, {"format": "date-time"}]
+    ephemeral: Annotated[bool, "in memory only, and gone with the run"] = False
+    url: Annotated[str | None, "of its contents; null if they are kept nowhere"] = None
+
+
+@attrs.frozen(kw_only=True)
 class RunInfo(RunItem):
     """A run, where it stands."""
 
@@ -317,6 +334,7 @@ class RunInfo(RunItem):
     unconsumed: Annotated[list[str], "names of signals that no wait has taken"]
     last_event: Annotated[int, "the number of the newest event: a stream may begin after it"]
     error: RunError | None
+    files: Annotated[list[FileInfo], "what it has made, as it stands"] = attrs.field(factory=list)
     unavailable: Annotated[str | None, "why its state cannot be told, and it does not go on"] = None
 
 

@@ -23,6 +23,7 @@ its run, `/ws/runs/{run_id}?after=0` those of any run; both end with a `result`.
 GROUPS: Final = {
     "graphs": "what can be run",
     "runs": "submit, look, act",
+    "files": "what nodes take and make",
     "tools": "what nodes may name",
     "operation": "for operators",
     "aliases": "paths that existing clients use",
@@ -119,6 +120,9 @@ def _operation(route: Route, schemas: Schemas) -> Data:
         if route.example is not None:
             content["example"] = route.example
         found["requestBody"] = {"required": not route.body_optional, "content": {"application/json": content}}
+    if route.binary:
+        contents = {"schema": {"type": "string", "format": "binary"}}
+        found["requestBody"] = {"required": True, "content": {"*/*": contents}}
     if route.needs is None:
         found["security"] = []
     if route.deprecated:
@@ -150,7 +154,7 @@ def _responses(route: Route, schemas: Schemas) -> Data:
     content = {TYPE: {"schema": schemas.of(Problem)}}
     for status in sorted({*route.problems, *([404] if "{" in route.path else [])} - ANY_MAY.keys()):
         found[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
-    with_body = {413, 415} if route.body is not None else set()
+    with_body = {413, 415} if route.body is not None or route.binary else set()
     for status in [*sorted(ANY_MAY.keys() - {413, 415} | with_body), *(WITH_KEY if route.needs else ())]:
         if str(status) not in found:
             found[str(status)] = {"$ref": f"#/components/responses/{status}"}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from . import docs, events, graphs, operating, runs, sockets
+from . import docs, events, files, graphs, operating, runs, sockets
 from .models import (
     MOST_SECONDS,
     AnyDefinition,
     AuditList,
     Cancellation,
     Definition,
+    FileInfo,
     ForkOrder,
     GraphInfo,
     GraphList,
@@ -334,6 +335,45 @@ ROUTES: Final[tuple[Route, ...]] = (
         body_optional=True,
         answers={202: RunItem},
         problems=(409,),
+    ),
+    Route(
+        method="POST",
+        path="/api/files",
+        name="upload_file",
+        needs="submit",
+        handler=files.post_file,
+        group="files",
+        summary="Upload the contents of a file",
+        description="The body is the file itself, of any length that the service takes; Content-Type says its type, or "
+        "else its name and first bytes do. Content-Digest (RFC 9530, sha-256) says what must arrive. What no run names "
+        "within a day is removed.",
+        binary=True,
+        query=(Query("name", "text", "of the file"),),
+        headers=(Query("Content-Digest", "text", "`sha-256=:<base64>:` of the body: 422 if something else arrives"),),
+        answers={201: FileInfo},
+        problems=(413, 415),
+    ),
+    Route(
+        method="GET",
+        path="/api/files/{digest}",
+        name="download_file",
+        needs="read",
+        handler=files.get_file,
+        group="files",
+        summary="Download the contents of a file",
+        description="All of them, or the part that Range asks for. The ETag is the digest: they never change.",
+        query=(
+            Query("name", "text", "under which it is saved"),
+            Query("media_type", "text", "as which it is sent"),
+        ),
+        headers=(
+            Query("Range", "text", "`bytes=0-99`, `bytes=100-`, `bytes=-100`: one range"),
+            Query("If-Range", "text", "an ETag: the range of nothing else"),
+            Query("If-None-Match", "text", "an ETag: 304 if these are the contents"),
+        ),
+        answers={200: ("application/octet-stream",), 206: ("application/octet-stream",), 304: None},
+        problems=(416,),
+        paths={"digest": "SHA-256 of the contents, in hexadecimal"},
     ),
     Route(
         method="GET",

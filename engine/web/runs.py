@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from ..errors import ActivationNotFound, RunNotFound, StateFault, StateInvalid
+from ..errors import ActivationNotFound, FileMismatch, FileMissing, RunNotFound, StateFault, StateInvalid
 from ..handle import Run
 from ..kept import KeptRun
 from ..plan import Plan
 from ..replay import ReplayError
 from ..submitting import OptionsRefused
+from .files import input_files
 from .graphs import define_inline
 from .models import ForkOrder, InlineSubmission, LogPage, RetryOrder, RunList, SignalOrder, Submission, values
 from .problems import Detail, code_of, facts_of, invalid, invalid_faults, of_state
@@ -28,6 +29,7 @@ async def submit(call: Call, submission: Submission, name: str, version: str | N
     state = typed(plan, submission.state, "state")
     key = _as_in_header(call, "Idempotency-Key", "idempotency_key", submission.idempotency_key)
     deadline = _as_in_header(call, "X-Deadline-Seconds", "deadline", submission.deadline)
+    files = await input_files(call, submission.files) if submission.files else None
     try:
         run = await engine.submit(
             plan.name,
@@ -38,11 +40,17 @@ async def submit(call: Call, submission: Submission, name: str, version: str | N
             tags=submission.tags or None,
             deadline=deadline,
             priority=submission.priority,
+            files=files,
         )
     except OptionsRefused as refused:
         raise invalid([Detail(pointer=f"/{option}", message=fault) for option, fault in refused.faults]) from None
     except StateInvalid as error:
         raise of_state(error, "/state") from None
+    except FileMismatch as error:
+        raise invalid([Detail(pointer="/files", message=error.message, code=code_of(type(error)))]) from None
+    except FileMissing as error:
+        message = f"it names a file whose contents {error.digest} are not there; upload them"
+        raise invalid([Detail(pointer="/state", message=message, code=code_of(type(error)))]) from None
     call.note(run_id=run.id, graph=run.graph)
     return run
 
@@ -77,10 +85,11 @@ async def until_over(call: Call, run: Run, seconds: float | None) -> None:
 
 async def answer_when_over(call: Call, run: Run, seconds: float | None) -> Answer:
     """200 with the run if it is over in time; otherwise, and always without a time to wait, 202."""
-    headers = {"Location": f"{call.scope.get('root_path', '')}/api/runs/{quote(run.id, safe='')}"}
+    root = str(call.scope.get("root_path", ""))
+    headers = {"Location": f"{root}/api/runs/{quote(run.id, safe='')}"}
     await until_over(call, run, seconds)
     if seconds and run.over:
-        return Answer(200, run_info(run), headers)
+        return Answer(200, run_info(run, root), headers)
     return Answer(202, run_item(run), headers)
 
 
@@ -132,7 +141,7 @@ async def get_run(call: Call) -> Answer:
     """`GET /api/runs/{run_id}`."""
     run = await run_of(call)
     await until_over(call, run, call.query["wait"])
-    return Answer(data=run_info(run))
+    return Answer(data=run_info(run, str(call.scope.get("root_path", ""))))
 
 
 async def get_log(call: Call) -> Answer:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import attrs
 
 from ..app import Engine
 from ..errors import EngineError, RunCancelled, RunFailed
+from ..file import File
 from ..graph import Graph
 from ..handle import Run
 from ..history import LogEntry
@@ -17,7 +19,7 @@ from ..kept import KeptRun
 from ..plan import Plan
 from ..readable import readable
 from .health import Readiness
-from .models import Failure, LogItem, RunError, RunInfo, RunItem
+from .models import Failure, FileInfo, LogItem, RunError, RunInfo, RunItem
 from .streams import Streams
 
 MOST_SHOWN: Final = 1_000
@@ -68,7 +70,7 @@ def run_item(run: Run) -> RunItem:
     return RunItem(**_item(run))
 
 
-def run_info(run: Run) -> RunInfo:
+def run_info(run: Run, root: str = "") -> RunInfo:
     """A run with its state, as it stands; of one whose graph is not here, what can be told."""
     if isinstance(run, KeptRun):
         try:
@@ -89,6 +91,7 @@ def run_info(run: Run) -> RunInfo:
         run.visited_dropped,
         run.error,
         (machine.not_run, [signal.name for signal in machine.unconsumed], machine.history.seq),
+        [file_info(file, root) for file in run.files],
     )
 
 
@@ -102,6 +105,7 @@ def _info(
     visited_dropped: int,
     error: Exception | None,
     more: tuple[list[str], list[str], int] | None,
+    files: Sequence[FileInfo] = (),
 ) -> RunInfo:
     not_run, unconsumed, last_event = more or ([], [], 0)
     return RunInfo(
@@ -116,7 +120,15 @@ def _info(
         unconsumed=unconsumed,
         last_event=last_event,
         error=None if error is None else run_error(error),
+        files=list(files),
     )
+
+
+def file_info(file: File, root: str = "") -> FileInfo:
+    """A file as it is sent, with where its contents are."""
+    name = {"name": file.name, "media_type": file.media_type}
+    url = None if file.ephemeral or not file.digest else f"{root}/api/files/{file.digest}?{urlencode(name)}"
+    return FileInfo(**file.to_dict(), url=url)
 
 
 def _unavailable(run: Run, why: Exception) -> RunInfo:

@@ -111,6 +111,8 @@ class Route:
     body: Any = None
     """The model of the body."""
     body_optional: bool = False
+    binary: bool = False
+    """The body is bytes, which the handler's answer reads by itself, piece by piece."""
     query: Sequence[Query] = ()
     headers: Sequence[Query] = ()
     answers: Mapping[int, Any] = {}

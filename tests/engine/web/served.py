@@ -75,7 +75,7 @@ class Served:
 @asynccontextmanager
 async def served(store: Any = None, *, app: Any = None, **options: Any) -> AsyncIterator[Served]:
     """An engine with its application; runs that wait are cancelled at the end."""
-    of_engine = {name: options.pop(name) for name in ("max_runs", "max_queued") if name in options}
+    of_engine = {name: options.pop(name) for name in ("max_runs", "max_queued", "files") if name in options}
     async with Engine(store, tools=TOOLS, **of_engine) as engine:
         made = create_app(engine, **options)
         outer = made if app is None else app(made)

@@ -146,7 +146,8 @@ async def test_metrics_are_told_as_the_scraper_likes(accept: str, kind: str, end
 def test_a_submission_says_what_it_is_in_the_document() -> None:
     schema = document(ROUTES)["components"]["schemas"]["Submission"]
 
-    assert set(schema["properties"]) == {"state", "run_id", "idempotency_key", "tags", "deadline", "priority"}
+    names = {"state", "run_id", "idempotency_key", "tags", "deadline", "priority", "files"}
+    assert set(schema["properties"]) == names
     assert schema["properties"]["priority"]["default"] == 0
     assert json.dumps(schema)
     assert read(Submission, {}).state == {}
