@@ -232,7 +232,12 @@ def keys() -> None:
     type=click.Choice(["read", "submit", "admin"]),
     help="What it may do: look; start runs and act on them; everything.",
 )
-@click.option("--days", type=click.FloatRange(min=0, max=MOST_DAYS, min_open=True), metavar="N", help="It is good for so long.")
+@click.option(
+    "--days",
+    type=click.FloatRange(min=0, max=MOST_DAYS, min_open=True),
+    metavar="N",
+    help="It is good for so long.",
+)
 @click.option("--file", type=click.Path(dir_okay=False), help="The file of keys to add it to.")
 @prepared
 def new(setup: Setup, name: str, scopes: Sequence[str], days: float | None, file: str | None) -> int:
