@@ -16,7 +16,7 @@ import anyio.to_thread
 import attrs
 import httpx2
 
-from engine import EngineBusy, EngineError, RunCancelled, RunEnded, RunFailed
+from engine import EngineBusy, EngineClosed, EngineError, RunCancelled, RunEnded, RunFailed, StoreUnavailable
 from engine.client import AsyncClient, Client, Patience, RemoteRun, ServiceUnreachable
 from tests.durability.soak_flows import SIGNALS, expected, signal_of
 from tests.durability.soak_service import Service
@@ -198,6 +198,8 @@ class Load:
                 self.tally.done["retries whose answer was lost"] += 1
             except RunEnded:
                 pass  # by a retry whose answer was lost
+            except (EngineClosed, StoreUnavailable):
+                self.tally.done["retries that came at a bad time"] += 1
             await anyio.sleep(0.05)
             await run.wait()
 
