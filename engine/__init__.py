@@ -52,7 +52,7 @@ from .errors import (
     VersionMismatch,
     WorkerLost,
 )
-from .executors import ProcessExecutor, ThreadExecutor
+from .executors import BaseExecutor, Capabilities, Health, ProcessExecutor, ThreadExecutor, Work
 from .graph import Graph
 from .handle import Run
 from .history import Event, LogEntry
@@ -73,7 +73,9 @@ __all__ = [
     "ActivationNotFound",
     "Arrival",
     "BadArguments",
+    "BaseExecutor",
     "Batch",
+    "Capabilities",
     "ClassChanged",
     "ConditionFailed",
     "ConditionInvalid",
@@ -96,6 +98,7 @@ __all__ = [
     "GraphInvalid",
     "GraphNotFound",
     "GraphProblem",
+    "Health",
     "HistoryGone",
     "IdempotencyConflict",
     "ItemError",
@@ -136,8 +139,8 @@ __all__ = [
     "StoreUnavailable",
     "ThreadExecutor",
     "TooDeep",
-    "Tool",
     "tool",
+    "Tool",
     "ToolBox",
     "ToolConflict",
     "ToolInvalid",
@@ -149,5 +152,6 @@ __all__ = [
     "UnknownSignal",
     "UnknownTool",
     "VersionMismatch",
+    "Work",
     "WorkerLost",
 ]

@@ -187,7 +187,7 @@ class Engine:
         self._metrics: CollectorRegistry | None = None
         self._restarts = _Restarts()
         self._actors = Tree(self._restarts)
-        self._entered: list[Executor] = []
+        self._entered: list[tuple[str, Executor]] = []
         self._open = False
         self._audit_log: AuditLog | None = None
         self.thread: int | None = None
@@ -238,10 +238,9 @@ class Engine:
                 children.append(ChildSpec("journal", Beside, ("journal", self._durable.serve)))
             places: dict[str, tuple[Executor, int]] = {}
             for name, executor in executors.items():
-                entered = await stack.enter_async_context(executor)
-                self._entered.append(entered)
-                places[name] = (entered, entered.limit)
-            self._entered.append(await stack.enter_async_context(self._sources))
+                await self._start(name, executor, stack)
+                places[name] = (executor, executor.limit)
+            await self._start("items", self._sources, stack)
             self._registry.open(places)
             self.threads = Threads(*self._registry.place("thread"), backend_here(), threading.get_ident())
             self._root = await stack.enter_async_context(supervise(children, name="engine", tree=self._actors))
@@ -259,6 +258,12 @@ class Engine:
             for known in self._registry.all():
                 self._recover(known)
         return self
+
+    async def _start(self, name: str, executor: Executor, stack: AsyncExitStack) -> None:
+        # Closed also if starting fails or is cancelled half-way: what it had begun must not stay behind.
+        stack.push_async_callback(executor.close)
+        await executor.start()
+        self._entered.append((name, executor))
 
     def _know_again(self, durable: Durable) -> None:
         """Make the graphs known whose definitions the store keeps; those that cannot be are told in the log."""
@@ -755,7 +760,7 @@ class Engine:
                 rejected=self._rejected,
                 dead_letters=self._actors.letters.counts.copy,
                 restarts=lambda: self._restarts.count,
-                abandoned=lambda: sum(executor.abandoned for executor in self._entered),
+                executors=lambda: [(name, executor.health()) for name, executor in self._entered],
                 journal=kept,
             )
             self._metrics = registry_of(numbers if self._show_metrics else None)

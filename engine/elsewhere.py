@@ -15,6 +15,7 @@ import attrs
 from .bodies import ElsewhereBody, step
 from .call import Call
 from .errors import StateMutated
+from .executors.work import Work, done_by
 from .executors.worker import Observed, values_in
 from .ports import Executor
 from .tokens import Activation
@@ -75,7 +76,7 @@ class RemoteBody(ElsewhereBody):
         kwargs: dict[str, Any],
         take: Callable[[Activation, Any], Any] | None,
     ) -> Any:
-        told = await self._executor.run(function, args, kwargs)
+        told = await done_by(self._executor, Work(function, args, kwargs))
         return told if take is None else take(activation, told)
 
 

@@ -42,6 +42,25 @@ OTHERS: Final = "(others)"
 DEAD_LETTER_REASONS: Final = ("stopped", "overflow", "late_reply", "poison", "cancelled")
 
 
+class ExecutorHealth(Protocol):
+    """How an executor is."""
+
+    @property
+    def trouble(self) -> str: ...
+    @property
+    def running(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def started(self) -> int: ...
+    @property
+    def killed(self) -> int: ...
+    @property
+    def abandoned(self) -> int: ...
+    @property
+    def restarts(self) -> int: ...
+
+
 class NodeCounts(Protocol):
     """What is counted for one node."""
 
@@ -108,7 +127,7 @@ class EngineNumbers:
     rejected: Mapping[str, int]
     dead_letters: Callable[[], Mapping[Any, int]]
     restarts: Callable[[], int]
-    abandoned: Callable[[], int]
+    executors: Callable[[], Iterable[tuple[str, ExecutorHealth]]]
     journal: JournalNumbers | None = None
 
 
@@ -173,8 +192,7 @@ class EngineCollector(Collector):
         found = self._numbers.dead_letters()
         letters = {(reason,): found.get(reason, 0) for reason in DEAD_LETTER_REASONS}
         yield _counter("dead_letters", "Messages that could not be delivered, by why.", ["reason"], letters)
-        abandoned = {(): self._numbers.abandoned()}
-        yield _gauge("abandoned_threads", "Threads given up after a time-out that have not ended.", [], abandoned)
+        yield from _executors(list(self._numbers.executors()))
         lags: dict[tuple[str, ...], Waits] = {}
         for graph in graphs:
             _sum_waits(lags, (graph.name,), graph.lag)
@@ -197,6 +215,25 @@ def _journal(journal: JournalNumbers) -> Iterator[Metric]:
     yield _counter("audit_lines_dropped", "Lines of the audit log that the store has missed.", [], dropped)
     help = "Whether the store takes writes: 0 while it does not, and for an engine that fell back to memory."
     yield _gauge("store_available", help, [], {(): int(journal.available())})
+
+
+def _executors(known: Sequence[tuple[str, ExecutorHealth]]) -> Iterator[Metric]:
+    help = "Threads, and other calls of executors, given up after a time-out that have not ended."
+    yield _gauge("abandoned_threads", help, [], {(): sum(health.abandoned for _, health in known)})
+
+    def by_name(number: Callable[[ExecutorHealth], float]) -> dict[tuple[str], float]:
+        return {(name,): number(health) for name, health in known}
+
+    labels = ["executor"]
+    yield _gauge(
+        "executor_up", "Whether it can run anything: 0 while it cannot.", labels, by_name(lambda h: not h.trouble)
+    )
+    yield _gauge("executor_running", "Calls under way.", labels, by_name(lambda h: h.running))
+    yield _counter("executor_calls", "Calls begun.", labels, by_name(lambda h: h.started))
+    help = "Workers killed since their call was cancelled."
+    yield _counter("executor_killed_workers", help, labels, by_name(lambda h: h.killed))
+    help = "Workers started in the place of one that was killed or had died."
+    yield _counter("executor_worker_restarts", help, labels, by_name(lambda h: h.restarts))
 
 
 class _Labels:

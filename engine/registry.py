@@ -258,7 +258,7 @@ class CrewMaker:
         if spec.run_in == "loop":
             return LoopBody(*spec.call.bound(function), is_map), None
         executor, places = self._executors[spec.run_in]
-        if getattr(executor, "shares_memory", False):
+        if executor.capabilities.shares_memory:
             return ElsewhereBody(*spec.call.bound(function), is_map, executor), places
         return RemoteBody(function, spec.call, is_map, executor), places
 

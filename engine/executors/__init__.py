@@ -1,6 +1,8 @@
 """Where a node's function can run, other than on the loop."""
 
+from .places import BaseExecutor
 from .processes import ProcessExecutor
 from .threads import ThreadExecutor
+from .work import Capabilities, Health, Work
 
-__all__ = ["ProcessExecutor", "ThreadExecutor"]
+__all__ = ["BaseExecutor", "Capabilities", "Health", "ProcessExecutor", "ThreadExecutor", "Work"]
