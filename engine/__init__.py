@@ -6,6 +6,7 @@ from .errors import (
     ActivationLimit,
     ActivationNotFound,
     BadArguments,
+    CacheKeyInvalid,
     ClassChanged,
     ConditionFailed,
     ConditionInvalid,
@@ -25,6 +26,7 @@ from .errors import (
     MergeConflict,
     NodeFailed,
     NodeTimeout,
+    NodeUnavailable,
     NoRoute,
     NotReachable,
     NotStorable,
@@ -56,8 +58,9 @@ from .executors import BaseExecutor, Capabilities, Health, ProcessExecutor, Thre
 from .graph import Graph
 from .handle import Run
 from .history import Event, LogEntry
+from .limits import Limits
 from .loading import Reloaded, load_installed_tools, load_tools, reload_tools
-from .options import Batch
+from .options import Batch, Breaker, Cache
 from .ports import Executor
 from .result import RunResult
 from .retry import Retry
@@ -75,6 +78,9 @@ __all__ = [
     "BadArguments",
     "BaseExecutor",
     "Batch",
+    "Breaker",
+    "Cache",
+    "CacheKeyInvalid",
     "Capabilities",
     "ClassChanged",
     "ConditionFailed",
@@ -104,6 +110,7 @@ __all__ = [
     "ItemError",
     "JoinStarved",
     "Kept",
+    "Limits",
     "load_installed_tools",
     "load_tools",
     "LogEntry",
@@ -111,6 +118,7 @@ __all__ = [
     "MergeConflict",
     "NodeFailed",
     "NodeTimeout",
+    "NodeUnavailable",
     "NoRoute",
     "NotReachable",
     "NotStorable",

@@ -14,7 +14,7 @@ from functools import partial
 from random import Random
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack
 from uuid import uuid4
 
 import anyio
@@ -38,16 +38,18 @@ from .errors import (
     RunNotFound,
     RunTimeout,
     TooDeep,
+    UnknownNode,
 )
 from .executors import ProcessExecutor, ThreadExecutor
 from .executors.worker import backend_here
 from .graph import Graph
 from .handle import Run
 from .history import Event
+from .limits import LimitChanges, Limits, change_faults, changed, labelled
 from .loading import Reloaded, prepare_reload, tools_of
 from .locks import Locks
 from .logs import about
-from .plan import Plan
+from .plan import Plan, PlanNode
 from .ports import Executor, Store
 from .registry import Registered, Registry
 from .remembered import equal, remembered
@@ -691,6 +693,35 @@ class Engine:
     def plan(self, name: str, version: str | None = None) -> Plan:
         """What that graph was compiled to, as the engine runs it."""
         return self._registry.find(name, version).plan
+
+    def limits(self, graph: Graph | str, node: str, *, version: str | None = None) -> Limits:
+        """What holds for a node at present, over all runs; raises `GraphNotFound`, or `UnknownNode`."""
+        known, found = self._node_of(graph, node, version)
+        return known.scheduler.limits.get(node) or Limits.of(found.decl.options)
+
+    def set_limits(
+        self, graph: Graph | str, node: str, *, version: str | None = None, **changes: Unpack[LimitChanges]
+    ) -> Limits:
+        """Change what holds for a node over all runs, from now on: `rate`, `concurrency`, `batch`, `breaker`, `cache`.
+
+        None takes a limit away, what is left out stays. Nothing that has begun is stopped; what waits starts as soon as
+        the new limits allow it. It holds as long as this engine does, also for runs that begin later; another engine
+        goes by the graph. A node of a graph inside is named as in the metrics, `inner.node`. Call it in the loop.
+        """
+        self._check_open()
+        known, found = self._node_of(graph, node, version)
+        refuse("set_limits", change_faults(found, changes))
+        limits = changed(self.limits(graph, node, version=version), changes)
+        for one in self._registry.generations(known):
+            one.scheduler.set_limits(node, limits)
+        return limits
+
+    def _node_of(self, graph: Graph | str, node: str, version: str | None) -> tuple[Registered, PlanNode]:
+        known = self._registry.find(graph, version) if isinstance(graph, str) else self._registry.register(graph)
+        nodes = dict(labelled(known.plan))
+        if node not in nodes:
+            raise UnknownNode(node, list(nodes))
+        return known, nodes[node]
 
     def graphs(self) -> list[tuple[str, str]]:
         """Name and version of each graph, in the order of their registration."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from time import perf_counter
-from typing import Any, Final
+from typing import Any
 
 import anyio
 
 from .driving import Driven
 from .errors import EngineError
 from .hands import Stopping, Worker
+from .limits import Limits
 from .nodes import Crew
 from .options import Batch
 from .tokens import Activation
@@ -28,12 +29,14 @@ class BatchFault(EngineError, TypeError):
 class BatchCrew(Crew):
     """A crew whose workers take several attempts at a time."""
 
-    __slots__ = ("_dropped", "batch")
+    __slots__ = ("_dropped", "batch", "batches")
+
+    batch: Batch
 
     def __init__(self, *args: Any, batch: Batch, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.batch: Final = batch
-        self._free_for_all = False
+        self.batch = batch
+        self.batches = 0
         self._dropped: dict[Activation, None] = {}
 
     def start(self, activation: Activation) -> None:
@@ -47,13 +50,26 @@ class BatchCrew(Crew):
         if worker is None:
             if activation not in self.busy:
                 return super().cancel(activation)
-            del self.busy[activation]
-            self._give_gates_back()
+            self._revoke(activation)
             self.cancelled += 1
             return True
         self._dropped[activation] = None
         if all(member in self._dropped for member in worker.job):
             worker.stop("cancel")
+        return False
+
+    def _revoke(self, activation: Activation) -> None:
+        # Its batch is still a job: for the others in it, or for nobody, which `begin` finds out.
+        del self.busy[activation]
+        self._give_gates_back()
+
+    def change(self, limits: Limits) -> None:
+        """Go by other limits from now on."""
+        assert limits.batch is not None, "a function that takes a list gets one"
+        self.batch = limits.batch
+        super().change(limits)
+
+    def _is_free_for_all(self) -> bool:
         return False
 
     def _admitted(self) -> bool:
@@ -74,6 +90,7 @@ class BatchCrew(Crew):
         for member in members:
             self.busy[member] = worker
         worker.job = members
+        self.batches += 1
         worker.begun = perf_counter()
         due = 0.0 if self._timeout is None else anyio.current_time() + self._timeout
         try:

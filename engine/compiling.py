@@ -16,6 +16,7 @@ from .checks import structure
 from .edges import Edges
 from .errors import GraphProblem
 from .faults import name_fault, positive_fault
+from .limits import cache_fault
 from .nodespec import NodeSpec
 from .options import (
     NODE_OPTIONS,
@@ -45,6 +46,9 @@ from .written import Written, WrittenNode, written_of
 
 # Each graph inside another costs a run about ten frames of the interpreter's thousand.
 MOST_NESTED: Final = 50
+
+# The options that mean something only where a function is called.
+OF_FUNCTIONS: Final = ("batch", "breaker", "cache", "run_in", "keep_remote")
 
 # A definition may name ten thousand tools that there are not.
 MOST_HINTED: Final = 100
@@ -288,7 +292,18 @@ class Compiler:
 
         found: dict[str, Any] = {
             name: value
-            for name in ("run_in", "concurrency", "batch", "effect", "resources", "params", "description")
+            for name in (
+                "run_in",
+                "concurrency",
+                "batch",
+                "breaker",
+                "cache",
+                "effect",
+                "resources",
+                "keep_remote",
+                "params",
+                "description",
+            )
             if (value := sound(name)) is not None
         }
         if (rate := sound("rate")) is not None:
@@ -298,9 +313,18 @@ class Compiler:
                 found[option] = self._declared_keys(option, declared, written.name)
         if gives := self.reader.gives(options.get("produces")):
             found["gives"] = gives
+        spec = attrs.evolve(reading.spec, is_map=written.kind == "map", **found)
+        if spec.cache is not None and (fault := cache_fault(spec, spec.cache)):
+            self.problem("bad_option", written.name, f"cache {fault}")
+        self._cached_keys(spec, written.name)
         what = written.what
         tool = what if isinstance(what, str) else what.id if isinstance(what, Tool) else None
-        return attrs.evolve(reading.spec, tool=tool, **found)
+        return attrs.evolve(spec, tool=tool)
+
+    def _cached_keys(self, spec: NodeSpec, where: str) -> None:
+        """The keys that a cache goes by must be there to be looked at."""
+        for name in spec.cache.keys if spec.cache is not None and not spec.is_map else ():
+            self._known_key(name, where, "cache")
 
     def _declared_keys(self, option: str, declared: Any, where: str) -> frozenset[str] | None:
         """The keys that `accepts` or `produces` declare: as a type, or by their names."""
@@ -357,7 +381,7 @@ class Compiler:
     def _subgraph(self, written: WrittenNode) -> NodeDecl:
         name, options = written.name, written.options
         shared = self._shared_options(written)
-        self._only_for("a function", written, "batch", "run_in")
+        self._only_for("a function", written, *OF_FUNCTIONS)
         enter, leave = self._renames(options.get("inputs")), self._renames(options.get("outputs"))
         what = written_of(written.what)
         assert what is not None
@@ -444,7 +468,7 @@ class Compiler:
         name, item = written.name, written.own["item"]
         what = written_of(written.what)
         if what is not None:
-            self._only_for("a function", written, "batch", "run_in")
+            self._only_for("a function", written, *OF_FUNCTIONS)
             part = self._part(what, name, {})
             spec = self._spec(Reading(PLAIN, None, NodeSpec()), written)
             if part is not None and item is not None:
@@ -464,7 +488,7 @@ class Compiler:
     def _wait(self, written: WrittenNode) -> NodeDecl:
         name, signal = written.name, written.own["signal"]
         shared = self._shared_options(written)
-        self._only_for("a function", written, "batch", "run_in")
+        self._only_for("a function", written, *OF_FUNCTIONS)
         self._only_for("a subgraph", written, "inputs", "outputs")
         signals = (signal,) if isinstance(signal, str) else tuple(signal) if isinstance(signal, Iterable) else ()
         if not signals or not all(isinstance(one, str) and one for one in signals):

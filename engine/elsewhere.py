@@ -35,7 +35,7 @@ class RemoteBody(ElsewhereBody):
         """Start it on one."""
         if self._subject is None:
             return self._run(activation, activation.state, self._function)
-        return self._run(activation, activation.state, self._observed(activation, False), _done_again)
+        return self._run(activation, activation.state, self._observed(activation, False), done_again)
 
     def begin_batch(self, activations: Sequence[Activation]) -> Any:
         """Start it on several; the context variables and the `Context` are those of the first."""
@@ -95,12 +95,22 @@ def _isolation(activation: Activation) -> str:
 
 def _or_error(activation: Activation, told: Any) -> Any:
     try:
-        return _done_again(activation, told)
+        return done_again(activation, told)
     except Exception as error:
         return error
 
 
-def _done_again(activation: Activation, told: Any) -> Any:
+def done_to(activation: Activation, before: dict[str, Any], returned: Any) -> Any:
+    """What a function that ran here did to the state an attempt was given, which held `before`, for `done_again`."""
+    observed = Observed(_nothing, 0, False, "shallow", list(activation.node.input.reducers))
+    return observed.of_one(returned, activation.state, before, {})
+
+
+def _nothing() -> None:
+    """Has been called already."""
+
+
+def done_again(activation: Activation, told: Any) -> Any:
     """Do to the state that was given here what was done to its copy; gives what was returned."""
     changed, gone, mutated, kept, returned = told
     given = activation.state

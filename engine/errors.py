@@ -403,6 +403,31 @@ class NodeTimeout(EngineError, TimeoutError):
         return str(self.args[0])
 
 
+class NodeUnavailable(EngineError):
+    """An attempt did not start: its node failed too often lately, and its circuit breaker is open."""
+
+    def __init__(self, node: str, retry_after: float) -> None:
+        when = f"it is tried again in {retry_after:.3g} s" if retry_after else "it is being tried by one other attempt"
+        super().__init__(f"node {node!r} failed too often and is not called for now; {when}")
+        self.node = node
+        self.retry_after = retry_after
+        """Seconds until an attempt may start; 0 if that hangs on one that is under way."""
+
+
+class CacheKeyInvalid(EngineError, TypeError):
+    """What a node with a cache was given, or what `key=` made of it, cannot be compared as data."""
+
+    def __init__(self, node: str, what: str, path: str = "") -> None:
+        place = f" at {path}" if path else ""
+        super().__init__(
+            f"the cache of node {node!r} cannot tell what is equal: {what}{place} is no data; "
+            f"give Cache(key=...) the keys of the state, or a function, that make the difference"
+        )
+        self.node = node
+        self.what = what
+        self.path = path
+
+
 class RunTimeout(EngineError, TimeoutError):
     """A run did not end before its deadline."""
 

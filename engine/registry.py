@@ -16,13 +16,15 @@ from .elsewhere import RemoteBody
 from .errors import GraphConflict, GraphInvalid, GraphNotFound, GraphProblem
 from .gates import Gate
 from .graph import Graph
+from .guarded import GuardedCrew
 from .hands import Hands, NodesActor
+from .limits import Limits, label_of
 from .nodes import Crew, Places
 from .nodespec import NodeSpec
 from .plan import Plan, PlanEdge, PlanNode, all_nodes
 from .ports import Executor
 from .sameness import same_plan
-from .scheduler import Scheduler
+from .scheduler import AnyCrew, Scheduler
 from .timers import Timers
 from .tokens import Activation
 from .tools import version_order
@@ -127,6 +129,7 @@ class Registry:
     def _replace(self, known: Registered, plan: Plan) -> Registered:
         """Another plan of the same graph, for runs that begin from now on."""
         new = self._make(plan, known.graph, known.generation + 1)
+        new.scheduler.limits.update(known.scheduler.limits)
         if self._newest[plan.name] is known:
             self._newest[plan.name] = new
         # A run of it that has failed may be tried again for as long as somebody holds it: so its actors stay.
@@ -180,6 +183,11 @@ class Registry:
         """The same with those whose tools were replaced, of which runs may be in flight."""
         return [*self._replaced, *self._graphs.values()]
 
+    def generations(self, known: Registered) -> list[Registered]:
+        """A graph with those that were replaced by it, of which runs may be in flight."""
+        key = (known.plan.name, known.plan.version)
+        return [one for one in self.ever() if (one.plan.name, one.plan.version) == key]
+
     def place(self, name: str) -> tuple[Executor, Places]:
         """An executor with its places."""
         return self._executors[name]
@@ -221,26 +229,29 @@ class CrewMaker:
         self._hands = hands
         self._names: set[str] = set()
 
-    def __call__(self, activation: Activation, answers: Scheduler) -> Crew:
+    def __call__(self, activation: Activation, answers: Scheduler) -> AnyCrew:
         """The crew of an activation's node."""
         node, run = activation.node, activation.run
         spec: NodeSpec = node.decl.options
+        label = label_of(run.plan, node, inside=run.parent is not None)
+        limits = answers.limits.get(label) or Limits.of(spec)
         body, places = self._body(node, spec)
-        options: dict[str, Any] = {} if spec.batch is None else {"batch": spec.batch}
-        return (Crew if spec.batch is None else BatchCrew)(
+        options: dict[str, Any] = {} if limits.batch is None else {"batch": limits.batch}
+        crew = (Crew if limits.batch is None else BatchCrew)(
             node,
-            self._unused(node.name if run.parent is None else f"{run.plan.name}.{node.name}"),
+            self._unused(label),
             body,
             answers,
             self._timers,
             self._hands,
-            concurrency=spec.concurrency,
-            rate=spec.rate,
+            concurrency=limits.concurrency,
+            rate=limits.rate,
             places=places,
             gates_in=self._gates(node.ins if node.kind == "function" else ()),
             gates_out=tuple(self._gates(node.outs).values()),
             **options,
         )
+        return crew if limits.breaker is None and limits.cache is None else GuardedCrew(crew, limits)
 
     def _gates(self, edges: Iterable[PlanEdge]) -> dict[PlanEdge, Gate]:
         """The gates of those edges that have one; a map's items are no tokens on its edges."""
@@ -263,8 +274,7 @@ class CrewMaker:
         return RemoteBody(function, spec.call, is_map, executor), places
 
     def _unused(self, name: str) -> str:
-        name = found = name.replace("/", "|")
-        number = 1
+        found, number = name, 1
         while found in self._names:
             number += 1
             found = f"{name} {number}"

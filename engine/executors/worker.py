@@ -156,10 +156,10 @@ class Observed:
 
     def _told(self, returned: Any, given: list[Any], before: list[Any], marks: list[Any]) -> Any:
         if not self.many:
-            return self._of_one(returned, given[0], before[0], marks[0])
+            return self.of_one(returned, given[0], before[0], marks[0])
         if not isinstance(returned, (list, tuple)) or len(returned) != len(given):
             return returned
-        return list(map(self._of_one, returned, given, before, marks))
+        return list(map(self.of_one, returned, given, before, marks))
 
     def _marks(self, values: dict[str, Any]) -> dict[str, Any]:
         if self.isolation == "shallow":
@@ -167,7 +167,8 @@ class Observed:
         fingerprint = _fingerprint()
         return {name: fingerprint(value) for name, value in values.items()}
 
-    def _of_one(self, returned: Any, given: Any, before: dict[str, Any], marks: dict[str, Any]) -> Any:
+    def of_one(self, returned: Any, given: Any, before: dict[str, Any], marks: dict[str, Any]) -> Any:
+        """What was done to one state that held `before`, and what was returned for it."""
         after = values_in(given)
         changed = {name: value for name, value in after.items() if value is not before.get(name, _NOTHING)}
         gone = [name for name in before if name not in after]
