@@ -8,6 +8,7 @@ from .errors import (
     BadArguments,
     CacheKeyInvalid,
     ClassChanged,
+    ClusterLost,
     ConditionFailed,
     ConditionInvalid,
     Damaged,
@@ -54,7 +55,7 @@ from .errors import (
     VersionMismatch,
     WorkerLost,
 )
-from .executors import BaseExecutor, Capabilities, Health, ProcessExecutor, ThreadExecutor, Work
+from .executors import BaseExecutor, Capabilities, Health, ProcessExecutor, RayExecutor, ThreadExecutor, Work
 from .graph import Graph
 from .handle import Run
 from .history import Event, LogEntry
@@ -83,6 +84,7 @@ __all__ = [
     "CacheKeyInvalid",
     "Capabilities",
     "ClassChanged",
+    "ClusterLost",
     "ConditionFailed",
     "ConditionInvalid",
     "Context",
@@ -124,6 +126,7 @@ __all__ = [
     "NotStorable",
     "NotTransferable",
     "ProcessExecutor",
+    "RayExecutor",
     "RecordedError",
     "Reduce",
     "reload_tools",

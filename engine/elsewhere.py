@@ -7,16 +7,19 @@ again here, to the state that the attempt was given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
 
 from .bodies import ElsewhereBody, step
 from .call import Call
-from .errors import StateMutated
+from .errors import StateMutated, WorkerLost
+from .executors.remote import Remote
 from .executors.work import Work, done_by
 from .executors.worker import Observed, values_in
+from .plan import PlanNode
 from .ports import Executor
 from .tokens import Activation
 from .values import Goto
@@ -25,11 +28,22 @@ from .values import Goto
 class RemoteBody(ElsewhereBody):
     """A function run by an executor that copies: processes, a cluster."""
 
-    __slots__ = ("_subject",)
+    __slots__ = ("_keeps", "_resources", "_subject")
 
-    def __init__(self, function: Callable[..., Any], call: Call, is_map: bool, executor: Executor) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        call: Call,
+        is_map: bool,
+        executor: Executor,
+        resources: Mapping[str, float] = {},
+        keeps: bool = False,
+    ) -> None:
+        """`keeps`: large values that it returns may stay where they are, since none but its kind will look at them."""
         super().__init__(function, call, is_map, executor)
         self._subject = None if is_map else _subject_of(call)
+        self._resources = resources
+        self._keeps = keeps
 
     def begin(self, activation: Activation) -> Any:
         """Start it on one."""
@@ -65,19 +79,59 @@ class RemoteBody(ElsewhereBody):
         context = self._context(activation)
         there = None if context is None else context.elsewhere()
         args, kwargs = self._call.arguments(subject, there, self._state(activation))
+        # A journal holds values, never references: these are gone with the cluster.
+        keeps = self._keeps and not activation.run.root.tree.journal
+        work = Work(function, args, kwargs, self._resources, keeps)
         variables = activation.run.tree.owner.variables.copy()
-        return step(variables, self._awaited(activation, function, args, kwargs, take))
+        return step(variables, self._awaited(activation, work, take))
 
-    async def _awaited(
-        self,
-        activation: Activation,
-        function: Callable[..., Any],
-        args: Sequence[Any],
-        kwargs: dict[str, Any],
-        take: Callable[[Activation, Any], Any] | None,
-    ) -> Any:
-        told = await done_by(self._executor, Work(function, args, kwargs))
+    async def _awaited(self, activation: Activation, work: Work, take: Callable[[Activation, Any], Any] | None) -> Any:
+        try:
+            told = await done_by(self._executor, work)
+        except Exception as error:
+            with suppress(WorkerLost):  # what is wrong is known already
+                await self._fetch(activation, work)
+            raise error
+        if not work.keep_remote:
+            await self._fetch(activation, work)
         return told if take is None else take(activation, told)
+
+    async def _fetch(self, activation: Activation, work: Work) -> None:
+        """Put the values themselves in the place of what stood for them: the next may be no node of the cluster."""
+        values = activation.values
+        remotes = {name: value for name, value in values.items() if type(value) is Remote}
+        if not remotes:
+            return
+        executor: Any = self._executor
+        found = await executor.fetched(list(remotes.values()), work.name)
+        state = activation.state
+        for (name, remote), value in zip(remotes.items(), found, strict=True):
+            values[name] = value
+            if isinstance(state, dict):
+                if state.get(name) is remote:
+                    state[name] = value
+            elif getattr(state, name, None) is remote:
+                object.__setattr__(state, name, value)
+
+
+def stays_on(node: PlanNode) -> bool:
+    """Whether what a node returns is seen by none but one other node that runs in the same place.
+
+    It goes straight there, decided by nothing that looks at the state; and nothing on the way copies or checks it.
+    """
+    way = node.straight
+    target = None if way is None else way.target
+    if not isinstance(target, PlanNode) or target.kind != "function" or len(target.ins) != 1 or node.gotos:
+        return False
+    here, there = node.decl.options, target.decl.options
+    shape: Any = getattr(node.input, "whole", node.input)
+    return (
+        there.run_in == here.run_in
+        and there.batch is None
+        and there.cache is None
+        and getattr(shape, "isolation", "shallow") == "shallow"
+        and not getattr(shape, "always", False)
+    )
 
 
 def _subject_of(call: Call) -> int | str | None:

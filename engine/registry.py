@@ -12,7 +12,7 @@ from actors import ChildSpec, DuplicateChild, Supervisor, SupervisorRef
 
 from .batches import BatchCrew
 from .bodies import AsyncBody, Body, ElsewhereBody, LoopBody
-from .elsewhere import RemoteBody
+from .elsewhere import RemoteBody, stays_on
 from .errors import GraphConflict, GraphInvalid, GraphNotFound, GraphProblem
 from .gates import Gate
 from .graph import Graph
@@ -271,7 +271,8 @@ class CrewMaker:
         executor, places = self._executors[spec.run_in]
         if executor.capabilities.shares_memory:
             return ElsewhereBody(*spec.call.bound(function), is_map, executor), places
-        return RemoteBody(function, spec.call, is_map, executor), places
+        keeps = spec.keep_remote and executor.capabilities.keeps_remote and not is_map and stays_on(node)
+        return RemoteBody(function, spec.call, is_map, executor, spec.resources, keeps), places
 
     def _unused(self, name: str) -> str:
         found, number = name, 1

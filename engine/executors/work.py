@@ -52,6 +52,8 @@ class Capabilities:
     """The function sees the context variables of whoever called `submit`."""
     loses_workers: bool = False
     """What makes the call can die without us: `WorkerLost`."""
+    any_function: bool = False
+    """Functions that no module has, such as lambdas, can be called, though memory is not shared."""
     keeps_remote: bool = False
     """It heeds `Work.keep_remote`."""
     takes_resources: bool = False

@@ -175,7 +175,7 @@ class Observed:
         mutated = [name for name, mark in marks.items() if _fingerprint()(before[name]) != mark]
         if returned is given:
             return changed, gone, mutated, [], None
-        update = getattr(returned, "update", returned) if _is_goto(returned) else returned
+        update = getattr(returned, "update", returned) if is_goto(returned) else returned
         if update is given:
             return changed, gone, mutated, [], type(returned)(returned.targets)
         kept = [
@@ -186,7 +186,7 @@ class Observed:
         if isinstance(update, Mapping):
             # These need not travel. Put by None, so that the order stays.
             update = {**update, **dict.fromkeys(kept)}
-            returned = type(returned)(returned.targets, update) if _is_goto(returned) else update
+            returned = type(returned)(returned.targets, update) if is_goto(returned) else update
         return changed, gone, mutated, kept, returned
 
 
@@ -205,7 +205,7 @@ def values_in(state: Any) -> dict[str, Any]:
     return {f.name: getattr(state, f.name) for f in fields if f.init and hasattr(state, f.name)}
 
 
-def _is_goto(returned: Any) -> bool:
+def is_goto(returned: Any) -> bool:
     # Whoever returned one has loaded its module.
     values = sys.modules.get("engine.values")
     return values is not None and isinstance(returned, values.Goto)

@@ -3,6 +3,7 @@
 import contextvars
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,25 @@ import pytest
 
 from engine import Engine, Graph
 from engine.errors import EngineClosed, NotTransferable, WorkerLost
-from engine.executors import BaseExecutor, ProcessExecutor, ThreadExecutor
+from engine.executors import BaseExecutor, ProcessExecutor, RayExecutor, ThreadExecutor
+from tests.clusters import ray_cluster as ray_cluster
 from tests.contracts import calls
 from tests.contracts.calls import Gate
 from tests.contracts.own_executor import AnyioExecutor
 
-Make = Callable[[int], BaseExecutor]
+Make = Callable[..., BaseExecutor]
 
 colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
 
 
-@pytest.fixture(params=[ThreadExecutor, ProcessExecutor, AnyioExecutor])
+@pytest.fixture(params=[ThreadExecutor, ProcessExecutor, AnyioExecutor, RayExecutor])
 def make(request: pytest.FixtureRequest) -> Make:
-    made: Make = request.param
-    return made
+    made: Any = request.param
+    if made is not RayExecutor:
+        return made  # type: ignore[no-any-return]
+    if "uvloop" in request.node.name:
+        pytest.skip("uvloop is asyncio to it, and each of these takes its time")
+    return partial(RayExecutor, request.getfixturevalue("ray_cluster").address)
 
 
 async def turns(condition: Callable[[], bool]) -> None:
@@ -232,6 +238,8 @@ async def test_an_executor_can_be_entered_again(make: Make) -> None:
 
 
 async def test_calls_leave_no_files_open(make: Make) -> None:
+    if isinstance(make, partial):
+        pytest.skip("the connections are Ray's own, and come and go")
     before = sorted(calls.open_files())
     async with make(2) as executor:
         for round_ in range(2):
@@ -276,7 +284,7 @@ async def test_what_cannot_travel_is_told_or_travels(make: Make) -> None:
             (calls.give_unpicklable, (), "result"),
             (calls.make_lambda(), (), "function"),
         ):
-            if executor.capabilities.shares_memory:
+            if executor.capabilities.shares_memory or (what == "function" and executor.capabilities.any_function):
                 await executor.run(function, args)
                 continue
             with pytest.raises(NotTransferable) as raised:
