@@ -7,7 +7,7 @@ again here, to the state that the attempt was given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -93,13 +93,13 @@ class RemoteBody(ElsewhereBody):
                 await self._fetch(activation, work)
             raise error
         if not work.keep_remote:
-            await self._fetch(activation, work)
+            await self._fetch(activation, work, set() if take is None else _written(told))
         return told if take is None else take(activation, told)
 
-    async def _fetch(self, activation: Activation, work: Work) -> None:
+    async def _fetch(self, activation: Activation, work: Work, written: Collection[str] = ()) -> None:
         """Put the values themselves in the place of what stood for them: the next may be no node of the cluster."""
         values = activation.values
-        remotes = {name: value for name, value in values.items() if type(value) is Remote}
+        remotes = {name: value for name, value in values.items() if type(value) is Remote and name not in written}
         if not remotes:
             return
         executor: Any = self._executor
@@ -112,6 +112,15 @@ class RemoteBody(ElsewhereBody):
                     state[name] = value
             elif getattr(state, name, None) is remote:
                 object.__setattr__(state, name, value)
+
+
+def _written(told: Any) -> set[str]:
+    """The keys that one call has set: what stood there is nobody's any more."""
+    if not isinstance(told, tuple) or len(told) != 5:
+        return set()  # of a batch
+    changed, _, _, passed_on, returned = told
+    update = returned.update if isinstance(returned, Goto) else returned
+    return {*changed, *values_in(update)} - {*passed_on}
 
 
 def stays_on(node: PlanNode) -> bool:

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from functools import partial
 from importlib import import_module
 from typing import Any, Final
+from uuid import uuid4
 
 import anyio
 
@@ -25,13 +26,17 @@ from ..logs import about
 from . import worker as wire
 from .places import BaseExecutor, _closed
 from .ray_link import CLOSE_SECONDS, RayLink, imported_ray, link_to
-from .remote import Remote, run_guarded, unpacked
+from .remote import Remote, hunt, run_guarded, unpacked
 from .work import Capabilities, Health, Work
 
 logger = logging.getLogger("engine")
 
 # In flight at once: more only fill Ray's own queues.
 IN_FLIGHT: Final = 64
+# An order to exit is carried out within milliseconds, or not at all.
+KILL_SECONDS: Final = 0.5
+# Who is sent after a process may have to be started first, itself a process of its own.
+HUNT_SECONDS: Final = 20.0
 # Functions whose pickles are kept on the cluster.
 FUNCTIONS_KEPT: Final = 1_000
 # Node resources that Ray knows by names of its own.
@@ -118,7 +123,7 @@ class RayExecutor(BaseExecutor):
         self._close()
         for call in list(self._calls.values()):
             call.settle("closed", None)
-            call.stop(force=True)
+            call.kill()
         await self._leave()
 
     async def _leave(self) -> None:
@@ -182,19 +187,19 @@ class RayExecutor(BaseExecutor):
         if call is None:
             return True
         try:
-            for force in (False, True):
-                call.stop(force=force)
-                with anyio.move_on_after(self.grace):
+            steps = ((call.stop, self.grace), (call.kill, KILL_SECONDS), (call.hunt_down, HUNT_SECONDS))
+            for step, seconds in steps:
+                step()
+                with anyio.move_on_after(seconds):
                     await call.wait()
                 if call.how:
-                    self.killed += force
+                    self.killed += step != call.stop
                     return True
             self._abandoned += 1
             call.when_over = self._not_abandoned_any_more
             logger.warning(
-                "%s did not end on the cluster within %g s of being killed; it is given up",
+                "%s did not end on the cluster though it was cancelled, killed and hunted; it is given up",
                 work.name,
-                self.grace,
                 extra=about(),
             )
             return False
@@ -251,6 +256,8 @@ class _Call:
         self.when_over: Callable[[], object] = _nothing
         self._executor = executor
         self._work = work
+        # Of its own, so that its process can be told from all others.
+        self._name = f"{work.name} {uuid4().hex[:12]}"
         self._link = link
         self._post = post
         self._value: Any = None
@@ -277,10 +284,19 @@ class _Call:
             self._waker.wake()
             self.when_over()
 
-    def stop(self, *, force: bool) -> None:
-        """Have Ray stop it."""
+    def stop(self) -> None:
+        """Have Ray interrupt it."""
         self._stopped = True
-        self._link.do(partial(self._cancel, force))
+        self._link.do(partial(self._cancel, False))
+
+    def kill(self) -> None:
+        """Have Ray end its process."""
+        self._stopped = True
+        self._link.do(partial(self._cancel, True))
+
+    def hunt_down(self) -> None:
+        """Have somebody look for its process on every machine, to kill it."""
+        self._link.do(self._hunt)
 
     def outcome(self) -> Any:
         """What the function gave; or raises what it raised."""
@@ -324,7 +340,7 @@ class _Call:
         runner = self._executor.runner()
         arguments = (list(work.args), dict(work.kwargs))
         try:
-            outcome, payload = runner.options(name=work.name, **options).remote(
+            outcome, payload = runner.options(name=self._name, **options).remote(
                 shipped, observed, arguments, work.keep_remote, work.backend
             )
         except (TypeError, pickle.PicklingError) as error:
@@ -380,6 +396,17 @@ class _Call:
             imported_ray().cancel(self._refs[0], force=force, recursive=True)
         except Exception as error:
             logger.warning("%s could not be cancelled on the cluster: %s", self._work.name, error)
+
+    def _hunt(self) -> None:
+        ray = imported_ray()
+        at = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+        hunter = ray.remote(num_cpus=0, max_retries=0)(hunt)
+        try:
+            for node in ray.nodes():
+                if node["Alive"]:
+                    hunter.options(scheduling_strategy=at(node["NodeID"], soft=False)).remote(self._name)
+        except Exception as error:
+            logger.warning("nobody could be sent after %s: %s", self._name, error)
 
     def _tell(self, how: str, value: Any) -> None:
         try:

@@ -8,7 +8,9 @@ which whoever wants it fetches, so that it need not pass through the engine's pr
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import signal
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final
@@ -17,6 +19,8 @@ from . import worker as wire
 
 # Below this a result travels with its outcome; from here on as an object of its own, which may stay where it is.
 LARGE_BYTES: Final = 64 * 1024
+
+_RAW: Final[dict[type, bytes]] = {bytes: b"b", bytearray: b"a"}
 
 Parts = list[Any]
 """A pickle, and after it the buffers that need not be copied into it."""
@@ -51,15 +55,25 @@ class Remote:
 
 def packed(value: Any) -> Parts:
     """A value as it travels."""
+    if type(value) in _RAW and len(value) >= LARGE_BYTES:
+        return [_RAW[type(value)], pickle.PickleBuffer(value)]  # a pickle would be one more copy
     cloudpickle = import_module("ray.cloudpickle")
     buffers: list[pickle.PickleBuffer] = []
     data = cloudpickle.dumps(value, protocol=wire.PROTOCOL, buffer_callback=buffers.append)
     return [data, *buffers]
 
 
+def _shared(parts: Parts) -> Parts:
+    """The same, to be put into the object store with no further copy on the way."""
+    return [pickle.PickleBuffer(parts[0]), *parts[1:]]
+
+
 def unpacked(parts: Sequence[Any]) -> Any:
     """The value of `packed`; its large buffers are read-only views of what is shared."""
-    return pickle.loads(parts[0], buffers=parts[1:])
+    head = parts[0]
+    if len(head) == 1:
+        return bytes(parts[1]) if bytes(head) == _RAW[bytes] else bytearray(parts[1])
+    return pickle.loads(head, buffers=parts[1:])
 
 
 def size_of(parts: Sequence[Any]) -> int:
@@ -107,7 +121,7 @@ def _returned(result: Any, keep: bool, reducers: Sequence[str]) -> tuple[tuple[s
         return ("returned", parts[0], ([bytes(buffer.raw()) for buffer in parts[1:]], True)), kept
     if size_of(parts) < LARGE_BYTES:
         return ("returned", parts[0], ([bytes(buffer.raw()) for buffer in parts[1:]], False)), None
-    return ("large", None, None), parts
+    return ("large", None, None), _shared(parts)
 
 
 def _without_large(told: Any, kept: dict[str, Parts], reducers: Sequence[str]) -> Any:
@@ -133,7 +147,7 @@ def _taken_out(values: Mapping[str, Any], kept: dict[str, Parts], reducers: Sequ
             parts = packed(value)
             if (size := size_of(parts)) >= LARGE_BYTES:
                 # Set in place and returned as well: what is returned counts, so that one is kept under the name.
-                kept[name] = parts
+                kept[name] = _shared(parts)
                 value = Remote(None, name, size, type(value).__name__)
         found[name] = value
     return found
@@ -165,6 +179,27 @@ def _raised(error: BaseException) -> tuple[str, Any, Any]:
         return "raised", wire.dump_error(error), None
     except Exception as why:
         return _refused("exception", wire.culprit(error, type(error).__qualname__) + f": {error}", why)
+
+
+def hunt(name: str) -> list[int]:
+    """Kill the workers on this machine that run a call of this name, which nothing else reaches; their process ids.
+
+    One that is deep in C code, and holds the interpreter's lock, hears neither Ray's interrupt nor, after that, its
+    order to exit. Ray has workers bear the name of what they run.
+    """
+    found = []
+    for entry in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                title = file.read().strip(b"\0 ").decode(errors="replace")
+        except OSError:
+            continue  # gone meanwhile
+        if title == f"ray::{name}":
+            os.kill(int(entry), signal.SIGKILL)
+            found.append(int(entry))
+    return found
 
 
 def _refused(what: str, where: str, error: BaseException) -> tuple[str, Any, Any]:
