@@ -39,12 +39,12 @@ def free_port() -> int:
 class Cluster:
     """A cluster of our own. Its processes are known by its folder, which each names in its command."""
 
-    def __init__(self) -> None:
+    def __init__(self, **environment: str) -> None:
+        self.extra = environment
         # Short: the paths of sockets have a hundred bytes.
         self.folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
-        self._killed: list[psutil.Process] = []
         self.start_head()
         for name in ("w1", "w2"):
             self._start(f"--address={self.address}", "--num-cpus=2", f'--resources={{"{name}": 1}}')
@@ -77,6 +77,7 @@ class Cluster:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9",
             "PYTHONPATH": str(ROOT),
+            **self.extra,
         }
 
     def processes(self, word: str = "") -> list[psutil.Process]:

@@ -31,7 +31,7 @@ from .work import Capabilities, Health, Work
 
 logger = logging.getLogger("engine")
 
-# In flight at once: more only fill Ray's own queues.
+# In flight at once: more only fill the queues of Ray, where time-outs run already: nothing tells when a body begins.
 IN_FLIGHT: Final = 64
 # An order to exit is carried out within milliseconds, or not at all.
 KILL_SECONDS: Final = 0.5

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 
 class Refused(Exception):
     """Has more to tell than its text."""
@@ -103,3 +105,28 @@ def fail_with_data(state: dict[str, Any]) -> None:
 def look_and_drop(state: dict[str, Any]) -> dict[str, Any]:
     """Look at the large value, which nobody needs any more."""
     return {**look(state), "data": None}
+
+
+def together(states: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"double": 2 * state["number"], "size": len(states)} for state in states]
+
+
+@attrs.frozen
+class Held:
+    """A state that is returned whole."""
+
+    size: int = 0
+    data: Any = None
+    hops: int = 0
+
+
+def make_held(state: Held) -> Held:
+    return attrs.evolve(state, data=bytearray(state.size))
+
+
+def pass_held(state: Held) -> Held:
+    return attrs.evolve(state, hops=state.hops + 1)
+
+
+def change_held(state: Held) -> Held:
+    return attrs.evolve(state, data=bytearray(state.data) + b"x", hops=state.hops + 1)

@@ -14,10 +14,9 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
-import attrs
 import pytest
 
-from engine import Engine, Graph, Retry, RunFailed, WorkerLost
+from engine import Batch, Breaker, Cache, Engine, Graph, NodeUnavailable, Retry, RunFailed, WorkerLost
 from engine.executors import RayExecutor
 from engine.executors.remote import Remote
 from tests.clusters import ROOT, Cluster, until
@@ -184,6 +183,54 @@ async def worst_lag(executor: RayExecutor, calls: int) -> float:
     return max(lags)
 
 
+# --- limits over all runs ---------------------------------------------------------------------------------
+
+
+async def test_a_cache_has_one_body_run_for_all_who_ask_for_the_same(ray_cluster: Cluster, tmp_path: Path) -> None:
+    graph = one(ray_nodes.wait_until_told, cache=Cache(60))
+    async with engine_on(ray_cluster) as engine:
+        runs = [await engine.submit(graph, {"folder": str(tmp_path)}) for _ in range(4)]
+        await begun(tmp_path)
+        (tmp_path / "go").touch()
+        pids = {(await run.result()).state["pid"] for run in runs}
+        pids.add((await engine.run(graph, {"folder": str(tmp_path)})).state["pid"])
+
+    assert len(pids) == 1
+    assert len(await begun(tmp_path)) == 1
+
+
+async def test_a_breaker_keeps_bodies_from_being_sent(ray_cluster: Cluster) -> None:
+    graph = one(ray_nodes.refuse, breaker=Breaker(failures=2))
+    causes = []
+    async with engine_on(ray_cluster) as engine:
+        for _ in range(4):
+            with pytest.raises(RunFailed) as failed:
+                await (await engine.submit(graph)).result()
+            causes.append(type(failed.value.failures[0].cause))
+
+    assert causes == [ray_nodes.Refused, ray_nodes.Refused, NodeUnavailable, NodeUnavailable]
+
+
+async def test_a_batch_is_one_body_for_several_runs(ray_cluster: Cluster) -> None:
+    graph = one(ray_nodes.together, batch=Batch(3, 5))
+    async with engine_on(ray_cluster) as engine:
+        runs = [await engine.submit(graph, {"number": number}) for number in range(3)]
+        states = [(await run.result()).state for run in runs]
+
+    assert [(state["number"], state["double"], state["size"]) for state in states] == [(0, 0, 3), (1, 2, 3), (2, 4, 3)]
+
+
+async def test_a_rate_and_a_concurrency_hold_on_the_cluster_too(ray_cluster: Cluster) -> None:
+    async with engine_on(ray_cluster) as engine:
+        graph = one(ray_nodes.quick, rate="5/s", concurrency=2)
+        await engine.run(graph)
+        began = time.monotonic()
+        for run in [await engine.submit(graph) for _ in range(10)]:
+            await run.result()
+
+    assert time.monotonic() - began > 0.9
+
+
 # --- large values -----------------------------------------------------------------------------------------
 
 
@@ -247,12 +294,20 @@ async def test_between_nodes_the_state_holds_a_reference(ray_cluster: Cluster, t
     assert len(result.state["data"]) == 1_000_000
 
 
-@attrs.define
-class State:
-    size: int = 0
-    folder: str = ""
-    data: Any = None
-    hops: int = 0
+@pytest.mark.parametrize("keep", [True, False])
+async def test_a_state_that_is_returned_whole_keeps_its_large_values_there_too(
+    ray_cluster: Cluster, keep: bool
+) -> None:
+    graph = Graph(f"held {keep}", state=ray_nodes.Held)
+    steps = [ray_nodes.make_held, ray_nodes.pass_held, ray_nodes.change_held, ray_nodes.pass_held]
+    for number, step in enumerate(steps):
+        graph.add_node(f"n{number}", step, run_in="cluster", keep_remote=keep)
+    for number in range(3):
+        graph.add_edge(f"n{number}", f"n{number + 1}")
+    async with engine_on(ray_cluster) as engine:
+        result = await engine.run(graph.set_entry_point("n0"), ray_nodes.Held(size=300_000))
+
+    assert result.state == ray_nodes.Held(300_000, bytearray(300_000) + b"x", 3)
 
 
 async def test_a_failed_run_keeps_the_value_not_the_reference(ray_cluster: Cluster) -> None:
@@ -381,6 +436,34 @@ def test_silence_beyond_what_is_allowed_fails_what_waits(
         running.wait()
 
     assert (tmp_path / "failed").read_text() == "ClusterLost"
+
+
+@pytest.fixture
+def cluster_with_token() -> Iterator[Cluster]:
+    """One that lets nobody in who has no token."""
+    from tests.clusters import MISSING
+
+    if MISSING:
+        pytest.skip(MISSING)
+    cluster = Cluster(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="a" * 40)
+    yield cluster
+    cluster.close()
+
+
+def test_a_token_opens_a_cluster_and_without_one_the_error_says_what_may_be_missing(
+    cluster_with_token: Cluster, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "tests.engine.ray_program", "asyncio", cluster_with_token.address, str(tmp_path)]
+    with_it = cluster_with_token.environment()
+    without = {name: value for name, value in with_it.items() if not name.startswith("RAY_AUTH")}
+
+    refused = subprocess.run([*command, "keep_the_handler"], cwd=ROOT, env=without, capture_output=True, timeout=150)
+    opened = subprocess.run([*command, "keep_the_handler"], cwd=ROOT, env=with_it, capture_output=True, timeout=150)
+
+    assert opened.returncode == 0, opened.stderr[-2000:]
+    assert refused.returncode == 1
+    assert b"ClusterLost" in refused.stderr, refused.stderr[-2000:]
+    assert b"RAY_AUTH_MODE=token" in refused.stderr
 
 
 def test_a_cluster_that_is_not_there_says_so_with_a_hint() -> None:
