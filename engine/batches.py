@@ -8,6 +8,7 @@ list fails its own activation, one that is raised fails all of them; each then g
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -26,10 +27,17 @@ class BatchFault(EngineError, TypeError):
     """A node with `batch=` did not return one result for each state that it was given."""
 
 
+def wait_for_more(batch: Batch, waiting: int, seconds: float) -> float:
+    """How long to wait for more states, when so many wait and the oldest has for so long; 0 is not at all."""
+    left = batch.wait - seconds
+    # What clocks lose in their last digit is no time: a timer for it would be due at once, again and again.
+    return left if waiting < batch.size and left > 1e-6 else 0.0
+
+
 class BatchCrew(Crew):
     """A crew whose workers take several attempts at a time."""
 
-    __slots__ = ("_dropped", "batch", "batches")
+    __slots__ = ("_asked", "_dropped", "batch", "batches")
 
     batch: Batch
 
@@ -37,6 +45,8 @@ class BatchCrew(Crew):
         super().__init__(*args, **options)
         self.batch = batch
         self.batches = 0
+        # Since when each waits, by the loop's clock, which its timers go by.
+        self._asked: dict[Activation, float] = {}
         self._dropped: dict[Activation, None] = {}
 
     def start(self, activation: Activation) -> None:
@@ -72,10 +82,19 @@ class BatchCrew(Crew):
     def _is_free_for_all(self) -> bool:
         return False
 
+    def _enqueue(self, activation: Activation) -> None:
+        self._asked[activation] = anyio.current_time()
+        super()._enqueue(activation)
+
+    def _waited(self, activation: Activation, since: float) -> None:
+        self._asked.pop(activation, None)
+        super()._waited(activation, since)
+
     def _admitted(self) -> bool:
-        oldest = next(iter(self.ready.values()))
-        wait = oldest + self.batch.wait - perf_counter()
-        if len(self.ready) < self.batch.size and wait > 0:
+        # One that was put back, since the workers were gone, has waited before.
+        oldest = self._asked.get(next(iter(self.ready)), -inf)
+        wait = wait_for_more(self.batch, len(self.ready), anyio.current_time() - oldest)
+        if wait:
             if self._back is None or not self._back.live:
                 self._back = self._timers.after(wait, self.take_queued)
             return False
