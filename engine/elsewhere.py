@@ -136,6 +136,7 @@ def stays_on(node: PlanNode) -> bool:
     shape: Any = getattr(node.input, "whole", node.input)
     return (
         there.run_in == here.run_in
+        and here.cache is None  # what is kept for other runs must not be lost with a machine
         and there.batch is None
         and there.cache is None
         and getattr(shape, "isolation", "shallow") == "shallow"

@@ -63,6 +63,9 @@ def change_faults(planned: PlanNode, changes: Mapping[str, Any]) -> Iterator[tup
     if isinstance(cache := changes.get("cache"), Cache):
         if fault := cache_fault(node.options, cache):
             yield "cache", fault
+        near = (planned, *(edge.source for edge in planned.ins))
+        if node.options.cache is None and any(one is not None and one.decl.options.keep_remote for one in near):
+            yield "cache", "cannot be added at run time where values stay on a cluster: give it in the graph"
         state: Any = planned.input
         for key in cache.keys:
             if not state.knows(key):

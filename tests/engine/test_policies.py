@@ -813,6 +813,16 @@ async def test_limits_that_cannot_be_are_refused_and_nothing_changes(changes: An
         assert engine.limits(graph, "work") == before
 
 
+@pytest.mark.parametrize("node", ["give", "take"])
+async def test_a_cache_is_not_put_where_references_may_be(node: str) -> None:
+    graph = Graph("g").add_node("give", whole, run_in="process", keep_remote=True).set_entry_point("give")
+    graph.add_node("take", whole, run_in="process").add_edge("give", "take")
+    async with Engine() as engine:
+        engine.register(graph)
+        with pytest.raises(ValueError, match="where values stay on a cluster"):
+            engine.set_limits(graph, node, cache=Cache(60))
+
+
 async def test_an_unknown_node_has_no_limits() -> None:
     graph = one(Service().call)
     async with Engine() as engine:
