@@ -7,7 +7,9 @@ from .errors import (
     ActivationNotFound,
     BadArguments,
     BadMediaType,
+    CacheKeyInvalid,
     ClassChanged,
+    ClusterLost,
     ConditionFailed,
     ConditionInvalid,
     Damaged,
@@ -31,6 +33,7 @@ from .errors import (
     MergeConflict,
     NodeFailed,
     NodeTimeout,
+    NodeUnavailable,
     NoRoute,
     NotReachable,
     NotStorable,
@@ -58,14 +61,15 @@ from .errors import (
     VersionMismatch,
     WorkerLost,
 )
-from .executors import ProcessExecutor, ThreadExecutor
+from .executors import BaseExecutor, Capabilities, Health, ProcessExecutor, RayExecutor, ThreadExecutor, Work
 from .file import File
 from .files.files import Files
 from .graph import Graph
 from .handle import Run
 from .history import Event, LogEntry
+from .limits import Limits
 from .loading import Reloaded, load_installed_tools, load_tools, reload_tools
-from .options import Batch
+from .options import Batch, Breaker, Cache
 from .ports import Executor, FileStore
 from .resolving import MemoryResolver, Offer, Resolver, Task
 from .result import RunResult
@@ -83,8 +87,14 @@ __all__ = [
     "Arrival",
     "BadArguments",
     "BadMediaType",
+    "BaseExecutor",
     "Batch",
+    "Breaker",
+    "Cache",
+    "CacheKeyInvalid",
+    "Capabilities",
     "ClassChanged",
+    "ClusterLost",
     "ConditionFailed",
     "ConditionInvalid",
     "Context",
@@ -114,11 +124,13 @@ __all__ = [
     "GraphInvalid",
     "GraphNotFound",
     "GraphProblem",
+    "Health",
     "HistoryGone",
     "IdempotencyConflict",
     "ItemError",
     "JoinStarved",
     "Kept",
+    "Limits",
     "load_installed_tools",
     "load_tools",
     "LogEntry",
@@ -127,12 +139,14 @@ __all__ = [
     "MergeConflict",
     "NodeFailed",
     "NodeTimeout",
+    "NodeUnavailable",
     "NoRoute",
     "NotReachable",
     "NotStorable",
     "NotTransferable",
     "Offer",
     "ProcessExecutor",
+    "RayExecutor",
     "RecordedError",
     "Reduce",
     "reload_tools",
@@ -158,8 +172,8 @@ __all__ = [
     "Task",
     "ThreadExecutor",
     "TooDeep",
-    "Tool",
     "tool",
+    "Tool",
     "ToolBox",
     "ToolConflict",
     "ToolInvalid",
@@ -171,5 +185,6 @@ __all__ = [
     "UnknownSignal",
     "UnknownTool",
     "VersionMismatch",
+    "Work",
     "WorkerLost",
 ]

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, Unpack
 
 import anyio
 import anyio.lowlevel
@@ -41,6 +41,7 @@ from .errors import (
     RunNotFound,
     RunTimeout,
     TooDeep,
+    UnknownNode,
 )
 from .executors import ProcessExecutor, ThreadExecutor
 from .executors.worker import backend_here
@@ -54,10 +55,11 @@ from .graph import Graph
 from .handle import Run
 from .history import Event
 from .ids import new_id
+from .limits import LimitChanges, Limits, change_faults, changed, labelled
 from .loading import Reloaded, prepare_reload, tools_of
 from .locks import Locks
 from .logs import about
-from .plan import Plan
+from .plan import Plan, PlanNode
 from .ports import Executor, Store
 from .registry import Registered, Registry
 from .remembered import equal, remembered
@@ -211,7 +213,7 @@ class Engine:
         self._metrics: CollectorRegistry | None = None
         self._restarts = _Restarts()
         self._actors = Tree(self._restarts)
-        self._entered: list[Executor] = []
+        self._entered: list[tuple[str, Executor]] = []
         self._open = False
         self._audit_log: AuditLog | None = None
         self.thread: int | None = None
@@ -271,10 +273,9 @@ class Engine:
                 children.append(ChildSpec("journal", Beside, ("journal", self._durable.serve)))
             places: dict[str, tuple[Executor, int]] = {}
             for name, executor in executors.items():
-                entered = await stack.enter_async_context(executor)
-                self._entered.append(entered)
-                places[name] = (entered, entered.limit)
-            self._entered.append(await stack.enter_async_context(self._sources))
+                await self._start(name, executor, stack)
+                places[name] = (executor, executor.limit)
+            await self._start("items", self._sources, stack)
             self._registry.open(places)
             self.threads = Threads(*self._registry.place("thread"), backend_here(), threading.get_ident())
             self.files.open()
@@ -294,6 +295,12 @@ class Engine:
             for known in self._registry.all():
                 self._recover(known)
         return self
+
+    async def _start(self, name: str, executor: Executor, stack: AsyncExitStack) -> None:
+        # Closed also if starting fails or is cancelled half-way: what it had begun must not stay behind.
+        stack.push_async_callback(executor.close)
+        await executor.start()
+        self._entered.append((name, executor))
 
     def _know_again(self, durable: Durable) -> None:
         """Make the graphs known whose definitions the store keeps; those that cannot be are told in the log."""
@@ -811,6 +818,35 @@ class Engine:
         """What that graph was compiled to, as the engine runs it."""
         return self._registry.find(name, version).plan
 
+    def limits(self, graph: Graph | str, node: str, *, version: str | None = None) -> Limits:
+        """What holds for a node at present, over all runs; raises `GraphNotFound`, or `UnknownNode`."""
+        known, found = self._node_of(graph, node, version)
+        return known.scheduler.limits.get(node) or Limits.of(found.decl.options)
+
+    def set_limits(
+        self, graph: Graph | str, node: str, *, version: str | None = None, **changes: Unpack[LimitChanges]
+    ) -> Limits:
+        """Change what holds for a node over all runs, from now on: `rate`, `concurrency`, `batch`, `breaker`, `cache`.
+
+        None takes a limit away, what is left out stays. Nothing that has begun is stopped; what waits starts as soon as
+        the new limits allow it. It holds as long as this engine does, also for runs that begin later; another engine
+        goes by the graph. A node of a graph inside is named as in the metrics, `inner.node`. Call it in the loop.
+        """
+        self._check_open()
+        known, found = self._node_of(graph, node, version)
+        refuse("set_limits", change_faults(found, changes))
+        limits = changed(self.limits(graph, node, version=version), changes)
+        for one in self._registry.generations(known):
+            one.scheduler.set_limits(node, limits)
+        return limits
+
+    def _node_of(self, graph: Graph | str, node: str, version: str | None) -> tuple[Registered, PlanNode]:
+        known = self._registry.find(graph, version) if isinstance(graph, str) else self._registry.register(graph)
+        nodes = dict(labelled(known.plan))
+        if node not in nodes:
+            raise UnknownNode(node, list(nodes))
+        return known, nodes[node]
+
     def graphs(self) -> list[tuple[str, str]]:
         """Name and version of each graph, in the order of their registration."""
         return [(known.plan.name, known.plan.version) for known in self._registry.all()]
@@ -879,7 +915,7 @@ class Engine:
                 rejected=self._rejected,
                 dead_letters=self._actors.letters.counts.copy,
                 restarts=lambda: self._restarts.count,
-                abandoned=lambda: sum(executor.abandoned for executor in self._entered),
+                executors=lambda: [(name, executor.health()) for name, executor in self._entered],
                 journal=kept,
             )
             self._metrics = registry_of(numbers if self._show_metrics else None)

@@ -8,14 +8,16 @@ list fails its own activation, one that is raised fails all of them; each then g
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from math import inf
 from time import perf_counter
-from typing import Any, Final
+from typing import Any
 
 import anyio
 
 from .driving import Driven
 from .errors import EngineError
 from .hands import Stopping, Worker
+from .limits import Limits
 from .nodes import Crew
 from .options import Batch
 from .tokens import Activation
@@ -25,15 +27,26 @@ class BatchFault(EngineError, TypeError):
     """A node with `batch=` did not return one result for each state that it was given."""
 
 
+def wait_for_more(batch: Batch, waiting: int, seconds: float) -> float:
+    """How long to wait for more states, when so many wait and the oldest has for so long; 0 is not at all."""
+    left = batch.wait - seconds
+    # What clocks lose in their last digit is no time: a timer for it would be due at once, again and again.
+    return left if waiting < batch.size and left > 1e-6 else 0.0
+
+
 class BatchCrew(Crew):
     """A crew whose workers take several attempts at a time."""
 
-    __slots__ = ("_dropped", "batch")
+    __slots__ = ("_asked", "_dropped", "batch", "batches")
+
+    batch: Batch
 
     def __init__(self, *args: Any, batch: Batch, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.batch: Final = batch
-        self._free_for_all = False
+        self.batch = batch
+        self.batches = 0
+        # Since when each waits, by the loop's clock, which its timers go by.
+        self._asked: dict[Activation, float] = {}
         self._dropped: dict[Activation, None] = {}
 
     def start(self, activation: Activation) -> None:
@@ -47,8 +60,7 @@ class BatchCrew(Crew):
         if worker is None:
             if activation not in self.busy:
                 return super().cancel(activation)
-            del self.busy[activation]
-            self._give_gates_back()
+            self._revoke(activation)
             self.cancelled += 1
             return True
         self._dropped[activation] = None
@@ -56,10 +68,33 @@ class BatchCrew(Crew):
             worker.stop("cancel")
         return False
 
+    def _revoke(self, activation: Activation) -> None:
+        # Its batch is still a job: for the others in it, or for nobody, which `begin` finds out.
+        del self.busy[activation]
+        self._give_gates_back()
+
+    def change(self, limits: Limits) -> None:
+        """Go by other limits from now on."""
+        assert limits.batch is not None, "a function that takes a list gets one"
+        self.batch = limits.batch
+        super().change(limits)
+
+    def _is_free_for_all(self) -> bool:
+        return False
+
+    def _enqueue(self, activation: Activation) -> None:
+        self._asked[activation] = anyio.current_time()
+        super()._enqueue(activation)
+
+    def _waited(self, activation: Activation, since: float) -> None:
+        self._asked.pop(activation, None)
+        super()._waited(activation, since)
+
     def _admitted(self) -> bool:
-        oldest = next(iter(self.ready.values()))
-        wait = oldest + self.batch.wait - perf_counter()
-        if len(self.ready) < self.batch.size and wait > 0:
+        # One that was put back, since the workers were gone, has waited before.
+        oldest = self._asked.get(next(iter(self.ready)), -inf)
+        wait = wait_for_more(self.batch, len(self.ready), anyio.current_time() - oldest)
+        if wait:
             if self._back is None or not self._back.live:
                 self._back = self._timers.after(wait, self.take_queued)
             return False
@@ -74,6 +109,7 @@ class BatchCrew(Crew):
         for member in members:
             self.busy[member] = worker
         worker.job = members
+        self.batches += 1
         worker.begun = perf_counter()
         due = 0.0 if self._timeout is None else anyio.current_time() + self._timeout
         try:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 
 import anyio
 import anyio.lowlevel
@@ -19,6 +19,7 @@ from .errors import EngineClosed
 from .graph import Graph
 from .handle import Run
 from .history import Event, LogEntry
+from .limits import LimitChanges, Limits
 from .result import RunResult
 from .runs import Status
 
@@ -115,6 +116,16 @@ class BlockingEngine:
     def register(self, graph: Graph) -> None:
         """Make a graph known by its name and version."""
         self.call(self._engine.register, graph)
+
+    def limits(self, graph: Graph | str, node: str, *, version: str | None = None) -> Limits:
+        """What holds for a node at present: see `Engine.limits`."""
+        return self.call(lambda: self._engine.limits(graph, node, version=version))
+
+    def set_limits(
+        self, graph: Graph | str, node: str, *, version: str | None = None, **changes: Unpack[LimitChanges]
+    ) -> Limits:
+        """Change what holds for a node over all runs: see `Engine.set_limits`."""
+        return self.call(lambda: self._engine.set_limits(graph, node, version=version, **changes))
 
     def graphs(self) -> list[tuple[str, str]]:
         """Name and version of each graph."""

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from .call import Call
 from .context import Context
 from .driving import Driven
+from .executors.work import Work, done_by
 from .ports import Executor
 from .tokens import Activation
 
@@ -131,7 +132,7 @@ class ElsewhereBody(_Prepared):
         else:
             args, kwargs = call.arguments(subject, self._context(activation), self._state(activation))
         variables = activation.run.tree.owner.variables.copy()
-        return step(variables, self._executor.run(self._function, args, kwargs))
+        return step(variables, done_by(self._executor, Work(self._function, args, kwargs)))
 
 
 def step(variables: Variables, coroutine: Any) -> Any:

@@ -19,6 +19,7 @@ from .faults import name_fault, positive_fault
 from .filechecks import file_channels
 from .filestate import with_files
 from .filetyping import EVERYTHING, Makes, Takes, is_media, ranges_of
+from .limits import cache_fault
 from .mediatypes import ANYTHING
 from .nodespec import NodeSpec
 from .options import (
@@ -49,6 +50,9 @@ from .written import Written, WrittenNode, written_of
 
 # Each graph inside another costs a run about ten frames of the interpreter's thousand.
 MOST_NESTED: Final = 50
+
+# The options that mean something only where a function is called.
+OF_FUNCTIONS: Final = ("batch", "breaker", "cache", "run_in", "keep_remote")
 
 # A definition may name ten thousand tools that there are not.
 MOST_HINTED: Final = 100
@@ -313,7 +317,18 @@ class Compiler:
 
         found: dict[str, Any] = {
             name: value
-            for name in ("run_in", "concurrency", "batch", "effect", "resources", "params", "description")
+            for name in (
+                "run_in",
+                "concurrency",
+                "batch",
+                "breaker",
+                "cache",
+                "effect",
+                "resources",
+                "keep_remote",
+                "params",
+                "description",
+            )
             if (value := sound(name)) is not None
         }
         if (rate := sound("rate")) is not None:
@@ -325,9 +340,18 @@ class Compiler:
                 found[option] = self._declared_keys(option, declared, written.name)
         if gives := self.reader.gives(options.get("produces")):
             found["gives"] = gives
+        spec = attrs.evolve(reading.spec, is_map=written.kind == "map", **found)
+        if spec.cache is not None and (fault := cache_fault(spec, spec.cache)):
+            self.problem("bad_option", written.name, f"cache {fault}")
+        self._cached_keys(spec, written.name)
         what = written.what
         tool = what if isinstance(what, str) else what.id if isinstance(what, Tool) else None
-        return attrs.evolve(reading.spec, tool=tool, **found)
+        return attrs.evolve(spec, tool=tool)
+
+    def _cached_keys(self, spec: NodeSpec, where: str) -> None:
+        """The keys that a cache goes by must be there to be looked at."""
+        for name in spec.cache.keys if spec.cache is not None and not spec.is_map else ():
+            self._known_key(name, where, "cache")
 
     # --- files ----------------------------------------------------------------------------------------
 
@@ -451,7 +475,7 @@ class Compiler:
     def _subgraph(self, written: WrittenNode) -> NodeDecl:
         name, options = written.name, written.options
         shared = self._shared_options(written)
-        self._only_for("a function", written, "batch", "run_in")
+        self._only_for("a function", written, *OF_FUNCTIONS)
         enter, leave = self._renames(options.get("inputs")), self._renames(options.get("outputs"))
         what = written_of(written.what)
         assert what is not None
@@ -538,7 +562,7 @@ class Compiler:
         name, item = written.name, written.own["item"]
         what = written_of(written.what)
         if what is not None:
-            self._only_for("a function", written, "batch", "run_in")
+            self._only_for("a function", written, *OF_FUNCTIONS)
             part = self._part(what, name, {})
             spec = self._spec(Reading(PLAIN, None, NodeSpec()), written)
             if part is not None and item is not None:
@@ -558,7 +582,7 @@ class Compiler:
     def _wait(self, written: WrittenNode) -> NodeDecl:
         name, signal = written.name, written.own["signal"]
         shared = self._shared_options(written)
-        self._only_for("a function", written, "batch", "run_in")
+        self._only_for("a function", written, *OF_FUNCTIONS)
         self._only_for("a subgraph", written, "inputs", "outputs")
         signals = (signal,) if isinstance(signal, str) else tuple(signal) if isinstance(signal, Iterable) else ()
         if not signals or not all(isinstance(one, str) and one for one in signals):

@@ -55,6 +55,8 @@ RETRY: Final = Record(
     },
 )
 BATCH: Final = Record("batch", {"size": COUNT, "wait": SECONDS}, required=["size"])
+BREAKER: Final = Record("breaker", {"failures": COUNT, "within": SECONDS, "cooldown": SECONDS})
+CACHE: Final = Record("cache", {"ttl": SECONDS, "key": NAMES, "size": COUNT}, required=["ttl"])
 MAP: Final = Record(
     "map",
     {
@@ -77,6 +79,8 @@ OPTIONS: Final[Mapping[str, Shape]] = {
     "concurrency": COUNT,
     "rate": Either([Text(), Number()]),
     "batch": BATCH,
+    "breaker": BREAKER,
+    "cache": CACHE,
     "run_in": NAME,
     "join": Either([OneOf(["all", "any", "first"]), COUNT]),
     "rest": OneOf(["absorb", "cancel"]),
@@ -87,6 +91,7 @@ OPTIONS: Final[Mapping[str, Shape]] = {
     "produces": FILES,
     "effect": Flag(),
     "resources": MapOf(Either([Number(least=0), Text()])),
+    "keep_remote": Flag(),
     "params": MapOf(Anything()),
     "description": Text(may_be_empty=True),
 }

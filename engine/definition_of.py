@@ -15,7 +15,7 @@ from .datastate import ABSENT, DataKey, DataState, DataType, NoWord
 from .definition_format import OPTIONS, SETTINGS
 from .errors import GraphInvalid, GraphProblem
 from .named import error_name, reducer_name
-from .options import NODE_OPTIONS, Batch
+from .options import NODE_OPTIONS, Batch, Breaker, Cache
 from .plan import ChoiceDecl, EdgeDecl
 from .reducers import by_name
 from .retry import Retry
@@ -165,8 +165,10 @@ class _Writer:
         match value:
             case Retry():
                 return self._retry(where, value)
-            case Batch():
+            case Batch() | Breaker():
                 return attrs.asdict(value)
+            case Cache():
+                return self._cache(where, value)
             case list() | tuple() if option == "retry":
                 return [self._retry(where, one) for one in value]
             case set() | frozenset():
@@ -180,6 +182,16 @@ class _Writer:
             case type():
                 self._fault(where, f"{option} is a type, {shown(value)}", "name the keys")
         return value
+
+    def _cache(self, where: str, cache: Cache) -> dict[str, Any]:
+        found: dict[str, Any] = {"ttl": cache.ttl}
+        if cache.keys:
+            found["key"] = cache.keys[0] if len(cache.keys) == 1 else list(cache.keys)
+        elif cache.key is not None:
+            self._fault(where, f"the key of its cache is a function, {shown(cache.key)}", "name keys of the state")
+        if cache.size != attrs.fields(Cache).size.default:
+            found["size"] = cache.size
+        return found
 
     def _retry(self, where: str, retry: Retry) -> dict[str, Any]:
         plain = {field.name: field.default for field in attrs.fields(Retry)}

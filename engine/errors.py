@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import attrs
 
@@ -28,6 +28,9 @@ def _restore(cls: type[BaseException], args: tuple[Any, ...], facts: dict[str, A
 
 class EngineError(Exception):
     """The base of every error the engine raises."""
+
+    named_only: ClassVar[bool] = False
+    """Whether a `Retry` has to name it: one on `Exception`, or on all of the engine's errors, does not mean it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self.args, dict(self.__dict__), self.__cause__)
@@ -403,6 +406,31 @@ class NodeTimeout(EngineError, TimeoutError):
         return str(self.args[0])
 
 
+class NodeUnavailable(EngineError):
+    """An attempt did not start: its node failed too often lately, and its circuit breaker is open."""
+
+    def __init__(self, node: str, retry_after: float) -> None:
+        when = f"it is tried again in {retry_after:.3g} s" if retry_after else "it is being tried by one other attempt"
+        super().__init__(f"node {node!r} failed too often and is not called for now; {when}")
+        self.node = node
+        self.retry_after = retry_after
+        """Seconds until an attempt may start; 0 if that hangs on one that is under way."""
+
+
+class CacheKeyInvalid(EngineError, TypeError):
+    """What a node with a cache was given, or what `key=` made of it, cannot be compared as data."""
+
+    def __init__(self, node: str, what: str, path: str = "") -> None:
+        place = f" at {path}" if path else ""
+        super().__init__(
+            f"the cache of node {node!r} cannot tell what is equal: {what}{place} is no data; "
+            f"give Cache(key=...) the keys of the state, or a function, that make the difference"
+        )
+        self.node = node
+        self.what = what
+        self.path = path
+
+
 class RunTimeout(EngineError, TimeoutError):
     """A run did not end before its deadline."""
 
@@ -766,7 +794,12 @@ _TRANSFER_CURES = {
 
 
 class NotTransferable(EngineError, TypeError):
-    """Something that has to travel to a worker process or back cannot be pickled, or not be found there."""
+    """Something that has to travel to a worker process or back cannot be pickled, or not be found there.
+
+    Trying again is of no use, so that is done only where a node's `retry` names this error.
+    """
+
+    named_only = True
 
     def __init__(self, function: str, what: str, reason: str, where: str = "") -> None:
         said = f"the {what} of {function!r}" if what != "function" else f"the function {function!r}"
@@ -779,6 +812,14 @@ class NotTransferable(EngineError, TypeError):
         self.what = what
         self.reason = reason
         self.where = where
+
+
+class ClusterLost(EngineError):
+    """The cluster that nodes run on cannot be reached, or has been silent for too long."""
+
+    def __init__(self, address: str, message: str) -> None:
+        super().__init__(f"the cluster at {address!r} is lost: {message}")
+        self.address = address
 
 
 class UnknownNode(EngineError, LookupError):
@@ -805,10 +846,16 @@ class NotReachable(EngineError):
 
 
 class WorkerLost(EngineError):
-    """A worker process died by itself during a call; whether its work was done is not known."""
+    """A worker process died by itself during a call; whether its work was done is not known.
 
-    def __init__(self, function: str, pid: int, exit_code: int | None) -> None:
-        super().__init__(f"worker process {pid} {_how_it_ended(exit_code)} while it ran {function!r}")
+    So it is tried again only where a node's `retry` names this error: `Retry(on=WorkerLost)`.
+    """
+
+    named_only = True
+
+    def __init__(self, function: str, pid: int | None, exit_code: int | None, reason: str = "") -> None:
+        said = f"worker process {pid} {_how_it_ended(exit_code)}" if pid is not None else "its worker was lost"
+        super().__init__(f"{said} while it ran {function!r}" + (f": {reason}" if reason else ""))
         self.function = function
         self.pid = pid
         self.exit_code = exit_code

@@ -19,6 +19,7 @@ from actors import StrayCancellation, Waker, new_waker
 from actors.waker import disown_cancellation
 
 from .errors import EngineError, StateInvalid, noted
+from .executors.work import Work, done_by
 from .maps import IN_MEMORY, items_fault
 from .ports import Executor
 from .timers import Timer, Timers
@@ -157,7 +158,7 @@ class ItemSource:
             self._give(taken, more)
 
     async def _read_in_thread(self, items: Any, closes: bool) -> None:
-        iterator = await self._threads.run(iter, [items])
+        iterator = await done_by(self._threads, Work(iter, [items]))
         resting = True
         try:
             more = True
@@ -171,7 +172,7 @@ class ItemSource:
             # One that was given up in the middle of its `next` closes when that has come to its end.
             if close is not None and closes and resting:
                 with anyio.move_on_after(1, shield=True):
-                    await self._threads.run(close)
+                    await done_by(self._threads, Work(close))
 
     async def _turn(self, iterator: Iterator[Any]) -> bool:
         """Have a thread take items; whether there may be more."""
@@ -186,7 +187,7 @@ class ItemSource:
 
         self._timer = self._timers.after(TURN_SECONDS, look)
         try:
-            await self._threads.run(turn.take, [iterator, self._wanted])
+            await done_by(self._threads, Work(turn.take, [iterator, self._wanted]))
         finally:
             self._timer.cancel()
         if come := turn.news():

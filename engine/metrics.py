@@ -18,14 +18,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from time import time
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, get_args
 
 import attrs
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from .breaking import Circuit
+from .breaking import State as CircuitState
 from .counts import Histogram, RunCounts, Waits
 from .exposition import Histograms, Numbers, Summaries
+from .limits import Limits
+from .reusing import Results
 
 K = TypeVar("K")
 # From the values of the labels, in their order, to the number. (The key of a mapping is invariant, hence `Any`.)
@@ -35,6 +39,25 @@ MOST_NODES: Final = 1_000
 OTHERS: Final = "(others)"
 
 DEAD_LETTER_REASONS: Final = ("stopped", "overflow", "late_reply", "poison", "cancelled")
+
+
+class ExecutorHealth(Protocol):
+    """How an executor is."""
+
+    @property
+    def trouble(self) -> str: ...
+    @property
+    def running(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def started(self) -> int: ...
+    @property
+    def killed(self) -> int: ...
+    @property
+    def abandoned(self) -> int: ...
+    @property
+    def restarts(self) -> int: ...
 
 
 class NodeCounts(Protocol):
@@ -66,6 +89,14 @@ class NodeCounts(Protocol):
     def tries_again(self) -> bool: ...
     @property
     def tokens_waiting(self) -> int | None: ...
+    @property
+    def limits(self) -> Limits: ...
+    @property
+    def batches(self) -> int: ...
+    @property
+    def circuit(self) -> Circuit | None: ...
+    @property
+    def results(self) -> Results[Any] | None: ...
 
 
 @attrs.frozen
@@ -103,7 +134,7 @@ class EngineNumbers:
     rejected: Mapping[str, int]
     dead_letters: Callable[[], Mapping[Any, int]]
     restarts: Callable[[], int]
-    abandoned: Callable[[], int]
+    executors: Callable[[], Iterable[tuple[str, ExecutorHealth]]]
     journal: JournalNumbers | None = None
 
 
@@ -164,8 +195,7 @@ class EngineCollector(Collector):
         found = self._numbers.dead_letters()
         letters = {(reason,): found.get(reason, 0) for reason in DEAD_LETTER_REASONS}
         yield _counter("dead_letters", "Messages that could not be delivered, by why.", ["reason"], letters)
-        abandoned = {(): self._numbers.abandoned()}
-        yield _gauge("abandoned_threads", "Threads given up after a time-out that have not ended.", [], abandoned)
+        yield from _executors(list(self._numbers.executors()))
         lags: dict[tuple[str, ...], Waits] = {}
         for graph in graphs:
             _sum_waits(lags, (graph.name,), graph.lag)
@@ -186,6 +216,25 @@ def _journal(journal: JournalNumbers) -> Iterator[Metric]:
     yield _counter("audit_lines_dropped", "Lines of the audit log that the store has missed.", [], dropped)
     help = "Whether the store takes writes: 0 while it does not, and for an engine that fell back to memory."
     yield _gauge("store_available", help, [], {(): int(journal.available())})
+
+
+def _executors(known: Sequence[tuple[str, ExecutorHealth]]) -> Iterator[Metric]:
+    help = "Threads, and other calls of executors, given up after a time-out that have not ended."
+    yield _gauge("abandoned_threads", help, [], {(): sum(health.abandoned for _, health in known)})
+
+    def by_name(number: Callable[[ExecutorHealth], float]) -> dict[tuple[str], float]:
+        return {(name,): number(health) for name, health in known}
+
+    labels = ["executor"]
+    yield _gauge(
+        "executor_up", "Whether it can run anything: 0 while it cannot.", labels, by_name(lambda h: not h.trouble)
+    )
+    yield _gauge("executor_running", "Calls under way.", labels, by_name(lambda h: h.running))
+    yield _counter("executor_calls", "Calls begun.", labels, by_name(lambda h: h.started))
+    help = "Workers killed since their call was cancelled."
+    yield _counter("executor_killed_workers", help, labels, by_name(lambda h: h.killed))
+    help = "Workers started in the place of one that was killed or had died."
+    yield _counter("executor_worker_restarts", help, labels, by_name(lambda h: h.restarts))
 
 
 class _Labels:
@@ -212,7 +261,14 @@ class _NodeSums:
         self.in_flight = Counter[tuple[str, ...]]()
         self.depth = Counter[tuple[str, ...]]()
         self.channels = Counter[tuple[str, ...]]()
-        self.limits = Counter[tuple[str, ...]]()
+        self.loop_limits = Counter[tuple[str, ...]]()
+        self.limits: dict[tuple[str, ...], float] = {}
+        self.batches = Counter[tuple[str, ...]]()
+        self.circuits = Counter[tuple[str, ...]]()
+        self.opened = Counter[tuple[str, ...]]()
+        self.refused = Counter[tuple[str, ...]]()
+        self.cached = Counter[tuple[str, ...]]()
+        self.entries = Counter[tuple[str, ...]]()
         self.durations: dict[tuple[str, ...], Histogram] = {}
         self.mailbox_waits: dict[tuple[str, ...], Waits] = {}
         self.join_waits: dict[tuple[str, ...], Waits] = {}
@@ -227,7 +283,7 @@ class _NodeSums:
         for name, number in runs.retries.copy().items():
             self.retries[self._labels.of(graph.name, name)] += number
         for name, number in runs.loop_limits.copy().items():
-            self.limits[self._labels.of(graph.name, name)] += number
+            self.loop_limits[self._labels.of(graph.name, name)] += number
         for name, waits in runs.join_waits.copy().items():
             _sum_waits(self.join_waits, self._labels.of(graph.name, name), waits)
 
@@ -244,9 +300,29 @@ class _NodeSums:
         self.in_flight[label] += node.in_flight
         if node.tokens_waiting is not None:
             self.channels[label] += node.tokens_waiting
+        self._add_policies(label, node)
         _add_up(self.durations, label, node.durations)
         if node.mailbox_waits.count:
             _sum_waits(self.mailbox_waits, label, node.mailbox_waits)
+
+    def _add_policies(self, label: tuple[str, str], node: NodeCounts) -> None:
+        limits, circuit, results = node.limits, node.circuit, node.results
+        if limits.concurrency is not None:
+            self.limits[(*label, "concurrency")] = limits.concurrency
+        if limits.rate is not None:
+            self.limits[(*label, "rate")] = limits.rate.count / limits.rate.seconds
+        if limits.batch is not None:
+            self.limits[(*label, "batch")] = limits.batch.size
+            self.batches[label] += node.batches
+        if circuit is not None:
+            for state in get_args(CircuitState):
+                self.circuits[(*label, state)] += circuit.state == state
+            self.opened[label] += circuit.opened
+            self.refused[label] += circuit.refused
+        if results is not None:
+            for how, number in (("hit", results.hits), ("shared", results.shared), ("miss", results.misses)):
+                self.cached[(*label, how)] += number
+            self.entries[label] += len(results)
 
 
 def _nodes(graphs: Iterable[GraphNumbers]) -> Iterator[Metric]:
@@ -263,7 +339,19 @@ def _nodes(graphs: Iterable[GraphNumbers]) -> Iterator[Metric]:
     yield _summary("mailbox_wait_seconds", "How long such attempts waited.", labels, sums.mailbox_waits)
     help = "Tokens that wait, ready to run, on the node's incoming edges with a capacity."
     yield _gauge("channel_depth", help, labels, sums.channels)
-    yield _counter("loop_limit_hits", "Edges not taken since their loop was at its limit.", labels, sums.limits)
+    yield _counter("loop_limit_hits", "Edges not taken since their loop was at its limit.", labels, sums.loop_limits)
+    help = "What a node is limited to: attempts at once, starts a second, states in a batch."
+    yield _gauge("node_limit", help, [*labels, "limit"], sums.limits)
+    yield _counter("node_batches", "Calls with a batch of states.", labels, sums.batches)
+    help = (
+        "Circuit breakers, by state: 1 is the one it is in. Half open is one that tries whether the node works again."
+    )
+    yield _gauge("breaker_state", help, [*labels, "state"], sums.circuits)
+    yield _counter("breaker_opened", "How often the node was found to fail too often.", labels, sums.opened)
+    yield _counter("breaker_refused", "Attempts failed with NodeUnavailable.", labels, sums.refused)
+    help = "Attempts of nodes with a cache: found there (hit), waited for another (shared), or computed (miss)."
+    yield _counter("cache_requests", help, [*labels, "result"], sums.cached)
+    yield _gauge("cache_entries", "Results kept.", labels, sums.entries)
     yield _summary("join_wait_seconds", "From a join's first token to its start.", labels, sums.join_waits)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .named import ERRORS
-from .options import NODE_OPTIONS, Batch
+from .options import NODE_OPTIONS, Batch, Breaker, Cache
 from .retry import Retry
 
 
@@ -29,6 +29,10 @@ def read_options(node: Mapping[str, Any]) -> dict[str, Any]:
         options["retry"] = [_retry(one) for one in retry] if isinstance(retry, list) else _retry(retry)
     if "batch" in options:
         options["batch"] = Batch(**options["batch"]) if "size" in options["batch"] else None
+    if "breaker" in options:
+        options["breaker"] = Breaker(**options["breaker"])
+    if "cache" in options:
+        options["cache"] = Cache(**options["cache"]) if "ttl" in options["cache"] else None
     for option in ("goto", "accepts", "produces"):
         if isinstance(given := options.get(option), Mapping):
             options[option] = {name: names_of(one) for name, one in given.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from math import inf
 from time import perf_counter
@@ -25,8 +25,10 @@ from .driving import Driven
 from .errors import NodeTimeout
 from .gates import Gate
 from .hands import Hands, Stopping, Worker
+from .limits import Limits
 from .logs import about
-from .options import Rate
+from .options import Batch, Rate
+from .pace import Pace
 from .plan import PlanEdge, PlanNode
 from .timers import Timer, Timers
 from .tokens import Activation
@@ -100,6 +102,12 @@ class Crew:
         "retries",
     )
 
+    batch: Batch | None = None
+    batches: int = 0
+    """How many calls took several attempts at once."""
+    circuit: None = None
+    results: None = None
+
     def __init__(
         self,
         node: PlanNode,
@@ -117,7 +125,7 @@ class Crew:
     ) -> None:
         self.node: Final = node
         self.name: Final = name
-        self.limit: Final = inf if concurrency is None else concurrency
+        self.limit: float = inf if concurrency is None else concurrency
         self.ready: OrderedDict[Activation, float] = _NOBODY  # with the time since when each has waited
         self.busy: dict[Activation, Worker | None] = {}  # None until a worker has begun
         self._orphans: Sequence[Activation] = ()
@@ -135,11 +143,11 @@ class Crew:
         self._timers = timers
         self._timeout = node.timeout
         self._is_async = getattr(node.decl.options, "is_async", False)
-        self._pace = None if rate is None else _Pace(rate)
+        self._pace = None if rate is None else Pace(rate)
         self._places = places
         self._gates_in = gates_in
         self._gates_out = gates_out
-        self._free_for_all = rate is None and places is None and not gates_out
+        self._free_for_all = self._is_free_for_all()
         self._back: Timer | None = None
         self._hands = hands
         hands.lend_to(self)
@@ -150,6 +158,12 @@ class Crew:
     def is_map(self) -> bool:
         """Whether its attempts are the items of a map."""
         return self.node.kind == "map"
+
+    @property
+    def limits(self) -> Limits:
+        """What holds at present."""
+        concurrency = None if self.limit == inf else int(self.limit)
+        return Limits(concurrency=concurrency, rate=None if self._pace is None else self._pace.rate, batch=self.batch)
 
     @property
     def in_flight(self) -> int:
@@ -213,6 +227,46 @@ class Crew:
             self.ready = OrderedDict()
         return self.ready
 
+    def change(self, limits: Limits) -> None:
+        """Go by other limits from now on; what has begun goes on, and what was started within the rate counts."""
+        self.limit = inf if limits.concurrency is None else limits.concurrency
+        before = self._pace
+        if limits.rate is None:
+            self._pace = None
+        elif before is None or limits.rate != before.rate:
+            self._pace = Pace(limits.rate, before)
+        self._free_for_all = self._is_free_for_all()
+        if self._back is not None:
+            self._back.cancel()
+            self._back = None
+        if self.ready:
+            self.take_queued()
+
+    def _is_free_for_all(self) -> bool:
+        return self._pace is None and self._places is None and not self._gates_out
+
+    def answer_to(self, answers: Answers) -> Answers:
+        """Answer to these from now on; returns those who were answered until now."""
+        before, self._answers = self._answers, answers
+        return before
+
+    def withdraw(self) -> list[Activation]:
+        """Take back all attempts that have not begun, in their order."""
+        begun = self.busy
+        taken = [*(one for one, worker in begun.items() if worker is None), *self.ready]
+        for activation in list(self.ready):
+            self._waited(activation, self.ready.pop(activation))
+        for activation in taken:
+            if activation in begun:
+                self._revoke(activation)
+        return taken
+
+    def _revoke(self, activation: Activation) -> None:
+        """Take back one that a worker has not come to yet."""
+        del self.busy[activation]
+        self._job_over()
+        self._give_gates_back()
+
     def cancel(self, activation: Activation) -> bool:
         """Stop an attempt; true if it has not begun and so is over already."""
         worker = self.busy.get(activation)
@@ -223,9 +277,7 @@ class Crew:
         if since is not None:
             self._waited(activation, since)
         elif activation in self.busy:
-            del self.busy[activation]
-            self._job_over()
-            self._give_gates_back()
+            self._revoke(activation)
         self.cancelled += 1
         return True
 
@@ -518,23 +570,3 @@ class Places:
             del self._waiting[crew]
             crew.take_queued()
             self._called = None
-
-
-class _Pace:
-    """At most so many starts in any stretch of so many seconds."""
-
-    __slots__ = ("_rate", "_starts")
-
-    def __init__(self, rate: Rate) -> None:
-        self._rate = rate
-        self._starts: deque[float] = deque()
-
-    def take(self, now: float) -> float:
-        """Take a start (0), or say how many seconds to wait for one."""
-        starts, rate = self._starts, self._rate
-        while starts and now - starts[0] >= rate.seconds:
-            starts.popleft()
-        if len(starts) < rate.count:
-            starts.append(now)
-            return 0.0
-        return max(starts[0] + rate.seconds - now, 1e-6)

@@ -9,7 +9,7 @@ import attrs
 
 from .call import PLAIN, Call
 from .filetyping import Makes, Takes
-from .options import Batch, Rate
+from .options import Batch, Breaker, Cache, Rate
 
 
 @attrs.frozen(kw_only=True)
@@ -18,13 +18,17 @@ class NodeSpec:
 
     call: Call = PLAIN
     is_async: bool = False
+    is_map: bool = False
     run_in: str = "loop"
     """`loop`, `thread`, `process` or an executor's name; never `thread` or `process` if it is async."""
     concurrency: int | None = None
     rate: Rate | None = None
     batch: Batch | None = None
+    breaker: Breaker | None = None
+    cache: Cache | None = None
     effect: bool = False
     resources: Mapping[str, float] = {}
+    keep_remote: bool = False
     params: Mapping[str, Any] = {}
     description: str = ""
     tool: str | None = None
@@ -35,6 +39,12 @@ class NodeSpec:
     """The parameters that get files, and of which media types."""
     makes: tuple[Makes, ...] = ()
     """The media types of the files that it says it makes."""
+
+    @property
+    def map_takes_state(self) -> bool:
+        """Whether it is called with an item and the state."""
+        return "state" in self.call.positional or "state" in self.call.named.values()
+
     gives: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
     """The types of keys that it says it returns, for checking channels."""
 

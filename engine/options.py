@@ -22,7 +22,7 @@ JoinPolicy = Literal["all", "any", "first"] | int
 
 
 def _positive(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if fault := positive_fault(value, whole=attribute.name == "size"):
+    if fault := positive_fault(value, whole=attribute.name in ("size", "failures")):
         raise ValueError(f"{type(instance).__name__}({attribute.name}={value!r}): {fault}")
 
 
@@ -35,6 +35,51 @@ class Batch:
 
     size: int = attrs.field(validator=_positive)
     wait: float = attrs.field(default=0.01, validator=_positive)
+
+
+@attrs.frozen
+class Breaker:
+    """Stop calling a node that keeps failing: after so many failures within so many seconds, over all runs.
+
+    Attempts then fail at once with `NodeUnavailable`. After `cooldown` seconds one is let through: if it succeeds, all
+    are again. A failure is an attempt that raised or was out of time.
+    """
+
+    failures: int = attrs.field(default=5, validator=_positive)
+    within: float = attrs.field(default=30.0, validator=_positive)
+    cooldown: float = attrs.field(default=60.0, validator=_positive)
+
+
+CacheKey = str | Sequence[str] | Callable[[Any], Any] | None
+
+
+def _names_or_function(key: Any) -> Any:
+    return tuple(key) if isinstance(key, list | tuple | set | frozenset) else key
+
+
+def _cache_key(instance: Any, attribute: attrs.Attribute[Any], key: Any) -> None:
+    names = key if isinstance(key, tuple) else (key,)
+    if key is None or callable(key) or (names and all(isinstance(name, str) and name for name in names)):
+        return
+    raise ValueError(f"Cache(key={key!r}): must be a key of the state, several, or a function of what the node gets")
+
+
+@attrs.frozen
+class Cache:
+    """Use a node's result again for `ttl` seconds, over all runs, where what the node is given is equal.
+
+    `key` says what has to be equal: keys of the state, or what a function of it gives; left out, all of it. Whoever
+    asks while another is computing the same waits for that. The `size` results that were used last are kept.
+    """
+
+    ttl: float = attrs.field(validator=_positive)
+    key: CacheKey = attrs.field(default=None, converter=_names_or_function, validator=_cache_key)
+    size: int = attrs.field(default=1_000, validator=_positive)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the state that it names."""
+        return (self.key,) if isinstance(self.key, str) else self.key if isinstance(self.key, tuple) else ()
 
 
 @attrs.frozen
@@ -84,6 +129,8 @@ class CommonOptions(TypedDict, total=False):
     retry: Retry | Sequence[Retry] | None
     rate: str | float | None
     batch: Batch | None
+    breaker: Breaker | None
+    cache: Cache | None
     run_in: str | None
     join: JoinPolicy
     rest: Literal["absorb", "cancel"]
@@ -94,6 +141,7 @@ class CommonOptions(TypedDict, total=False):
     produces: Any
     effect: bool
     resources: Mapping[str, float] | None
+    keep_remote: bool
     params: Mapping[str, Any] | None
     description: str
 
@@ -168,12 +216,15 @@ _PLAIN: dict[str, Checker] = {
     "concurrency": lambda v: positive_fault(v, whole=True),
     "rate": rate_fault,
     "batch": lambda v: "" if isinstance(v, Batch) else f"must be a Batch, found {shown(v)}",
+    "breaker": lambda v: "" if isinstance(v, Breaker) else f"must be a Breaker, found {shown(v)}",
+    "cache": lambda v: "" if isinstance(v, Cache) else f"must be a Cache, found {shown(v)}",
     "run_in": lambda v: "" if isinstance(v, str) and v else f"must be a name, found {shown(v)}",
     "rest": lambda v: one_of_fault(v, ("absorb", "cancel")),
     "inputs": lambda v: mapping_fault(v, str),
     "outputs": lambda v: mapping_fault(v, str),
     "effect": lambda v: "" if isinstance(v, bool) else f"must be True or False, found {shown(v)}",
     "resources": lambda v: mapping_fault(v, (int, float, str)),
+    "keep_remote": lambda v: "" if isinstance(v, bool) else f"must be True or False, found {shown(v)}",
     "description": lambda v: "" if isinstance(v, str) else f"must be text, found {shown(v)}",
 }
 

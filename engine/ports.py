@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
+    from .executors.work import Capabilities, Health, Work
     from .stored import Audit, Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
 
 
 class Executor(Protocol):
     """Runs functions outside the event loop: in a thread, in another process, on another machine.
 
-    - It works between entering and leaving it as an async context manager. Leaving ends what it started: runs that
-      are still going fail with `EngineClosed`, processes are gone, only a thread that was given up may be left.
-    - At most its limit of calls run at once; others wait, first come first served, and cost nothing else.
-    - All numbers are since it was entered, plain integers, and may be read at any time.
-    - Where arguments are not copied on their way, it may say so: `shares_memory = True`. Elsewhere a function that a
-      node runs is wrapped, so that what it does to its state in place is not lost.
+    Anything with these members will do; `tests/contracts/test_executors.py` is the suite that ours pass, and one of a
+    user's own can. `BaseExecutor` brings the limit, the numbers and `async with`.
+
+    - It works between `start` and `close`, which the engine calls as it is entered and left. It may be started again.
+    - At most `limit` calls run at once; others wait, first come first served, and cost nothing else. (The engine itself
+      never submits more of its nodes' calls than that: a time-out must not run while a call waits.)
+    - Nothing of it blocks the loop or belongs to a backend: what is called from other threads reaches the loop by way
+      of `actors.waker.new_poster()`, a socket, or anyio.
     """
-
-    async def run(self, function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] = {}) -> Any:
-        """Call the function elsewhere and return its result, awaited there in a loop of its own if it is async.
-
-        What the function raises is raised here: the same type, arguments, attributes, notes, cause and context, with
-        the traceback of another process as a note. Besides, it raises `NotTransferable` if something cannot travel,
-        `WorkerLost` if what ran it has died, `EngineClosed` outside the context manager.
-
-        Cancelling it gives the work up: while it waits, nothing has happened; a process has been killed, with every
-        process it started, and reaped once this has raised; a thread is left to itself, `abandoned` counts it until
-        it ends, and its late result is dropped. Either way the place is free for the next call.
-        """
-        ...
 
     @property
     def limit(self) -> int:
@@ -40,43 +30,41 @@ class Executor(Protocol):
         ...
 
     @property
-    def running(self) -> int:
-        """Calls that hold a place."""
+    def capabilities(self) -> Capabilities:
+        """What it can do. Must not change while it runs."""
         ...
 
-    @property
-    def waiting(self) -> int:
-        """Calls that wait for a place."""
+    async def start(self) -> None:
+        """Be ready for calls, or nearly: what takes long, as a process does, may come with the first that needs it."""
         ...
 
-    @property
-    def started(self) -> int:
-        """Calls that have got a place so far."""
+    async def submit(self, work: Work) -> Any:
+        """Make the call and return its result; `work()` makes it, where memory is shared.
+
+        What the function raises is raised here: the same type, arguments, attributes, notes, cause and context, with
+        the traceback from elsewhere as a note. Besides, it raises `NotTransferable` if something cannot travel,
+        `WorkerLost` if what ran it has died, `EngineClosed` outside its life, also to those who wait when it ends.
+
+        Cancelling this while it waits for a place means that nothing has happened. Later it gives the work up, and
+        its place is free for the next one once `cancel` has returned.
+        """
         ...
 
-    @property
-    def killed(self) -> int:
-        """Workers killed because their call was cancelled."""
+    async def cancel(self, work: Work) -> bool:
+        """Stop work whose `submit` was cancelled; whether it is known to be over.
+
+        Called right after that, once, shielded from cancellation: it must come to an end by itself. There is nothing
+        to do for an executor that cannot stop what runs, or whose `submit` has stopped it already.
+        """
         ...
 
-    @property
-    def abandoned(self) -> int:
-        """Calls given up that go on all the same, now."""
+    def health(self) -> Health:
+        """How it is. For any thread, at any time."""
         ...
 
-    @property
-    def restarts(self) -> int:
-        """Workers started in the place of one that was killed or died."""
+    async def close(self) -> None:
+        """End what was started: calls still going fail with `EngineClosed`, processes are gone; threads may be left."""
         ...
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
 
 
 class Store(Protocol):

@@ -12,18 +12,20 @@ from actors import ChildSpec, DuplicateChild, Supervisor, SupervisorRef
 
 from .batches import BatchCrew
 from .bodies import AsyncBody, Body, ElsewhereBody, LoopBody
-from .elsewhere import RemoteBody
+from .elsewhere import RemoteBody, stays_on
 from .errors import GraphConflict, GraphInvalid, GraphNotFound, GraphProblem
 from .filebody import FileBody
 from .gates import Gate
 from .graph import Graph
+from .guarded import GuardedCrew
 from .hands import Hands, NodesActor
+from .limits import Limits, label_of
 from .nodes import Crew, Places
 from .nodespec import NodeSpec
 from .plan import Plan, PlanEdge, PlanNode, all_nodes
 from .ports import Executor
 from .sameness import same_plan
-from .scheduler import Scheduler
+from .scheduler import AnyCrew, Scheduler
 from .timers import Timers
 from .tokens import Activation
 from .tools import version_order
@@ -128,6 +130,7 @@ class Registry:
     def _replace(self, known: Registered, plan: Plan) -> Registered:
         """Another plan of the same graph, for runs that begin from now on."""
         new = self._make(plan, known.graph, known.generation + 1)
+        new.scheduler.limits.update(known.scheduler.limits)
         if self._newest[plan.name] is known:
             self._newest[plan.name] = new
         # A run of it that has failed may be tried again for as long as somebody holds it: so its actors stay.
@@ -181,6 +184,11 @@ class Registry:
         """The same with those whose tools were replaced, of which runs may be in flight."""
         return [*self._replaced, *self._graphs.values()]
 
+    def generations(self, known: Registered) -> list[Registered]:
+        """A graph with those that were replaced by it, of which runs may be in flight."""
+        key = (known.plan.name, known.plan.version)
+        return [one for one in self.ever() if (one.plan.name, one.plan.version) == key]
+
     def place(self, name: str) -> tuple[Executor, Places]:
         """An executor with its places."""
         return self._executors[name]
@@ -222,26 +230,29 @@ class CrewMaker:
         self._hands = hands
         self._names: set[str] = set()
 
-    def __call__(self, activation: Activation, answers: Scheduler) -> Crew:
+    def __call__(self, activation: Activation, answers: Scheduler) -> AnyCrew:
         """The crew of an activation's node."""
         node, run = activation.node, activation.run
         spec: NodeSpec = node.decl.options
+        label = label_of(run.plan, node, inside=run.parent is not None)
+        limits = answers.limits.get(label) or Limits.of(spec)
         body, places = self._body(node, spec, carries=run.plan.carries)
-        options: dict[str, Any] = {} if spec.batch is None else {"batch": spec.batch}
-        return (Crew if spec.batch is None else BatchCrew)(
+        options: dict[str, Any] = {} if limits.batch is None else {"batch": limits.batch}
+        crew = (Crew if limits.batch is None else BatchCrew)(
             node,
-            self._unused(node.name if run.parent is None else f"{run.plan.name}.{node.name}"),
+            self._unused(label),
             body,
             answers,
             self._timers,
             self._hands,
-            concurrency=spec.concurrency,
-            rate=spec.rate,
+            concurrency=limits.concurrency,
+            rate=limits.rate,
             places=places,
             gates_in=self._gates(node.ins if node.kind == "function" else ()),
             gates_out=tuple(self._gates(node.outs).values()),
             **options,
         )
+        return crew if limits.breaker is None and limits.cache is None else GuardedCrew(crew, limits)
 
     def _gates(self, edges: Iterable[PlanEdge]) -> dict[PlanEdge, Gate]:
         """The gates of those edges that have one; a map's items are no tokens on its edges."""
@@ -255,29 +266,34 @@ class CrewMaker:
         is_map = node.decl.map is not None
         function: Callable[..., Any] | Any = node.decl.map.worker if node.decl.map is not None else node.decl.function
         if not carries:
-            return self._plain_body(function, spec, is_map)
+            return self._plain_body(function, node, is_map, carries=carries)
 
         def make(called: Callable[..., Any]) -> Body:
-            return self._plain_body(called, spec, is_map)[0]
+            return self._plain_body(called, node, is_map, carries=carries)[0]
 
         def of(other: PlanNode) -> Body:
             return self._body(other, other.decl.options, carries=True)[0]
 
-        return FileBody(function, spec, is_map, make, of), self._plain_body(function, spec, is_map)[1]
+        return FileBody(function, spec, is_map, make, of), self._plain_body(function, node, is_map, carries=carries)[1]
 
-    def _plain_body(self, function: Callable[..., Any], spec: NodeSpec, is_map: bool) -> tuple[Body, Places | None]:
+    def _plain_body(
+        self, function: Callable[..., Any], node: PlanNode, is_map: bool, *, carries: bool
+    ) -> tuple[Body, Places | None]:
+        spec: NodeSpec = node.decl.options
         if spec.is_async and spec.run_in in ("loop", "thread"):
             return AsyncBody(*spec.call.bound(function), is_map), None
         if spec.run_in == "loop":
             return LoopBody(*spec.call.bound(function), is_map), None
         executor, places = self._executors[spec.run_in]
-        if getattr(executor, "shares_memory", False):
+        if executor.capabilities.shares_memory:
             return ElsewhereBody(*spec.call.bound(function), is_map, executor), places
-        return RemoteBody(function, spec.call, is_map, executor), places
+        # Of a graph that carries files, what a node returns is looked at here.
+        may = spec.keep_remote and executor.capabilities.keeps_remote and not is_map and not carries
+        keeps = may and stays_on(node)
+        return RemoteBody(function, spec.call, is_map, executor, spec.resources, keeps), places
 
     def _unused(self, name: str) -> str:
-        name = found = name.replace("/", "|")
-        number = 1
+        found, number = name, 1
         while found in self._names:
             number += 1
             found = f"{name} {number}"

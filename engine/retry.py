@@ -62,6 +62,15 @@ def matches(error: BaseException, types: ErrorTypes) -> bool:
     return any(kind in (Exception, BaseException) for kind in (types if isinstance(types, tuple) else (types,)))
 
 
+def names(error: BaseException, types: ErrorTypes) -> bool:
+    """Is the error one of these types, and not merely as any `Exception` is?
+
+    What was lost on its way may have been done: it is not done twice unless somebody says that it may be.
+    """
+    kinds = types if isinstance(types, tuple) else (types,)
+    return any(getattr(kind, "named_only", False) and isinstance(error, kind) for kind in kinds)
+
+
 def retry_delay(policies: Sequence[Retry], error: BaseException, attempts_so_far: int, random: float) -> float | None:
     """Seconds to wait before the next attempt, or None if there shall be none.
 
@@ -69,7 +78,7 @@ def retry_delay(policies: Sequence[Retry], error: BaseException, attempts_so_far
     so far, whichever errors ended those.
     """
     for policy in policies:
-        if matches(error, policy.on):
+        if matches(error, policy.on) and (not getattr(error, "named_only", False) or names(error, policy.on)):
             if attempts_so_far >= policy.attempts:
                 return None
             return policy.wait_seconds(attempts_so_far, random)

@@ -16,9 +16,11 @@ from time import time
 from typing import Any, Final, Protocol
 
 from .counts import RunCounts
+from .guarded import GuardedCrew
 from .hands import Hands
 from .items import ItemSource
 from .keeper import keeper_of
+from .limits import Limits, labelled
 from .logs import about
 from .nodes import Crew
 from .plan import Plan, PlanNode
@@ -51,6 +53,9 @@ class Owner(Protocol):
         ...
 
 
+AnyCrew = Crew | GuardedCrew
+
+
 class Scheduler:
     """Drives all runs of one graph; also `nodes.Answers`, to which workers bring their results."""
 
@@ -59,7 +64,7 @@ class Scheduler:
         plan: Plan,
         timers: Timers,
         hands: Hands,
-        make_crew: Callable[[Activation, Scheduler], Crew],
+        make_crew: Callable[[Activation, Scheduler], AnyCrew],
         *,
         clock: Callable[[], float] = time,
         random: Callable[[], float],
@@ -67,7 +72,9 @@ class Scheduler:
     ) -> None:
         self.plan: Final = plan
         self.hands: Final = hands
-        self.crews: dict[PlanNode, Crew] = {}
+        self.crews: dict[PlanNode, AnyCrew] = {}
+        self.limits: Final[dict[str, Limits]] = {}
+        """Those that were changed since the graph was made, by the node's name in metrics."""
         self.counts: Final = RunCounts()
         self._timers = timers
         self._make_crew = make_crew
@@ -109,7 +116,20 @@ class Scheduler:
                 stopped: Any = timers.pop(activation)
                 stopped.cancel() if isinstance(stopped, Timer) else stopped.close()
 
-    def all_crews(self) -> list[Crew]:
+    def set_limits(self, label: str, limits: Limits) -> None:
+        """Have other limits hold for a node from now on, whether it has run or not."""
+        self.limits[label] = limits
+        for name, node in labelled(self.plan):
+            crew = self.crews.get(node)
+            if name != label or crew is None:
+                continue
+            if isinstance(crew, Crew) and (limits.breaker is not None or limits.cache is not None):
+                # What it has in hand it goes on with, and answers by way of the new one.
+                self.crews[node] = GuardedCrew(crew, limits)
+            else:
+                crew.change(limits)
+
+    def all_crews(self) -> list[AnyCrew]:
         """Those of the nodes that have run; safe from another thread."""
         return list(self.crews.values())
 
@@ -250,7 +270,7 @@ class Scheduler:
 
     # -- commands
 
-    def _crew_of(self, activation: Activation) -> Crew:
+    def _crew_of(self, activation: Activation) -> AnyCrew:
         crew = self.crews[activation.node] = self._make_crew(activation, self)
         return crew
 

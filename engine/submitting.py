@@ -13,6 +13,8 @@ from .typecheck import shown
 
 MOST_PRIORITY: Final = (1 << 63) - 1
 
+_EXECUTOR: Final = ("limit", "capabilities", "start", "submit", "cancel", "health", "close")
+
 
 class OptionsRefused(ValueError):
     """Arguments of a call that cannot be used."""
@@ -109,7 +111,7 @@ def _executor_faults(executors: Any) -> Iterator[Fault]:
         yield f"must be a mapping from names to executors, found {shown(executors)}"
         return
     for name, executor in executors.items():
-        missing = [part for part in ("run", "limit", "abandoned", "__aenter__") if not hasattr(executor, part)]
+        missing = [part for part in _EXECUTOR if not hasattr(executor, part)]
         if not isinstance(name, str) or not name:
             yield f"has the name {name!r}; names are text"
         elif name == "loop":

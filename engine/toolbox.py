@@ -14,6 +14,7 @@ from actors import Waker, new_waker
 
 from .context import Context
 from .errors import EngineError, noted
+from .executors.work import Work, done_by
 from .executors.worker import finished
 from .nodes import Places
 from .ports import Executor
@@ -35,7 +36,7 @@ class Threads:
         turn = _Turn(self.places)
         await turn.come()
         try:
-            return await self.executor.run(function, args, kwargs)
+            return await done_by(self.executor, Work(function, args, kwargs))
         finally:
             self.places.give_back()
 

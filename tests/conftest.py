@@ -16,6 +16,7 @@ import pytest
 from engine import get_tool_registry
 from engine.tools import ToolSet
 from tests import servers
+from tests.clusters import ray_cluster as ray_cluster
 
 BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "asyncio": ("asyncio", {"use_uvloop": False}),

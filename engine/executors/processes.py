@@ -24,15 +24,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import anyio
 
 from ..errors import NotTransferable, WorkerLost
 from ..logs import about
 from . import worker as wire
-from .places import Places, _closed, processors
+from .places import BaseExecutor, _closed, processors
+from .work import Capabilities, Work, shown_function
 
 logger = logging.getLogger(__name__)
 
@@ -53,13 +53,16 @@ module.main(int(channel), int(lifeline))
 """
 
 
-class ProcessExecutor(Places):
+class ProcessExecutor(BaseExecutor):
     """An `Executor` on a pool of worker processes. Needs POSIX.
 
     What travels is pickled: the function by reference, so it stands at the top level of a module; arguments and
     result by value. Context variables, loggers and whatever else the parent has set up stay behind. A `sys.exit()` in
-    the function ends its worker (`WorkerLost`).
+    the function ends its worker (`WorkerLost`). Cancelled, `submit` kills the worker and what it has started, and has
+    reaped it once it raises.
     """
+
+    capabilities = Capabilities(stops=True, loses_workers=True)
 
     def __init__(self, limit: int | None = None) -> None:
         """Run at most `limit` processes, by default one per processor; each starts when it is first needed."""
@@ -76,14 +79,10 @@ class ProcessExecutor(Places):
         idle, self._idle = self._idle, []
         await _dismiss(idle)
 
-    @property
-    def abandoned(self) -> int:
-        """Always 0: a process can be killed."""
-        return 0
-
-    async def run(self, function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] = {}) -> Any:
-        """Call the function in a worker; see `Executor.run`."""
-        request = _request(function, args, kwargs)
+    async def submit(self, work: Work) -> Any:
+        """Call the function in a worker; see `Executor.submit`."""
+        function = work.function
+        request = _request(function, work.args, work.kwargs)
         free = await self._take()
         try:
             worker = self._idle_worker() or self._new_worker()
@@ -95,7 +94,7 @@ class ProcessExecutor(Places):
                 if free is not self._free:
                     raise _closed(self) from None
                 self._to_replace += 1
-                raise WorkerLost(_name(function), worker.process.pid, worker.process.returncode) from None
+                raise WorkerLost(work.name, worker.process.pid, worker.process.returncode) from None
             except BaseException:
                 self.killed += 1
                 self._to_replace += 1
@@ -130,7 +129,8 @@ class ProcessExecutor(Places):
             self.restarts += 1
         return worker
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
+        """Know what workers need; they start with the calls."""
         if wire_in_worker().loading_main:
             raise RuntimeError(
                 "a worker process imports this script to find a function in it, and may not start workers of its own "
@@ -144,11 +144,9 @@ class ProcessExecutor(Places):
         self._settings = _settings()
         self._to_replace = 0
         self._open()
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def close(self) -> None:
+        """End the workers: those with a call in hand at once."""
         self._close()
         busy, idle, self._idle = list(self._busy), self._idle, []
         for worker in busy:
@@ -307,12 +305,12 @@ def _request(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[
     try:
         called = wire.Part([pickle.dumps(sent, wire.PROTOCOL)])
     except Exception as error:
-        raise NotTransferable(_name(function), "function", str(error)) from error
+        raise NotTransferable(shown_function(function), "function", str(error)) from error
     try:
         return [called, *wire.dump((args, kwargs))]
     except Exception as error:
         where = wire.culprit(kwargs, "kwargs") if _fits(args) else wire.culprit(args, "args")
-        raise NotTransferable(_name(function), "arguments", str(error), where) from error
+        raise NotTransferable(shown_function(function), "arguments", str(error), where) from error
 
 
 def _fits(value: Any) -> bool:
@@ -327,21 +325,14 @@ def _outcome(reply: list[bytearray], function: Callable[..., Any], pid: int) -> 
     try:
         how, value, text = wire.load(reply)
     except Exception as error:
-        raise NotTransferable(_name(function), "result", f"{type(error).__name__}: {error}") from error
+        raise NotTransferable(shown_function(function), "result", f"{type(error).__name__}: {error}") from error
     if how == "returned":
         return value
     if how == "refused":
         what, where = value
-        raise NotTransferable(_name(function), what, text, where)
+        raise NotTransferable(shown_function(function), what, text, where)
     try:
         value.add_note(f"in worker process {pid}:\n{text}")
         raise value
     finally:
         del value  # or this frame and the error would keep each other
-
-
-def _name(function: Callable[..., Any]) -> str:
-    if isinstance(function, wire.Observed):
-        function = function.function
-    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-    return f"{module}.{name}" if module and name else repr(function)

@@ -18,23 +18,21 @@ import queue
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import anyio
 
-from .places import Places, _closed, processors
-from .worker import backend_here, finished
+from .places import BaseExecutor, _closed, processors
+from .work import Capabilities, Work
 
-_Job = tuple[contextvars.Context, Callable[..., Any], Sequence[Any], Mapping[str, Any]]
+_Job = tuple[contextvars.Context, Work]
 _numbers = itertools.count(1)
 
 
 class _Thread(threading.Thread):
     """Takes one job at a time from its inbox, until it finds None there."""
 
-    def __init__(self, backend: str, given_up: set[_Thread]) -> None:
+    def __init__(self, given_up: set[_Thread]) -> None:
         # A daemon: a call that never returns must not keep the interpreter from ending.
         super().__init__(name=f"engine-thread-{next(_numbers)}", daemon=True)
         self.inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -42,7 +40,6 @@ class _Thread(threading.Thread):
         self.error: BaseException | None = None
         self.done, self._tell = socket.socketpair()
         self.done.setblocking(False)
-        self._backend = backend
         self._given_up = given_up
 
     def run(self) -> None:
@@ -55,19 +52,16 @@ class _Thread(threading.Thread):
         job = self.inbox.get()
         if job is None:
             return False
-        context, function, args, kwargs = job
+        context, work = job
         try:
-            self.result = context.run(self._call, function, args, kwargs)
+            self.result = context.run(work)
         except BaseException as error:
             self.error = error
         # An idle thread must keep no state alive; and the caller has closed its end if it gave this up.
-        del job, context, function, args, kwargs
+        del job, context, work
         with contextlib.suppress(OSError):
             self._tell.send(b".")
         return True
-
-    def _call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        return finished(function(*args, **kwargs), self._backend)
 
     def end(self) -> None:
         """Let it end after the call in hand, whose outcome nobody wants."""
@@ -85,10 +79,10 @@ class _Thread(threading.Thread):
             del error  # or this frame and the error would keep each other
 
 
-class ThreadExecutor(Places):
-    """An `Executor` on threads, which see the context variables of whoever calls `run`."""
+class ThreadExecutor(BaseExecutor):
+    """An `Executor` on threads, which see the context variables of whoever calls `submit`. It cannot stop one."""
 
-    shares_memory = True
+    capabilities = Capabilities(shares_memory=True, sees_context=True)
 
     def __init__(self, limit: int | None = None) -> None:
         """Run at most `limit` calls at once, by default 4 more than there are processors, but at most 32."""
@@ -96,21 +90,20 @@ class ThreadExecutor(Places):
         self._idle: list[_Thread] = []
         self._busy: set[_Thread] = set()
         self._given_up: set[_Thread] = set()
-        self._backend = "asyncio"
 
     @property
     def abandoned(self) -> int:
         """Threads given up that have not ended yet, those from before it was last entered included."""
         return len(self._given_up)
 
-    async def run(self, function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] = {}) -> Any:
-        """Call the function in a thread; see `Executor.run`."""
+    async def submit(self, work: Work) -> Any:
+        """Call the function in a thread; see `Executor.submit`. Cancelled, it leaves the thread to itself."""
         free = await self._take()
         try:
             thread = self._idle.pop() if self._idle else self._new_thread()
             self._busy.add(thread)
             try:
-                thread.inbox.put((_context(), function, args, kwargs))
+                thread.inbox.put((_context(), work))
                 await _wait(thread.done)
             except anyio.ClosedResourceError:
                 self._give_up(thread)
@@ -129,7 +122,7 @@ class ThreadExecutor(Places):
             free.release()
 
     def _new_thread(self) -> _Thread:
-        thread = _Thread(self._backend, self._given_up)
+        thread = _Thread(self._given_up)
         thread.start()
         return thread
 
@@ -138,14 +131,8 @@ class ThreadExecutor(Places):
         self._given_up.add(thread)
         thread.end()
 
-    async def __aenter__(self) -> Self:
-        self._backend = backend_here()
-        self._open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def close(self) -> None:
+        """End the threads that are idle, and leave the others to themselves."""
         self._close()
         for thread in self._busy:
             anyio.notify_closing(thread.done)  # whoever waits for it gives it up

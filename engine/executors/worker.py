@@ -156,10 +156,10 @@ class Observed:
 
     def _told(self, returned: Any, given: list[Any], before: list[Any], marks: list[Any]) -> Any:
         if not self.many:
-            return self._of_one(returned, given[0], before[0], marks[0])
+            return self.of_one(returned, given[0], before[0], marks[0])
         if not isinstance(returned, (list, tuple)) or len(returned) != len(given):
             return returned
-        return list(map(self._of_one, returned, given, before, marks))
+        return list(map(self.of_one, returned, given, before, marks))
 
     def _marks(self, values: dict[str, Any]) -> dict[str, Any]:
         if self.isolation == "shallow":
@@ -167,14 +167,15 @@ class Observed:
         fingerprint = _fingerprint()
         return {name: fingerprint(value) for name, value in values.items()}
 
-    def _of_one(self, returned: Any, given: Any, before: dict[str, Any], marks: dict[str, Any]) -> Any:
+    def of_one(self, returned: Any, given: Any, before: dict[str, Any], marks: dict[str, Any]) -> Any:
+        """What was done to one state that held `before`, and what was returned for it."""
         after = values_in(given)
         changed = {name: value for name, value in after.items() if value is not before.get(name, _NOTHING)}
         gone = [name for name in before if name not in after]
         mutated = [name for name, mark in marks.items() if _fingerprint()(before[name]) != mark]
         if returned is given:
             return changed, gone, mutated, [], None
-        update = getattr(returned, "update", returned) if _is_goto(returned) else returned
+        update = getattr(returned, "update", returned) if is_goto(returned) else returned
         if update is given:
             return changed, gone, mutated, [], type(returned)(returned.targets)
         kept = [
@@ -185,7 +186,7 @@ class Observed:
         if isinstance(update, Mapping):
             # These need not travel. Put by None, so that the order stays.
             update = {**update, **dict.fromkeys(kept)}
-            returned = type(returned)(returned.targets, update) if _is_goto(returned) else update
+            returned = type(returned)(returned.targets, update) if is_goto(returned) else update
         return changed, gone, mutated, kept, returned
 
 
@@ -204,7 +205,7 @@ def values_in(state: Any) -> dict[str, Any]:
     return {f.name: getattr(state, f.name) for f in fields if f.init and hasattr(state, f.name)}
 
 
-def _is_goto(returned: Any) -> bool:
+def is_goto(returned: Any) -> bool:
     # Whoever returned one has loaded its module.
     values = sys.modules.get("engine.values")
     return values is not None and isinstance(returned, values.Goto)

@@ -46,7 +46,7 @@ async def post_file(call: Call) -> Sends:
     name = call.query["name"] or "file"
     if fault := file_name_fault(name):
         raise invalid([Detail(parameter="name", message=f"a file's name {fault}")])
-    kind = (call.header(b"content-type") or "")
+    kind = call.header(b"content-type") or ""
     if kind.lower().startswith("multipart/"):
         raise Refused(415, "multipart", "send the file itself as the body, one file in each request")
     if kind.lower() in _SAYS_NOTHING:

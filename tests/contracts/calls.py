@@ -179,6 +179,55 @@ def spin_in_c(folder: str) -> None:
         library.sleep(1000)
 
 
+def count_in_python(folder: str) -> None:
+    """Go on writing, in small steps, until a file `enough` is there."""
+    arrive(folder)
+    with open(os.path.join(folder, "counted"), "ab", buffering=0) as counted:
+        while not os.path.exists(os.path.join(folder, "enough")):
+            counted.write(b"x")
+            time.sleep(0.005)
+
+
+def still_counts(folder: Path) -> bool:
+    """Whether `count_in_python` goes on."""
+    counted = folder / "counted"
+    before = counted.stat().st_size if counted.exists() else 0
+    time.sleep(0.1)
+    return counted.exists() and counted.stat().st_size > before
+
+
+def kill_and_count(path: str) -> None:
+    """Say that this was called, and die."""
+    with open(path, "ab", buffering=0) as count:
+        count.write(b"x")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class SlowToArrive:
+    """Gives its argument; takes long to be unpickled where it is to run, or to be called where nothing is pickled."""
+
+    def __init__(self, seconds: float, *, arrived: bool = False) -> None:
+        self.seconds = seconds
+        self._arrived = arrived
+
+    def __reduce__(self) -> Any:
+        return _arrive_slowly, (self.seconds,)
+
+    def __call__(self, value: Any) -> Any:
+        if not self._arrived:
+            time.sleep(self.seconds)
+        return value
+
+
+def _arrive_slowly(seconds: float) -> SlowToArrive:
+    time.sleep(seconds)
+    return SlowToArrive(seconds, arrived=True)
+
+
+def double(state: dict[str, int]) -> dict[str, int]:
+    return {"double": 2 * state["number"]}
+
+
 def ignore_signals(folder: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

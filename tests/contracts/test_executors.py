@@ -1,6 +1,9 @@
 """What every executor promises (engine/ports.py), on each backend."""
 
+import contextvars
+import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +11,26 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from engine.errors import EngineClosed
-from engine.executors import ProcessExecutor, ThreadExecutor
-from engine.ports import Executor
+from engine import Engine, Graph
+from engine.errors import EngineClosed, NotTransferable, WorkerLost
+from engine.executors import BaseExecutor, ProcessExecutor, RayExecutor, ThreadExecutor
 from tests.contracts import calls
 from tests.contracts.calls import Gate
+from tests.contracts.own_executor import AnyioExecutor
 
-Make = Callable[[int], Executor]
+Make = Callable[..., BaseExecutor]
+
+colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
 
 
-@pytest.fixture(params=[ThreadExecutor, ProcessExecutor])
+@pytest.fixture(params=[ThreadExecutor, ProcessExecutor, AnyioExecutor, RayExecutor])
 def make(request: pytest.FixtureRequest) -> Make:
-    made: Make = request.param
-    return made
+    made: Any = request.param
+    if made is not RayExecutor:
+        return made  # type: ignore[no-any-return]
+    if "uvloop" in request.node.name:
+        pytest.skip("uvloop is asyncio to it, and each of these takes its time")
+    return partial(RayExecutor, request.getfixturevalue("ray_cluster").address)
 
 
 async def turns(condition: Callable[[], bool]) -> None:
@@ -227,6 +237,8 @@ async def test_an_executor_can_be_entered_again(make: Make) -> None:
 
 
 async def test_calls_leave_no_files_open(make: Make) -> None:
+    if isinstance(make, partial):
+        pytest.skip("the connections are Ray's own, and come and go")
     before = sorted(calls.open_files())
     async with make(2) as executor:
         for round_ in range(2):
@@ -248,3 +260,152 @@ def test_a_limit_below_one_is_refused(make: Make, limit: int) -> None:
 
 def test_there_is_a_limit_by_default(make: Any) -> None:
     assert make().limit >= 1
+
+
+# --- what it takes from anywhere and brings back ---------------------------------------------------------
+
+
+async def test_an_exception_tells_where_it_was_raised(make: Make) -> None:
+    async with make(1) as executor:
+        with pytest.raises(calls.Odd) as raised:
+            await executor.run(calls.fail_oddly)
+
+    told = "".join(traceback.format_exception(raised.value))
+    assert 'raise OSError(2, "No such file", "second") from None' in told
+    assert "calls.py" in told
+    assert "in fail_oddly" in told
+
+
+async def test_what_cannot_travel_is_told_or_travels(make: Make) -> None:
+    async with make(1) as executor:
+        for function, args, what in (
+            (calls.identity, (calls.Unpicklable(),), "arguments"),
+            (calls.give_unpicklable, (), "result"),
+            (calls.make_lambda(), (), "function"),
+        ):
+            if executor.capabilities.shares_memory or (what == "function" and executor.capabilities.any_function):
+                await executor.run(function, args)
+                continue
+            with pytest.raises(NotTransferable) as raised:
+                await executor.run(function, args)
+            assert raised.value.what == what
+
+        assert await executor.run(calls.identity, (1,)) == 1
+
+
+async def test_an_exception_that_cannot_travel_is_told_by_what_it_said(make: Make) -> None:
+    async with make(1) as executor:
+        with pytest.raises(ValueError if executor.capabilities.shares_memory else NotTransferable) as raised:
+            await executor.run(calls.raise_unpicklable)
+
+    assert "cannot travel" in str(raised.value)
+
+
+async def test_context_variables_are_seen_by_those_who_say_so(make: Make) -> None:
+    async with make(1) as executor:
+        colour.set("red")
+
+        seen = "red" if executor.capabilities.sees_context else "none"
+        assert await executor.run(read_colour) == seen
+
+
+def read_colour() -> str:
+    return colour.get()
+
+
+# --- what goes wrong on the way ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spin", [calls.count_in_python, calls.spin_in_c])
+async def test_a_cancelled_call_stops_where_the_executor_says_it_can(
+    make: Make, tmp_path: Path, spin: Callable[[str], None]
+) -> None:
+    with Gate(tmp_path) as gate:
+        async with make(1) as executor:
+            if not executor.capabilities.stops and spin is calls.spin_in_c:
+                pytest.skip("a thread of this process that holds the interpreter's lock for ever is this test's end")
+            async with anyio.create_task_group() as group:
+                group.start_soon(executor.run, spin, (str(tmp_path),))
+                [process] = await gate.begun()
+                group.cancel_scope.cancel()
+
+            if executor.capabilities.stops:
+                assert not calls.still_counts(tmp_path)
+                assert spin is calls.count_in_python or not calls.is_alive(process)
+            else:
+                assert calls.still_counts(tmp_path)
+                (tmp_path / "enough").touch()
+            assert await executor.run(calls.identity, (1,)) == 1
+
+
+async def test_a_worker_that_is_killed_is_one_failed_call_and_nothing_is_called_twice(
+    make: Make, tmp_path: Path
+) -> None:
+    async with make(1) as executor:
+        if not executor.capabilities.loses_workers:
+            pytest.skip("what makes its calls is this very process")
+        with pytest.raises(WorkerLost, match="kill_and_count"):
+            await executor.run(calls.kill_and_count, (str(tmp_path / "count"),))
+
+        assert await executor.run(calls.identity, (1,)) == 1
+    assert (tmp_path / "count").read_text() == "x"
+
+
+async def test_a_function_that_is_slow_to_arrive_holds_up_none_but_those_behind_it(make: Make) -> None:
+    results: list[int] = []
+
+    async def call(number: int) -> None:
+        results.append(await executor.run(calls.SlowToArrive(0.3), (number,)))
+
+    async with make(2) as executor, anyio.create_task_group() as group:
+        for number in range(4):
+            group.start_soon(call, number)
+
+    assert sorted(results) == [0, 1, 2, 3]
+
+
+async def test_a_call_cancelled_while_it_is_slow_to_start_leaves_its_place(make: Make) -> None:
+    async with make(1) as executor:
+        with anyio.move_on_after(0.05) as scope:
+            await executor.run(calls.SlowToArrive(1), (1,))
+
+        assert scope.cancelled_caught
+        assert executor.running == 0
+        assert await executor.run(calls.identity, (2,)) == 2
+
+
+async def test_a_thousand_calls_in_flight_all_come_back(make: Make) -> None:
+    results: list[int] = []
+
+    async def call(number: int) -> None:
+        results.append(await executor.run(calls.identity, (number,)))
+
+    async with make(4) as executor, anyio.create_task_group() as group:
+        for number in range(1000):
+            group.start_soon(call, number)
+
+    assert sorted(results) == list(range(1000))
+    assert executor.health().started == 1000
+
+
+async def test_its_health_says_what_goes_on(make: Make, tmp_path: Path) -> None:
+    with Gate(tmp_path) as gate:
+        async with make(1) as executor, anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(executor.run, calls.at_gate, (gate.path,))
+            await gate.begun()
+            await turns(lambda: executor.health().waiting == 1)
+
+            health = executor.health()
+            assert (health.trouble, health.running, health.started) == ("", 1, 1)
+            gate.go(2)
+
+
+async def test_an_engine_runs_nodes_on_it(make: Make) -> None:
+    graph = Graph("g").add_node("double", calls.double, run_in="mine").set_entry_point("double")
+
+    async with Engine(executors={"mine": make(2)}) as engine:
+        runs = [await engine.submit(graph, {"number": number}) for number in range(20)]
+        states = [(await run.result()).state for run in runs]
+
+    assert states == [{"number": number, "double": 2 * number} for number in range(20)]

@@ -1,5 +1,6 @@
 """A node with `batch=` gets several waiting activations at once."""
 
+import random
 from typing import Any
 
 import anyio
@@ -7,6 +8,7 @@ import pytest
 
 from actors import testing
 from engine import Batch, Engine, Graph, NodeTimeout, Retry, RunFailed
+from engine.batches import wait_for_more
 
 
 def batching(function: Any, size: int = 3, wait: float = 0.05, **options: Any) -> Graph:
@@ -135,3 +137,67 @@ async def test_a_time_out_holds_for_the_whole_batch() -> None:
             with pytest.raises(RunFailed) as failed:
                 await run.result()
             assert isinstance(failed.value.failures[0].cause, NodeTimeout)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "seconds", "wait"), [(1, 0.0, 5.0), (2, 4.0, 1.0), (2, 5.0, 0.0), (2, 9.0, 0.0), (3, 0.0, 0.0)]
+)
+def test_how_long_a_batch_waits_for_more(waiting: int, seconds: float, wait: float) -> None:
+    assert wait_for_more(Batch(3, 5.0), waiting, seconds) == wait
+
+
+@pytest.mark.parametrize("backend", testing.BACKENDS)
+def test_its_wait_goes_by_the_clock_of_the_loop(backend: testing.Backend) -> None:
+    started: list[float] = []
+
+    async def many(states: list[dict[str, int]]) -> list[None]:
+        started.append(anyio.current_time())
+        return [None] * len(states)
+
+    async def main() -> None:
+        async with Engine() as engine:
+            began = anyio.current_time()
+            await run_all(engine, batching(many, size=100, wait=3600), 2)
+            assert started == pytest.approx([began + 3600], abs=0.01)
+
+    testing.run(main, backend=backend, virtual_time=True)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("backend", testing.BACKENDS)
+def test_under_any_schedule_each_gets_its_own_answer_and_waits_no_longer(backend: testing.Backend, seed: int) -> None:
+    dice = random.Random(seed)
+    batch = Batch(dice.randint(2, 6), dice.choice([0.5, 3]))
+    sizes: list[int] = []
+    waited: list[float] = []
+
+    async def many(states: list[dict[str, Any]]) -> list[Any]:
+        sizes.append(len(states))
+        waited.extend(anyio.current_time() - state["at"] for state in states)
+        await anyio.sleep(dice.choice([0, 1]))
+        return [ValueError(state["n"]) if state["n"] % 7 == 0 else {"double": 2 * state["n"]} for state in states]
+
+    async def main() -> None:
+        graph = batching(many, batch.size, batch.wait)
+
+        async def submit(number: int) -> None:
+            await anyio.sleep(dice.uniform(0, 20))
+            run = await engine.submit(graph, {"n": number, "at": anyio.current_time()})
+            if dice.random() < 0.2:
+                await anyio.sleep(dice.uniform(0, 1))
+                await run.cancel()
+            match await run.wait():
+                case "succeeded":
+                    assert (await run.result()).state["double"] == 2 * number
+                case "failed":
+                    assert number % 7 == 0
+
+        async with Engine() as engine, anyio.create_task_group() as group:
+            for number in range(60):
+                group.start_soon(submit, number)
+
+    testing.run(main, backend=backend, seed=seed, virtual_time=True)
+
+    assert max(sizes) <= batch.size
+    assert max(sizes) > 1
+    assert max(waited) <= batch.wait + 0.01

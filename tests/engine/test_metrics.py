@@ -11,7 +11,7 @@ from anyio import to_thread
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine import END, Engine, EngineBusy, Graph, Retry, RunFailed, StateInvalid
+from engine import END, Breaker, Cache, Engine, EngineBusy, Graph, Retry, RunFailed, StateInvalid
 from engine.metrics import MOST_NODES, OTHERS
 
 NAMES = {
@@ -30,9 +30,21 @@ NAMES = {
     "channel_depth": {"graph", "node"},
     "loop_limit_hits": {"graph", "node"},
     "join_wait_seconds": {"graph", "node"},
+    "node_limit": {"graph", "node", "limit"},
+    "node_batches": {"graph", "node"},
+    "breaker_state": {"graph", "node", "state"},
+    "breaker_opened": {"graph", "node"},
+    "breaker_refused": {"graph", "node"},
+    "cache_requests": {"graph", "node", "result"},
+    "cache_entries": {"graph", "node"},
     "actor_restarts": set(),
     "dead_letters": {"reason"},
     "abandoned_threads": set(),
+    "executor_up": {"executor"},
+    "executor_running": {"executor"},
+    "executor_calls": {"executor"},
+    "executor_killed_workers": {"executor"},
+    "executor_worker_restarts": {"executor"},
     "admission_rejected": {"reason"},
     "scheduler_lag_seconds": {"graph"},
     "build_info": {"version", "python", "implementation"},
@@ -90,7 +102,7 @@ async def test_every_name_of_the_api_is_there_with_its_labels() -> None:
         return {"found": [1]}
 
     flaky: list[int] = []
-    graph.add_node("a", nothing).add_node("b", nothing).add_node("join", nothing)
+    graph.add_node("a", nothing, breaker=Breaker(), cache=Cache(60)).add_node("b", nothing).add_node("join", nothing)
     graph.add_edge("start", ["a", "b"], capacity=2).add_edge(["a", "b"], "join").set_entry_point("start")
     graph.add_edge("join", "start", when=lambda state: True, max_iterations=1, on_limit="exit")
     graph.add_edge("join", END, otherwise=True)
@@ -110,6 +122,7 @@ async def test_every_name_of_the_api_is_there_with_its_labels() -> None:
         assert family.documentation
     assert {name for name, family in found.items() if not family.samples} <= {
         "workflow_mailbox_wait_seconds",
+        "workflow_node_batches",
         "workflow_runs_in_flight",
         "workflow_runs_queued",
     }
