@@ -75,13 +75,13 @@ class Loader:
 
     def _of(self, source: str) -> Iterator[Loaded]:
         file, attribute = _split(source)
-        if file.is_dir() and not attribute:
-            yield from self.all([str(each) for each in sorted(file.iterdir()) if each.suffix.lower() in DEFINITIONS])
-            return
         if file.suffix.lower() in DEFINITIONS and not attribute:
             yield Loaded(self._definition(file), source)
             return
-        elif file.suffix == ".py":
+        if file.is_dir() and not attribute:
+            yield from self.all([str(each) for each in sorted(file.iterdir()) if each.suffix.lower() in DEFINITIONS])
+            return
+        if file.suffix == ".py":
             found = list(_graphs_in(_module_of_file(file), attribute, str(file)))
         elif file.is_file():
             raise Refusal(f"{source} is no definition: its name must end in {', '.join(DEFINITIONS)}, or .py")

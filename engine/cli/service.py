@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import time
@@ -50,6 +51,7 @@ _NEEDED: Final = {"asyncio": "uvicorn", "trio": "hypercorn"}
 @click.option("--insecure", is_flag=True, default=None, help="Let other machines in without a key.")
 @click.option("--cors", multiple=True, metavar="ORIGIN", help="A site whose pages may use it.")
 @click.option("--grace", type=float, metavar="SECONDS", help="For what runs when it is told to end.  [default: 20]")
+@click.option("--slow-reader", type=float, metavar="SECONDS", help="Until who does not read is cut off.  [default: 20]")
 @click.option("--backend", type=click.Choice(["asyncio", "trio"]), help="What runs it.  [default: asyncio]")
 @click.option("--durability", type=click.Choice(["standard", "strict", "relaxed"]), help="How safe is safe.")
 @click.option("--max-runs", type=int, metavar="N", help="Runs at once; more wait.")
@@ -74,7 +76,8 @@ def serve(setup: Setup) -> int:
         workflow-engine serve --graphs my_package.flows:graphs --host 0.0.0.0 --keys keys.toml
 
     Without keys everybody who reaches it may do everything: so it listens to this machine only, unless --keys or
-    --insecure are given. WORKFLOW_API_KEY may hold one key that may do everything.
+    --insecure are given. WORKFLOW_API_KEY may hold one key that may do everything. SIGHUP has the file of keys read
+    again, so that one can be revoked.
     """
     from ..web import serving
 
@@ -96,6 +99,7 @@ def serve(setup: Setup) -> int:
         grace=settings.grace,
         has_keys=keys is not None,
         insecure=settings.insecure,
+        reread=None if keys is None or settings.keys is None else partial(_reread, keys, settings.keys),
         started=lambda address: setup.terminal.say(*_welcome(settings, address, graphs)),
     )
     try:
@@ -131,13 +135,15 @@ def _application(settings: Settings, keys: Keys | None, engine: Engine, draining
     from ..web import create_app
     from ..web.headers import LOOPBACK_NAMES
     from ..web.serving import is_loopback
+    from ..web.streams import StreamLimits
 
     # Of the process: only a service is alone in it.
     ProcessCollector(registry=engine.metrics)
     GCCollector(registry=engine.metrics)
     # A page that has had its own name point here is told by the name that it asks for; with keys it has none to send.
     hosts = {*LOOPBACK_NAMES, settings.host.strip("[]")} if keys is None and is_loopback(settings.host) else None
-    return create_app(engine, keys=keys, cors=settings.cors, draining=draining, hosts=hosts)
+    streams = StreamLimits(slow=settings.slow_reader)
+    return create_app(engine, keys=keys, cors=settings.cors, draining=draining, hosts=hosts, streams=streams)
 
 
 def _keys(settings: Settings) -> Keys | None:
@@ -156,6 +162,24 @@ def _keys(settings: Settings) -> Keys | None:
         raise Refusal(f"there is no file of keys {settings.keys!r}", f"{NAME} keys new NAME --file makes one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise Refusal(f"the file of keys {settings.keys!r} cannot be read: {error}") from None
+
+
+def _reread(keys: Keys, file: str) -> None:
+    """Have the file of keys count as it is now; one that cannot be used changes nothing."""
+    from ..web.keys import Keys, KeysInvalid
+
+    try:
+        found = Keys.read(file)
+    except (OSError, UnicodeDecodeError, KeysInvalid) as error:
+        logger.error("the file of keys cannot be used, the keys that it had still count: %s", error)
+        return
+    come, gone = keys.become(found)
+    logger.info(
+        "the file of keys is read anew: %d keys; new: %s; gone: %s",
+        len(keys),
+        ", ".join(come) or "none",
+        ", ".join(gone) or "none",
+    )
 
 
 def _log(settings: Settings) -> None:
