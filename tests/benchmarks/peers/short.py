@@ -26,7 +26,7 @@ from .workloads import Workload, workloads
 RECORDED: Final = Path(__file__).parent / "recorded.json"
 WORSE_BY: Final = 0.40
 FIRST: Final = Method(rounds=5, budget=0.1, patience=60, quick=False)
-AGAIN: Final = Method(rounds=11, budget=0.3, patience=60, quick=False)
+AGAIN: Final = Method(rounds=9, budget=0.2, patience=60, quick=False)
 IN_MEMORY: Final = Path("/dev/shm")
 
 Measurement = Callable[[Sequence[Workload], Method], Mapping[str, float]]
