@@ -20,11 +20,12 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.benchmarks.peers import short
+from tests.benchmarks.peers.__main__ import MEASURED
 from tests.benchmarks.peers.comparison import Line, Measured, Method, Process, compare, processes
 from tests.benchmarks.peers.installed import ADAPTERS, FLOOR, ONLY_DURABLE, OURS
 from tests.benchmarks.peers.peer import Cannot, Dag, Peer, Run
 from tests.benchmarks.peers.plot import plot
-from tests.benchmarks.peers.report import Report
+from tests.benchmarks.peers.report import BEGIN, END, Report
 from tests.benchmarks.peers.scientific import FOLDER, load
 from tests.benchmarks.peers.worker import ready
 from tests.benchmarks.peers.workloads import Workload, WrongResult, uneven_diamond, workloads
@@ -204,7 +205,8 @@ def a_report() -> Report:
 
 def test_the_table_has_medians_ratios_reasons_versions_and_what_is_missed() -> None:
     table = a_report().table()
-    chain, diamond = (line for line in table.splitlines() if line.startswith(("| chain", "| uneven")))
+    figures, _, floors = table.partition("In floors")
+    chain, diamond = (line for line in figures.splitlines() if line.startswith(("| chain", "| uneven")))
 
     assert "6 us (5 to 7)" in chain
     assert "110 (100 to 120) **20x**" in chain  # the median of 100/5 and 120/6
@@ -213,7 +215,8 @@ def test_the_table_has_medians_ratios_reasons_versions_and_what_is_missed() -> N
     assert "1. dbos: all is <durable>" in table
     assert "<= 123.6 ms MISSED" in diamond
     assert "made-up 1.2.3" in table
-    assert {line.count("|") for line in table.splitlines() if line.startswith("|")} == {7}
+    assert {line.count("|") for line in figures.splitlines() if line.startswith("|")} == {7}
+    assert "| chain of 100, per node | 12 | 1 | 220 |  |" in floors
 
 
 def test_a_promise_against_an_engine_that_was_not_measured_is_neither_kept_nor_missed() -> None:
@@ -262,6 +265,31 @@ def test_all_of_it_is_written(tmp_path: Path) -> None:
 
     assert [file.name for file in written] == ["peers.md", "peers.json", "peers.svg"]
     assert all(file.read_text() for file in written)
+
+
+def test_the_table_replaces_what_the_document_had_between_its_marks(tmp_path: Path) -> None:
+    document = tmp_path / "README.md"
+    document.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
+    a_report().put_into(document)
+    a_report().put_into(document)
+
+    assert document.read_text() == f"before\n\n{BEGIN}\n{a_report().table()}{END}\n\nafter\n"
+
+
+def test_a_document_without_marks_is_left_as_it_is(tmp_path: Path) -> None:
+    document = tmp_path / "README.md"
+    document.write_text("nothing")
+
+    with pytest.raises(ValueError, match=r"README\.md has no lines"):
+        a_report().put_into(document)
+    assert document.read_text() == "nothing"
+
+
+def test_the_readme_shows_what_was_measured() -> None:
+    text = (ROOT / "README.md").read_text()
+
+    assert f"{BEGIN}\n{(MEASURED / 'peers.md').read_text()}{END}" in text
+    assert str((MEASURED / "peers.svg").relative_to(ROOT)) in text
 
 
 # --- the short form -----------------------------------------------------------------------------------------

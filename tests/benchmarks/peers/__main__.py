@@ -7,12 +7,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Final
 
 from .comparison import Method, compare, processes
 from .installed import ADAPTERS, CLASSIC, FLOOR, OURS, OWN_FOLDER
 from .report import Report, describe_machine
 from .workloads import workloads
 
+MEASURED: Final = Path(__file__).parent / "measured"
+README: Final = Path(__file__).parents[3] / "README.md"
 FULL = Method(rounds=5, budget=0.3, patience=20, quick=False)
 QUICK = Method(rounds=3, budget=0.1, patience=10, quick=True)
 
@@ -25,6 +28,9 @@ def main() -> None:
     parser.add_argument("--peers", help="engines, separated by commas; ours and the floor are always there")
     parser.add_argument("--rounds", type=int, help="rounds instead of the usual number")
     parser.add_argument("--into", type=Path, default=Path("build/peers"), help="folder for peers.{md,json,svg}")
+    parser.add_argument(
+        "--readme", action="store_true", help=f"put the table into README.md, and the files into {MEASURED.name}/"
+    )
     parser.add_argument("--list", action="store_true", help="name engines and workloads, and measure nothing")
     parser.add_argument("--install-classic", action="store_true", help=f"put {CLASSIC} into a folder of its own")
     arguments = parser.parse_args()
@@ -50,8 +56,10 @@ def main() -> None:
             tell_on_terminal("")
             print(f"{workload.name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     report = Report(engines, lines, method, [before, describe_machine()], time.monotonic() - start)
-    for file in report.write(arguments.into):
+    for file in report.write(MEASURED if arguments.readme else arguments.into):
         print(f"wrote {file}", file=sys.stderr)
+    if arguments.readme:
+        report.put_into(README)
     print(report.table())
 
 

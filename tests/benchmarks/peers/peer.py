@@ -7,7 +7,7 @@ worker's business, so that no adapter can make its engine look better than it is
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,7 +16,7 @@ from attrs import frozen
 
 State = Mapping[str, Any]
 Work = Callable[[State], Awaitable[int]]  # what a node of a chain makes of the key "n"
-Run = Callable[[], Awaitable[Any]]
+Run = Callable[[], Coroutine[Any, Any, Any]]
 Prepared = AbstractAsyncContextManager[Run]
 Durability = Literal["standard", "strict"]
 

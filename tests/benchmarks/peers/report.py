@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 from attrs import frozen
@@ -16,7 +16,15 @@ from .comparison import Line, Measured, Method
 from .installed import FLOOR, OURS
 from .plot import plot
 
-SAYS = {"cannot": "cannot", "wrong": "wrong result", "failed": "failed", "slow": "too slow", "missing": "not installed"}
+BEGIN: Final = "<!-- peers: python -m tests.benchmarks.peers --readme writes what follows -->"
+END: Final = "<!-- end of peers -->"
+SAYS: Final = {
+    "cannot": "cannot",
+    "wrong": "wrong result",
+    "failed": "failed",
+    "slow": "too slow",
+    "missing": "not installed",
+}
 
 
 @frozen
@@ -28,6 +36,14 @@ class Report:
     method: Method
     machine: Sequence[dict[str, Any]]  # before and after
     seconds: float
+
+    def put_into(self, document: Path) -> None:
+        """Replace what a document has between its marks with the table."""
+        before, found, rest = document.read_text().partition(BEGIN)
+        _, ended, after = rest.partition(END)
+        if not found or not ended:
+            raise ValueError(f"{document.name} has no lines {BEGIN!r} and {END!r} to put the table between")
+        document.write_text(f"{before}{BEGIN}\n{self.table()}{END}{after}")
 
     def write(self, folder: Path) -> list[Path]:
         """`peers.md`, `peers.json` and `peers.svg` in the folder, which is made if need be."""
@@ -52,6 +68,12 @@ class Report:
                 *map(_cells, rows),
                 "",
                 *(f"{number}. {reason}" for reason, number in reasons.items()),
+                "",
+                "In floors, that is as a multiple of asyncio by hand:",
+                "",
+                _cells(["work", OURS, *names]),
+                _cells(["---"] * (1 + len(self.engines))),
+                *(_cells(self._floors(line, names)) for line in self.lines),
                 "",
                 *self._configurations(),
                 "",
@@ -79,6 +101,10 @@ class Report:
             else:
                 cells.append(_why(measured, name, reasons))
         return [*cells, "; ".join(line.verdicts())]
+
+    def _floors(self, line: Line, names: Sequence[str]) -> list[str]:
+        ratios = [line.ratio(name, FLOOR) for name in (OURS, *names)]
+        return [line.workload.name, *("" if ratio is None else _short(ratio) for ratio in ratios)]
 
     def _configurations(self) -> Iterable[str]:
         for name, hello in self.engines.items():
