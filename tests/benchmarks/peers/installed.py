@@ -31,7 +31,7 @@ ONLY_DURABLE: Final = {"workflow-engine strict", "langgraph sync"}  # elsewhere 
 # pydantic-graph's first API went with version 2, and one environment holds one version. So it lives in a folder of its
 # own, which only its process sees.
 CLASSIC: Final = "pydantic-graph==1.107.10"
-OWN_FOLDER: Final = {"pydantic-graph classic": Path(__file__).parents[3] / "build" / "peers" / "pydantic-graph-classic"}
+OWN_FOLDER: Final = {"pydantic-graph classic": Path(__file__).parents[3] / ".bench" / "pydantic-graph-classic"}
 HOW_TO_INSTALL: Final = "pip install -e '.[bench]' && python -m tests.benchmarks.peers --install-classic"
 
 
