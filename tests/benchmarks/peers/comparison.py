@@ -23,7 +23,7 @@ from .installed import FLOOR, ONLY_DURABLE, OURS
 from .workloads import Workload
 
 Why = Literal["cannot", "wrong", "failed", "slow", "missing"]
-SLOW_SECONDS = 2.0  # one figure that takes longer is not taken in every round
+SLOW_SECONDS, SLOW_ROUNDS = 0.9, 3  # one figure that takes longer is taken in the first rounds only
 
 
 @frozen
@@ -192,7 +192,7 @@ def compare(
             open_ones.append(name)
     for turn in range(method.rounds if workload.kind != "memory" else 1):
         for name in open_ones.copy():
-            if turn >= 2 and found[name].figures and _slow(found[name], workload):
+            if turn >= SLOW_ROUNDS and found[name].figures and _slow(found[name], workload):
                 continue
             tell(f"{workload.name}: round {turn + 1}, {name}")
             found[name] = _figure(peers[name], workload, method, found[name])
