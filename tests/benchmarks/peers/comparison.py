@@ -51,11 +51,14 @@ class Line:
     peers: dict[str, Measured]
 
     def ratio(self, peer: str, to: str) -> float | None:
-        """How many times as much a peer takes as another: the median over the rounds that both were measured in."""
+        """How many times as much a peer takes as another: the median over the rounds that both were measured in.
+
+        Of the ratios the other way round, as the harness has it: of an even number the two medians differ.
+        """
         upper, lower = self.peers.get(peer), self.peers.get(to)
         if upper is None or lower is None or not upper.figures or not lower.figures:
             return None
-        return median(one / other for one, other in zip(upper.figures, lower.figures, strict=False))
+        return 1 / median(other / one for one, other in zip(upper.figures, lower.figures, strict=False))
 
     def verdicts(self) -> list[str]:
         """What we promised of this workload, as the harness puts it; what could not be compared is left out."""
