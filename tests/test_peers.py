@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ import pytest
 from tests.benchmarks.peers import short
 from tests.benchmarks.peers.__main__ import MEASURED
 from tests.benchmarks.peers.comparison import Line, Measured, Method, Process, compare, processes
-from tests.benchmarks.peers.installed import ADAPTERS, FLOOR, ONLY_DURABLE, OURS
+from tests.benchmarks.peers.installed import ADAPTERS, CLASSIC, FLOOR, ONLY_DURABLE, OURS
 from tests.benchmarks.peers.peer import Cannot, Dag, Peer, Run
 from tests.benchmarks.peers.plot import plot
 from tests.benchmarks.peers.report import BEGIN, END, Report
@@ -290,6 +291,18 @@ def test_the_readme_shows_what_was_measured() -> None:
 
     assert f"{BEGIN}\n{(MEASURED / 'peers.md').read_text()}{END}" in text
     assert str((MEASURED / "peers.svg").relative_to(ROOT)) in text
+
+
+def test_the_readme_says_what_the_pinned_versions_can_do() -> None:
+    pins = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["bench"]
+    engines = [
+        pin for pin in [*pins, CLASSIC] if not pin.startswith(("langgraph-checkpoint", "aiosqlite", "wfcommons"))
+    ]
+    (header,) = [
+        line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| | workflow-engine")
+    ]
+
+    assert [pin for pin in engines if f" {pin.partition('==')[2]}" not in header] == []
 
 
 # --- the short form -----------------------------------------------------------------------------------------

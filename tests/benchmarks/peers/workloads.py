@@ -181,7 +181,7 @@ def durable_chain() -> Expected:
 def workloads(quick: bool) -> list[Workload]:
     """All of them; a quick run has fewer and smaller ones."""
     in_flight, nodes = (1_000, 2_000) if quick else (5_000, 10_000)
-    at_once = 500 if quick else 2_000
+    at_once, iterations = (500, 200) if quick else (2_000, 1_000)
     five = (count, count, sleep_a_little, count, count)
     found = [
         Workload(
@@ -203,11 +203,11 @@ def workloads(quick: bool) -> list[Workload]:
             short=True,
         ),
         Workload(
-            "loop of 2 nodes, 1,000 times, per node",
+            f"loop of 2 nodes, {iterations:,} times, per node",
             "us",
             US,
-            lambda: Expected(lambda peer, folder: peer.loop(1_000), 1_000),
-            parts=2_000,
+            lambda: Expected(lambda peer, folder: peer.loop(iterations), iterations),
+            parts=2 * iterations,
             at_least={"langgraph": 40},
             short=True,
         ),
