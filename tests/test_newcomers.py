@@ -305,7 +305,7 @@ async def a_lambda_in_a_process(folder: Path) -> None:
     await ran(Graph("g").add_node("a", lambda state: {}, run_in="process").set_entry_point("a"), {})
 
 
-@mistake("node 'grade' of 'review' has held the event loop for 0.1 s", "a plain function (`def`)", "in a thread")
+@mistake("node 'grade' of 'review' has held the event loop for 0.", "a plain function (`def`)", "in a thread")
 async def a_blocking_call_in_an_async_node(folder: Path) -> None:
     async def blocks(state: Any) -> None:
         time.sleep(0.12)  # noqa: ASYNC251  # that is the mistake

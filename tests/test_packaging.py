@@ -58,7 +58,15 @@ def test_no_file_names_where_packages_come_from(file: str) -> None:
     assert found == []
 
 
-def test_all_means_every_extra_but_the_one_for_developers() -> None:
+def test_all_means_every_extra_but_those_for_developers() -> None:
     (everything,) = map(Requirement, EXTRAS["all"])
 
-    assert everything.extras == EXTRAS.keys() - {"all", "dev"}
+    assert everything.extras == EXTRAS.keys() - {"all", "dev", "bench"}
+
+
+def test_what_is_measured_beside_us_is_pinned_and_asked_for_by_nothing_else() -> None:
+    rivals = {requirement.name for requirement in asked_for(EXTRAS["bench"])}
+    others = {requirement.name for extra in EXTRAS.keys() - {"bench"} for requirement in asked_for(EXTRAS[extra])}
+
+    assert all(re.fullmatch(r"==[\d.]+", str(requirement.specifier)) for requirement in asked_for(EXTRAS["bench"]))
+    assert rivals.isdisjoint(others | {requirement.name for requirement in asked_for(PROJECT["dependencies"])})
