@@ -21,6 +21,7 @@ from .errors import (
     HistoryGone,
     IdempotencyConflict,
     JoinStarved,
+    LeaseLost,
     LoopLimit,
     MergeConflict,
     NodeFailed,
@@ -62,6 +63,7 @@ from .ports import Executor
 from .result import RunResult
 from .retry import Retry
 from .settings import Settings
+from .sharing import Sharing
 from .stored import Kept
 from .tokens import ErrorInfo
 from .toolbox import ToolBox
@@ -101,6 +103,7 @@ __all__ = [
     "ItemError",
     "JoinStarved",
     "Kept",
+    "LeaseLost",
     "load_installed_tools",
     "load_tools",
     "LogEntry",
@@ -128,6 +131,7 @@ __all__ = [
     "RunResult",
     "RunTimeout",
     "Settings",
+    "Sharing",
     "Signal",
     "StateFault",
     "StateInvalid",

@@ -259,8 +259,14 @@ async def test_tables_from_before_the_audit_log_have_one_now(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])
-        async with PostgresStore(postgres_url) as store:
-            await store.commit([admit()])
+        async with PostgresStore(postgres_url):
+            pass
+    name = postgres_url.rpartition("=")[2]
+    execute(
+        postgres_url,
+        f"INSERT INTO {name}.runs (run_id, graph, version, fingerprint, submitted_at, tags, priority, depth, status) "
+        "VALUES ('r1', 'g', '1', 'f', 100, '{}', 0, 0, 'running')",
+    )
     async with PostgresStore(postgres_url) as store:
         await store.commit([Audit("a", 1.0, "r1", b"line")])
 
