@@ -125,7 +125,14 @@ class Fleet(Others):
         shared = cast(SharedStore, store)
         asked = anyio.current_time()
         self._member = await shared.share(self.name, self._sharing.lease)
-        self._lease = Lease(self._sharing, asked)
+        self._lease = await self._begun(asked)
+
+    async def _begun(self, asked: float) -> Lease:
+        """The lease that has just been given. It counts from when it was asked for, unless that is long ago."""
+        if anyio.current_time() - asked > self._sharing.renew:
+            asked = anyio.current_time()
+            await self.member.renew()
+        return Lease(self._sharing, asked)
 
     def begin(self, returning: Returning) -> None:
         """From here on runs may come."""
@@ -215,9 +222,10 @@ class Fleet(Others):
             return
         asked = anyio.current_time()
         await self.member.join()
+        lease = await self._begun(asked)
         if self._left:
             return
-        self._lease, self._lost = Lease(self._sharing, asked), None
+        self._lease, self._lost = lease, None
         self._others_wait = True
         self._durable.journal.go_on()
         logger.warning("engine %s is back among the others, with a new lease", self.name)
