@@ -149,8 +149,13 @@ class Durable:
         """Keep what a graph was made of; returns when it is safe. Raises `StoreUnavailable`."""
         text = definition_text(plan)
         name, version, fingerprint = plan.name, plan.version, definition_digest(text)
-        await self.journal.write(Define(name, version, fingerprint, with_definition(text, data)), gives_up=True)
+        # Before it is written: who asks for its fingerprint meanwhile must not write it again, without the data.
         self._defined.add((name, version, fingerprint))
+        try:
+            await self.journal.write(Define(name, version, fingerprint, with_definition(text, data)), gives_up=True)
+        except BaseException:
+            self._defined.discard((name, version, fingerprint))
+            raise
         self.kept[name, version] = data
 
     async def forget_definition(self, plan: Plan) -> None:
