@@ -212,6 +212,7 @@ _MAPPED: Final[Sequence[tuple[type[Exception], Callable[[Any], Refused]]]] = (
     (StateInvalid, of_state),
     (errors.EngineBusy, _busy),
     (errors.EngineClosed, _plain(503, _SOON)),
+    (errors.LeaseLost, _plain(503, _SOON)),
     (errors.StoreUnavailable, _secret(503, "the store cannot be reached at present", _SOON)),
     (errors.Damaged, _secret(500, "what the store has of this cannot be read")),
     (errors.RunNotFound, _plain(404)),
