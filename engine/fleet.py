@@ -60,6 +60,8 @@ RAREST: Final = 0.25
 # How long an engine that is left may take to tell the others; if it cannot, they know when its lease is over.
 LEAVE_SECONDS: Final = 5.0
 NAMED_RUNS: Final = 5
+# How often in a row something may fail before it is told: a connection is lost now and then, and made anew.
+PATIENCE: Final = 3
 
 
 class Fleet(Others):
@@ -114,6 +116,10 @@ class Fleet(Others):
         """Whether something may be its own that it does not know of."""
         self._followed: WeakSet[AwayRun] = WeakSet()
         self._changed = False
+        self._strangers: dict[Kind, None] = {}
+        """What it has said that it cannot run."""
+        self._failures: dict[str, int] = {}
+        """In a row, of what does not work at present."""
         self._handled: dict[str, None] = {}
         """What has been done of inboxes, until it is seen that it is out of them."""
         self._bells = {name: Bell() for name in ("lease", "claims", "inbox", "news", "graphs")}
@@ -178,7 +184,7 @@ class Fleet(Others):
     def check(self) -> None:
         """Raise `LeaseLost` while it has no lease: nothing can be accepted then."""
         if self._lost is not None:
-            raise self._lost
+            raise LeaseLost(self._lost.engine, self._lost.found)
 
     @property
     def trouble(self) -> LeaseLost | None:
@@ -197,11 +203,11 @@ class Fleet(Others):
             lease, now = self._lease, anyio.current_time()
             wait = self._sharing.poll
             if lease is None:
-                if not await self._tried(self._rejoin, "cannot come back to the other engines"):
+                if not await self._tried(self._rejoin, "cannot come back to the other engines", patience=1):
                     wait = min(wait, self._sharing.renew / 10)
             elif now < lease.due:
                 wait = lease.due - now
-            elif await self._tried(partial(self._renew, lease), "cannot renew its lease", quietly=True):
+            elif await self._tried(partial(self._renew, lease), "cannot renew its lease"):
                 wait = 0.0
             else:
                 wait = lease.wait_after_failure(anyio.current_time())
@@ -269,7 +275,7 @@ class Fleet(Others):
     async def _take_over(self) -> None:
         while True:
             if self._lease is not None:
-                await self._tried(self._take_over_once, "cannot look after the leases of other engines", quietly=True)
+                await self._tried(self._take_over_once, "cannot look after the leases of other engines")
             await anyio.sleep(self._sharing.poll)
 
     async def _take_over_once(self) -> None:
@@ -285,7 +291,7 @@ class Fleet(Others):
             async def listen() -> None:
                 words.update(await self.member.heard(60.0))  # noqa: B023  # called at once
 
-            if not await self._tried(listen, "does not hear the other engines at present, but looks", quietly=True):
+            if not await self._tried(listen, "does not hear the other engines at present, but looks"):
                 await anyio.sleep(self._sharing.poll)
             if "queued" in words:
                 self._others_wait = True
@@ -293,9 +299,25 @@ class Fleet(Others):
             self._ring(*(words & {"inbox", "graphs"}))
 
     async def _learn_graphs(self) -> None:
+        look_at = anyio.current_time() + self._sharing.lease
         while True:
             await self._bells["graphs"].wait(self._sharing.renew)
-            await self._tried(self._learn, "cannot read the graphs that others have defined", quietly=True)
+            await self._tried(self._learn, "cannot read the graphs that others have defined")
+            if anyio.current_time() >= look_at and self._claims:
+                look_at = anyio.current_time() + self._sharing.lease
+                await self._tried(self._tell_of_strangers, "cannot see which runs wait")
+
+    async def _tell_of_strangers(self) -> None:
+        """Say once which runs have waited for long and cannot run here: perhaps nobody can run them."""
+        for kind, runs in (await self.member.strangers(self._kinds(), self._sharing.lease)).items():
+            if kind not in self._strangers:
+                self._strangers[kind] = None
+                name, version, fingerprint = kind
+                logger.warning(
+                    "%d runs of %r version %r wait for an engine that knows it as %s…: this one does not",
+                    *(runs, name, version, fingerprint[:12]),
+                    extra=about(graph=name),
+                )
 
     # -- new runs
 
@@ -364,14 +386,14 @@ class Fleet(Others):
     async def _claim(self) -> None:
         while True:
             if self._lease is not None:
-                await self._tried(self._tell, "cannot tell the other engines", quietly=True)
-                await self._tried(self._give_back, "cannot give runs to the other engines", quietly=True)
+                await self._tried(self._tell, "cannot tell the other engines")
+                await self._tried(self._give_back, "cannot give runs to the other engines")
                 if self._unsure:
-                    await self._tried(self._find_lost, "cannot see which runs are its own", quietly=True)
+                    await self._tried(self._find_lost, "cannot see which runs are its own")
                 if self._claims and not self._engine.is_draining:
-                    if not await self._tried(self._claim_what_there_is, "cannot claim runs", quietly=True):
+                    if not await self._tried(self._claim_what_there_is, "cannot claim runs"):
                         self._unsure = True
-                    await self._tried(self._claim_the_wanted, "cannot claim runs that nodes wait for", quietly=True)
+                    await self._tried(self._claim_the_wanted, "cannot claim runs that nodes wait for")
                 self._wake()
             await self._bells["claims"].wait(self._sharing.poll)
 
@@ -402,11 +424,13 @@ class Fleet(Others):
             places = places_for(max_runs=self._max_runs, taken=self._taken, at_once=self._sharing.claim)
             if not places or self._engine.is_draining or self._lease is None:
                 return
-            kinds = self._kinds()
+            kinds, lease = self._kinds(), self._lease
             self._others_wait = False  # unless somebody says so meanwhile
             self._reserved += places
             try:
                 claimed = await self.member.claim(kinds, places, self._sharing.graph_runs)
+                if self._lease is not lease:
+                    return  # they are for anybody again
                 self._coming.update((run.row.run_id, None) for run in claimed)
             except BaseException:
                 self._others_wait = True
@@ -440,28 +464,40 @@ class Fleet(Others):
 
     async def _bring(self, claimed: Sequence[StoredRun]) -> list[Run]:
         """Have these in memory, and let them go on."""
-        runs = []
+        runs: list[Run] = []
         lease = self._lease
-        for stored in await patiently(lambda: found(self._durable.store, claimed)) if claimed else ():
-            if self._lease is not lease or lease is None:
-                break  # somebody else's by now
-            run_id = stored.row.run_id
-            try:
-                self._books.drop(run_id)
-                run = await self.returning.bring(stored, partial(self._check_lease, lease))
-                if isinstance(run, KeptRun):
-                    self._parked[run_id] = None
-                runs.append(run)
-            except LeaseLost:
-                break
-            except Exception as error:
-                self._unsure = True
-                known = error if not isinstance(error, EngineError) else None
-                logger.error("run %s cannot go on here: %s", run_id, error, exc_info=known, extra=about(run_id))
-            finally:
-                self._coming.pop(run_id, None)
-            await checkpoint()
+        try:
+            for stored in await patiently(lambda: found(self._durable.store, claimed)) if claimed else ():
+                if lease is None or self._lease is not lease:
+                    break  # somebody else's by now
+                if (run := await self._bring_one(stored, lease)) is not None:
+                    runs.append(run)
+                self._coming.pop(stored.row.run_id, None)
+                await checkpoint()
+        except BaseException:
+            self._unsure = True
+            raise
+        finally:
+            if self._lease is lease:
+                for stored_run in claimed:
+                    self._coming.pop(stored_run.row.run_id, None)
         return runs
+
+    async def _bring_one(self, stored: Found, lease: Lease) -> Run | None:
+        run_id = stored.row.run_id
+        self._books.drop(run_id)
+        try:
+            run = await self.returning.bring(stored, partial(self._check_lease, lease))
+        except LeaseLost:
+            return None
+        except Exception as error:
+            self._unsure = True
+            known = error if not isinstance(error, EngineError) else None
+            logger.error("run %s cannot go on here: %s", run_id, error, exc_info=known, extra=about(run_id))
+            return None
+        if isinstance(run, KeptRun):
+            self._parked[run_id] = None
+        return run
 
     def _check_lease(self, lease: Lease) -> None:
         if self._lease is not lease:
@@ -522,7 +558,7 @@ class Fleet(Others):
         while True:
             await self._bells["inbox"].wait(self._sharing.poll)
             if self._lease is not None:
-                await self._tried(self._do_what_is_asked, "cannot see what is asked of its runs", quietly=True)
+                await self._tried(self._do_what_is_asked, "cannot see what is asked of its runs")
 
     async def _do_what_is_asked(self) -> None:
         lease, done = self._lease, set(self._handled)
@@ -577,10 +613,10 @@ class Fleet(Others):
         known = self._books.get(run_id)
         if known is not None:
             keeper = keeper_of(known.machine)
-            if where.status != "running" and isinstance(keeper, RunJournal) and keeper.seq == where.seq:
+            is_here = run_id in self._books.active or run_id in self._books.admitting
+            if is_here or (where.status != "running" and isinstance(keeper, RunJournal) and keeper.seq == where.seq):
                 return known
-            if run_id not in self._books.active:
-                self._books.drop(run_id)  # it has gone on elsewhere since
+            self._books.drop(run_id)  # it has gone on elsewhere since
         stored = await self._durable.load(run_id)
         if stored is None:
             return None
@@ -661,7 +697,7 @@ class Fleet(Others):
             if everything:
                 all_at = now + self._sharing.poll
             self._changed = False
-            await self._tried(partial(self._news, everything), "cannot follow the runs of other engines", quietly=True)
+            await self._tried(partial(self._news, everything), "cannot follow the runs of other engines")
             pause = SOONEST if self._changed else min(2 * pause, RAREST)
             if await self._bells["news"].wait(min(pause, self._sharing.poll)):
                 pause = SOONEST
@@ -711,8 +747,8 @@ class Fleet(Others):
         for name in names:
             self._bells[name].ring()
 
-    async def _tried(self, act: Callable[[], Awaitable[None]], failed: str, *, quietly: bool = False) -> bool:
-        """Whether it could be done; what may pass is told once it lasts, by the lease that is lost."""
+    async def _tried(self, act: Callable[[], Awaitable[None]], failed: str, *, patience: int = PATIENCE) -> bool:
+        """Whether it could be done. What fails is told once, when it has failed more often than it may."""
         lease = self._lease
         try:
             await act()
@@ -720,15 +756,17 @@ class Fleet(Others):
             if lease is not None and self._lease is lease and not self._left:
                 self.lose(error)
             return False
-        except StoreUnavailable as error:
-            logger.log(logging.DEBUG if quietly else logging.WARNING, "engine %s %s: %s", self.name, failed, error)
-            return False
         except EngineClosed:
             return False
         except Exception as error:
-            logger.exception("engine %s %s", self.name, failed, exc_info=error)
-            await anyio.sleep(self._sharing.poll)
+            self._failures[failed] = failures = self._failures.get(failed, 0) + 1
+            known = error if not isinstance(error, EngineError) else None
+            if failures == (patience if known is None else 1):
+                logger.warning("engine %s %s: %s", self.name, failed, error, exc_info=known)
+            if known is not None:
+                await anyio.sleep(self._sharing.poll)
             return False
+        self._failures.pop(failed, None)
         return True
 
 

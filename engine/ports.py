@@ -225,6 +225,10 @@ class Member(Protocol):
         """
         ...
 
+    async def strangers(self, kinds: Sequence[Kind], seconds: float) -> Mapping[Kind, int]:
+        """Kinds of runs that have waited for an engine for so long, and are none of these; how many of each."""
+        ...
+
     async def owned(self) -> Sequence[str]:
         """The runs that it owns and that have not ended."""
         ...

@@ -29,7 +29,7 @@ from tests.durability.fleet_life import Share, main
 from tests.durability.random_kills import _everything
 from tests.durability.under_load import SIGNALS
 
-QUICK = Sharing(lease=1.5, renew=0.3, poll=0.2)
+QUICK = Sharing(lease=3.0, renew=0.5, poll=0.2)
 SHOWN = 20
 
 

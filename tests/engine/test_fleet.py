@@ -328,6 +328,21 @@ async def test_an_engine_runs_only_what_it_knows(postgres_url: str) -> None:
             assert await queued.wait() == "succeeded"
 
 
+async def test_an_engine_says_once_which_runs_wait_that_it_cannot_run(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sharing = Sharing(lease=0.6, renew=0.2, poll=0.1)
+    async with engines(postgres_url, 1, waiting(), sharing=sharing) as (one,):
+        await begun_on(one, "waiting")
+    said = "1 runs of 'waiting' version '1' wait for an engine that knows it"
+    with caplog.at_level(logging.WARNING, "engine"):
+        async with engines(postgres_url, 1, sharing=sharing):
+            await until(lambda: said in caplog.text)
+            await anyio.sleep(2 * sharing.lease)
+
+    assert caplog.text.count(said) == 1
+
+
 async def test_the_limit_of_a_graph_holds_for_all_engines(postgres_url: str) -> None:
     nodes = Nodes()
     sharing = Sharing(lease=3.0, renew=0.5, poll=0.1, graph_runs={"holding": 3})

@@ -96,6 +96,12 @@ _AT_WORK = """
 _ONE_COUNTS = "SELECT pg_advisory_xact_lock($counting$)"
 _OWN = "UPDATE $.runs SET owner = %s WHERE number = ANY(%s::int8[])"
 _OWNED = "SELECT run_id FROM $.runs WHERE owner = %s AND status = 'running'"
+_STRANGERS = """
+    SELECT graph, version, fingerprint, count(*) FROM $.runs
+    WHERE status = 'running' AND owner IS NULL AND submitted_at < extract(epoch FROM clock_timestamp()) - %s::float8
+        AND (graph, version, fingerprint) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]))
+    GROUP BY graph, version, fingerprint LIMIT 100
+"""
 _THESE = "SELECT unnest(%s::int8[])"
 _SEQ = """greatest(
     (SELECT max(seq) FROM $.records WHERE run = number), (SELECT seq FROM $.snapshots WHERE run = number), 0)"""
@@ -257,6 +263,12 @@ class PostgresMember:
             if len(rows) < MOST_CANDIDATES:
                 break
         return claimed
+
+    async def strangers(self, kinds: Sequence[Kind], seconds: float) -> Mapping[Kind, int]:
+        """See `Member.strangers`."""
+        columns = [[held(kind[place]) for kind in kinds] for place in range(3)]
+        rows = await self._look(lambda execute: execute(_STRANGERS, seconds, *columns).fetchall())
+        return {(told(graph), told(version), told(fingerprint)): runs for graph, version, fingerprint, runs in rows}
 
     async def owned(self) -> Sequence[str]:
         """See `Member.owned`."""
