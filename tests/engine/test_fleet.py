@@ -187,18 +187,26 @@ async def test_a_run_is_paused_resumed_and_cancelled_from_another_engine(postgre
             assert await away.wait() == "cancelled"
 
 
-async def test_an_order_counts_once(postgres_url: str) -> None:
+async def test_an_order_counts_once(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stays in the inbox until what it did is safe, and is read again and again until then."""
     async with engines(postgres_url, 2, waiting()) as (one, two):
         run = await begun_on(one, "waiting")
         away = await two.get(run.id)
-        for _ in range(5):
-            await away.pause()
-            await until(lambda: run.status == "paused")
-            await run.resume()
-            assert run.status == "waiting"
-            await anyio.sleep(2 * QUICK.poll)
-            assert run.status == "waiting"
+        assert one._durable is not None
+        commit = one._durable.store.commit
+
+        async def slowly(*args: Any, **options: Any) -> None:
+            await anyio.sleep(4 * QUICK.poll)
+            await commit(*args, **options)
+
+        monkeypatch.setattr(one._durable.store, "commit", slowly)
+        await away.pause()
+        await until(lambda: run.status == "paused")
+        await run.resume()
+        await anyio.sleep(4 * QUICK.poll)
+        monkeypatch.undo()
+
+        assert run.status == "waiting"
 
 
 async def test_a_failed_run_is_retried_at_another_engine_and_goes_on_there(postgres_url: str) -> None:
