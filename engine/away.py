@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from actors import Waker
 
-from .errors import RunEnded, UnknownSignal
+from .errors import RunEnded, RunNotFound, UnknownSignal
 from .format import unpack_snapshot
 from .handle import Run
 from .kept import KeptRun
@@ -58,7 +58,7 @@ class Others(Protocol):
 class AwayRun(Run):
     """What it tells is what the store had of it a moment ago; what is asked of it reaches the engine that drives it."""
 
-    __slots__ = ("_again", "_others", "seq", "where")
+    __slots__ = ("_again", "_gone", "_others", "seq", "where")
 
     def __init__(
         self, engine: Engine, registered: Registered, others: Others, stored: Found, where: Whereabouts
@@ -77,6 +77,7 @@ class AwayRun(Run):
         )
         self.key = row.key
         self._others = others
+        self._gone = False
         self._again: Again | None = None
         self.seq = 0
         """Of the last record that it knows."""
@@ -145,8 +146,9 @@ class AwayRun(Run):
         """Whether somebody waits for its end."""
         return bool(self._waiters)
 
-    def wake_all(self) -> None:
-        """Nobody follows it any more: whoever waits is told so."""
+    def is_gone(self) -> None:
+        """The store has removed it: whoever waits is told so."""
+        self._gone = True
         for waker in (*(self._readers or ()), *(self._waiters or ())):
             waker.wake()
 
@@ -218,6 +220,11 @@ class AwayRun(Run):
         return f"<AwayRun {self.id} of {self.graph!r}, {self.status}>"
 
     # -- inside
+
+    def _check_attached(self) -> None:
+        if self._gone:
+            raise RunNotFound(self.id, "it has been removed from the store")
+        super()._check_attached()
 
     async def _until_woken(self, among: dict[Waker, None]) -> None:
         self._others.attend(self)

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("engine")
 
+# How long it listens at a time.
+LISTEN_SECONDS: Final = 60.0
 # How soon news of a run that somebody waits for is looked for, and how rarely in the end while there is none.
 SOONEST: Final = 0.02
 RAREST: Final = 0.25
@@ -285,14 +287,19 @@ class Fleet(Others):
             self._ring("claims")
 
     async def _listen(self) -> None:
+        missed = {"graphs"}  # what may have been said before it listened; runs that wait are looked for anyhow
         while True:
             words: set[str] = set()
 
             async def listen() -> None:
-                words.update(await self.member.heard(60.0))  # noqa: B023  # called at once
+                words.update(await self.member.heard(0.0 if missed else LISTEN_SECONDS))  # noqa: B023  # called at once
 
             if not await self._tried(listen, "does not hear the other engines at present, but looks"):
+                missed = {"queued", "inbox", "graphs"}
                 await anyio.sleep(self._sharing.poll)
+            else:
+                words |= missed
+                missed = set()
             if "queued" in words:
                 self._others_wait = True
                 self._ring("claims")
@@ -301,8 +308,9 @@ class Fleet(Others):
     async def _learn_graphs(self) -> None:
         look_at = anyio.current_time() + self._sharing.lease
         while True:
-            await self._bells["graphs"].wait(self._sharing.renew)
-            await self._tried(self._learn, "cannot read the graphs that others have defined")
+            # All of them are read: so it is done when somebody says that there are more, and rarely else.
+            if await self._bells["graphs"].wait(max(0.0, look_at - anyio.current_time())):
+                await self._tried(self._learn, "cannot read the graphs that others have defined")
             if anyio.current_time() >= look_at and self._claims:
                 look_at = anyio.current_time() + self._sharing.lease
                 await self._tried(self._tell_of_strangers, "cannot see which runs wait")
@@ -312,6 +320,7 @@ class Fleet(Others):
         for kind, runs in (await self.member.strangers(self._kinds(), self._sharing.lease)).items():
             if kind not in self._strangers:
                 self._strangers[kind] = None
+                self._ring("graphs")  # perhaps it is defined, and nobody has heard it
                 name, version, fingerprint = kind
                 logger.warning(
                     "%d runs of %r version %r wait for an engine that knows it as %s…: this one does not",
@@ -714,8 +723,7 @@ class Fleet(Others):
         for run in runs:
             where = places.get(run.id)
             if where is None:
-                run.lost = LeaseLost(self.name, "the run has been removed from the store", run.id)
-                run.wake_all()
+                run.is_gone()
                 continue
             ended = where.status != "running"
             if where == run.where and where.seq == run.seq:

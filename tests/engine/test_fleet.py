@@ -99,11 +99,12 @@ async def until(condition: Any, seconds: float = 5.0) -> None:
 
 async def begun_on(engine: Engine, graph: str, **options: Any) -> Run:
     """A run that this engine has."""
+    fleet = engine._fleet
+    assert fleet is not None
+    # Otherwise it waits behind what may be waiting, and begins wherever there is a place first.
+    await until(lambda: not fleet._others_wait and not fleet.is_full)
     run = await engine.submit(graph, {}, **options)
-    with anyio.fail_after(5):
-        while isinstance(run, AwayRun):
-            await anyio.sleep(0.01)
-            run = await engine.get(run.id)
+    assert not isinstance(run, AwayRun)
     return run
 
 
