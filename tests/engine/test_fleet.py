@@ -31,6 +31,7 @@ from engine import (
     UnknownSignal,
 )
 from engine.away import AwayKeptRun, AwayRun
+from engine.stored import Forget
 from engine.stores import postgres
 
 State = dict[str, Any]
@@ -594,7 +595,18 @@ async def test_a_run_that_is_not_there_is_not_found(postgres_url: str) -> None:
             await one.get("nobody")
 
 
-async def test_forks_and_migrations_work_on_runs_that_other_engines_had(postgres_url: str) -> None:
+async def test_who_waits_for_a_run_that_is_removed_is_told(postgres_url: str) -> None:
+    async with engines(postgres_url, 2, waiting()) as (one, two):
+        run = await begun_on(one, "waiting")
+        away = await two.get(run.id)
+        assert one._durable is not None
+        await one._durable.journal.write(Forget(run.id))
+        with anyio.fail_after(5), pytest.raises(RunNotFound, match="removed from the store"):
+            await away.wait()
+        await run.cancel()
+
+
+async def test_a_run_that_another_engine_had_is_forked_here(postgres_url: str) -> None:
     nodes = Nodes()
     nodes.fails = False
     async with engines(postgres_url, 2, nodes.failing()) as (one, two):
