@@ -343,10 +343,16 @@ class PostgresMember:
         """See `Member.heard`."""
         theirs, ours = socket.socketpair()
         with closing(theirs), closing(ours):
+            words, failed = set[str](), None
             async with anyio.create_task_group() as group:
                 group.start_soon(_wake_at_the_end, ours)
-                words = await self._ear.use(partial(_words, seconds=seconds, stopped=theirs))
+                try:
+                    words = await self._ear.use(partial(_words, seconds=seconds, stopped=theirs))
+                except Exception as error:
+                    failed = error  # outside of the group, or it would be one
                 group.cancel_scope.cancel()
+            if failed is not None:
+                raise failed
         mine = f"inbox {self._id}"
         return {"inbox" if word == mine else word for word in words if not word.startswith("inbox ") or word == mine}
 

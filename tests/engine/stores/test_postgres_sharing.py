@@ -14,9 +14,11 @@ import pytest
 from engine.errors import LeaseLost, RunIdTaken, StoreUnavailable
 from engine.stored import Post, SetStatus, StoredRun
 from engine.stores.postgres import PostgresStore, store
+from engine.stores.postgres.address import Address
 from engine.stores.postgres.schema import fence_number
 from engine.stores.postgres.sharing import PostgresMember
 from tests.contracts.stores import admit, append
+from tests.servers import free_port
 
 KIND = ("g", "1", "f")
 LONG = 60.0
@@ -295,3 +297,11 @@ async def test_who_waits_to_hear_something_stops_at_once_when_it_is_cancelled(po
             with anyio.move_on_after(0.05) as scope:
                 await member.heard(60)
         assert scope.cancelled_caught
+
+
+async def test_a_server_that_is_away_is_told_as_such_to_who_listens() -> None:
+    url = f"postgresql://nobody:x@127.0.0.1:{free_port()}/x"
+    member = PostgresMember(Address.of(url), "one", LONG, lambda connection: None)
+    with pytest.raises(StoreUnavailable):
+        await member.heard(1)
+    await member.close()
