@@ -13,15 +13,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Any, Final, cast
-from weakref import WeakSet
 
 import anyio
-import attrs
 from anyio.lowlevel import checkpoint
 
-from actors import Waker, new_waker
-
 from .away import AwayKeptRun, AwayRun, Others
+from .bell import Bell
 from .books import Books
 from .durable import Durable, patiently
 from .errors import (
@@ -35,6 +32,7 @@ from .errors import (
     StoreUnavailable,
     VersionMismatch,
 )
+from .following import Follower
 from .handing import hand_over
 from .handle import Run
 from .keeper import keeper_of
@@ -56,9 +54,6 @@ logger = logging.getLogger("engine")
 
 # How long it listens at a time.
 LISTEN_SECONDS: Final = 60.0
-# How soon news of a run that somebody waits for is looked for, and how rarely in the end while there is none.
-SOONEST: Final = 0.02
-RAREST: Final = 0.25
 # How long an engine that is left may take to tell the others; if it cannot, they know when its lease is over.
 LEAVE_SECONDS: Final = 5.0
 NAMED_RUNS: Final = 5
@@ -116,15 +111,14 @@ class Fleet(Others):
         """Whether runs may be waiting that this engine could drive."""
         self._unsure = False
         """Whether something may be its own that it does not know of."""
-        self._followed: WeakSet[AwayRun] = WeakSet()
-        self._changed = False
+        self._follower = Follower(durable, sharing, lambda: self.member, self._tried)
         self._strangers: dict[Kind, None] = {}
         """What it has said that it cannot run."""
         self._failures: dict[str, int] = {}
         """In a row, of what does not work at present."""
         self._handled: dict[str, None] = {}
         """What has been done of inboxes, until it is seen that it is out of them."""
-        self._bells = {name: Bell() for name in ("lease", "claims", "inbox", "news", "graphs")}
+        self._bells = {name: Bell() for name in ("lease", "claims", "inbox", "graphs")}
 
     # -- its life
 
@@ -164,7 +158,7 @@ class Fleet(Others):
                 self._claim,
                 self._listen,
                 self._hear_orders,
-                self._follow,
+                self._follower.serve,
                 self._learn_graphs,
             ):
                 group.start_soon(work)
@@ -172,7 +166,7 @@ class Fleet(Others):
     async def leave(self) -> None:
         """Give what is its own to the others."""
         self._left = True
-        for run in list(self._followed):
+        for run in self._follower.runs:
             run.let_go()
         if self._member is None or self._lease is None:
             return
@@ -356,7 +350,7 @@ class Fleet(Others):
         stored = Found(row, StoredRun(row, b"", None, ()), {})
         where = Whereabouts(run_id=row.run_id, status="running", owner=None, seq=0)
         away = AwayRun(self._engine, registered, self, stored, where)
-        self._followed.add(away)
+        self._follower.add(away)
         return away
 
     @property
@@ -638,7 +632,7 @@ class Fleet(Others):
         if isinstance(registered, Exception):
             return AwayKeptRun(self._durable, row, registered, self, where)
         away = AwayRun(self._engine, registered, self, stored, where)
-        self._followed.add(away)
+        self._follower.add(away)
         return away
 
     async def _registered(self, row: RunRow) -> Registered | Exception:
@@ -695,59 +689,7 @@ class Fleet(Others):
         """Somebody waits for news of it; see `Others`."""
         if self._left:
             raise EngineClosed()
-        self._followed.add(run)
-        self._ring("news")
-
-    async def _follow(self) -> None:
-        pause, all_at = SOONEST, 0.0
-        while True:
-            now = anyio.current_time()
-            everything = now >= all_at
-            if everything:
-                all_at = now + self._sharing.poll
-            self._changed = False
-            await self._tried(partial(self._news, everything), "cannot follow the runs of other engines")
-            pause = SOONEST if self._changed else min(2 * pause, RAREST)
-            if await self._bells["news"].wait(min(pause, self._sharing.poll)):
-                pause = SOONEST
-
-    async def _news(self, everything: bool) -> None:
-        # In a call of its own: what is held here is followed for ever.
-        runs = [one for one in self._followed if not one.over and (everything or one.is_read or one.is_waited_for)]
-        if runs:
-            self._changed = await self._look_for_news(runs, everything)
-
-    async def _look_for_news(self, runs: Sequence[AwayRun], everything: bool) -> bool:
-        places = await self.member.whereabouts([run.id for run in runs])
-        changed = False
-        for run in runs:
-            where = places.get(run.id)
-            if where is None:
-                run.is_gone()
-                continue
-            ended = where.status != "running"
-            if where == run.where and where.seq == run.seq:
-                continue
-            if not (ended or everything or run.is_read):
-                run.where = where  # who waits for the end alone need not know all that happens before
-                continue
-            await self._bring_up_to_date(run, where)
-            run.tell()
-            changed = True
-        return changed
-
-    async def _bring_up_to_date(self, run: AwayRun, where: Whereabouts) -> None:
-        """Records are read after the whereabouts: so of a run that has ended all are there."""
-        complete = run.has_begun
-        while complete and run.seq < where.seq:
-            page = await self._durable.some_records(run.id, run.seq)
-            complete = bool(page) and run.add(page)
-        if not complete or run.seq < where.seq:
-            stored = await self._durable.load(run.id)
-            if stored is None:
-                return
-            run.read(stored, where)
-        run.moved(where)
+        self._follower.attend(run)
 
     # -- inside
 
@@ -776,34 +718,6 @@ class Fleet(Others):
             return False
         self._failures.pop(failed, None)
         return True
-
-
-@attrs.define
-class Bell:
-    """Wakes one who waits, or who will next."""
-
-    _rung: bool = False
-    _waker: Waker | None = None
-
-    def ring(self) -> None:
-        """Wake."""
-        self._rung = True
-        if self._waker is not None:
-            self._waker.wake()
-
-    async def wait(self, seconds: float) -> bool:
-        """Until it rings, so long at most; whether it did."""
-        if not self._rung:
-            self._waker = new_waker()
-            try:
-                with anyio.move_on_after(seconds):
-                    await self._waker.park()
-            finally:
-                self._waker = None
-        else:
-            await checkpoint()
-        rung, self._rung = self._rung, False
-        return rung
 
 
 def _named(ids: Iterable[str]) -> str:

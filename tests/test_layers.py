@@ -182,6 +182,8 @@ ORDER = {
         "blocking",
         "vitals",
         "returning",
+        "bell",
+        "following",
         "fleet",
         "beside",
         "app",
