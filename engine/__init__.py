@@ -29,6 +29,7 @@ from .errors import (
     HistoryGone,
     IdempotencyConflict,
     JoinStarved,
+    LeaseLost,
     LoopLimit,
     MergeConflict,
     NodeFailed,
@@ -75,6 +76,7 @@ from .resolving import MemoryResolver, Offer, Resolver, Task
 from .result import RunResult
 from .retry import Retry
 from .settings import Settings
+from .sharing import Sharing
 from .stored import Kept
 from .tokens import ErrorInfo
 from .toolbox import ToolBox
@@ -130,6 +132,7 @@ __all__ = [
     "ItemError",
     "JoinStarved",
     "Kept",
+    "LeaseLost",
     "Limits",
     "load_installed_tools",
     "load_tools",
@@ -163,6 +166,7 @@ __all__ = [
     "RunResult",
     "RunTimeout",
     "Settings",
+    "Sharing",
     "Signal",
     "StateFault",
     "StateInvalid",

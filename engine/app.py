@@ -68,9 +68,10 @@ from .result import RunResult
 from .runs import Run as Machine
 from .runs import Status
 from .settings import Settings
+from .sharing import Sharing
 from .state import Values
-from .stored import Kept
-from .submitting import engine_faults, keep_faults, refuse, submission_faults, timeout_fault
+from .stored import Kept, RunRow
+from .submitting import engine_faults, keep_faults, refuse, sharing_faults, submission_faults, timeout_fault
 from .timers import Timers
 from .toolbox import Threads
 
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
 
     from .auditing import AuditLine, AuditLog, AuditPage
     from .durable import Durable
+    from .fleet import Fleet
     from .keeping import Durability, RunJournal
     from .past import Past
     from .returning import Returning
@@ -138,6 +140,9 @@ class Engine:
     functions, gathers files and keeps them in the engine's stead.
 
     With `keep=Kept(seconds=..., count=...)` ended runs that need not be kept are removed from the store by and by.
+
+    With `shared=True`, or `shared=Sharing(...)`, other engines may have the same PostgreSQL store at the same time, if
+    they say so, too. Each run is driven by one of them, and goes on with another if that one dies.
     """
 
     def __init__(
@@ -155,13 +160,14 @@ class Engine:
         fallback: Literal["memory"] | None = None,
         keep: Kept | None = None,
         resolver: Resolver | None = None,
+        shared: bool | Sharing = False,
     ) -> None:
         if durability not in ("standard", "strict", "relaxed"):
             raise ValueError(f"unknown durability {durability!r}: it is one of standard, strict, relaxed")
         if fallback not in (None, "memory"):
             raise ValueError(f"unknown fallback {fallback!r}: it is 'memory', or left out")
         faults = [*engine_faults(tools, executors, max_runs, max_queued, settings, Settings), *keep_faults(keep, store)]
-        refuse("Engine", faults)
+        refuse("Engine", [*faults, *sharing_faults(shared, store, fallback)])
         self.tools: Final = tools_of(tools)
         """The registry of its tools: the process-wide one unless others were given."""
         self.threads: Threads | None = None
@@ -185,6 +191,7 @@ class Engine:
             "fallback": fallback,
             "keep": keep,
             "resolver": resolver,
+            "shared": shared,
         }
         self._past: list[EngineStatistics] = []
         self._executors = dict(executors or {})
@@ -206,6 +213,22 @@ class Engine:
                 self._durable.run_beside(partial(self._durable.keep_only, keep))
         self._books = Books(max_runs, max_queued, self._settings.keep_runs)
         self._books.others_bring_back = store is not None
+        self._fleet: Fleet | None = None
+        if shared and self._durable is not None:
+            from .fleet import Fleet  # for those who share
+
+            self._fleet = Fleet(
+                self,
+                Sharing() if shared is True else shared,
+                self._durable,
+                self._registry,
+                self._books,
+                max_runs=max_runs,
+                claims=self._settings.recover,
+                learn=self._learn,
+                wake=self._wake_idle,
+            )
+            self._durable.share = self._fleet.join
         # With what they were submitted on, as it was then.
         self._by_key: dict[str, tuple[Run, Values]] = {}
         self._rejected: dict[str, int] = {}
@@ -289,8 +312,17 @@ class Engine:
             from .returning import Returning
 
             self._returning = Returning(
-                self._durable, self._registry, self._books, self._timers, self._root, self._made, self._wake_idle
+                self._durable,
+                self._registry,
+                self._books,
+                self._timers,
+                self._root,
+                self._made,
+                self._wake_idle,
+                self._fleet,
             )
+            if self._fleet is not None:
+                self._fleet.begin(self._returning)
             self._know_again(self._durable)
             for known in self._registry.all():
                 self._recover(known)
@@ -305,6 +337,8 @@ class Engine:
     def _know_again(self, durable: Durable) -> None:
         """Make the graphs known whose definitions the store keeps; those that cannot be are told in the log."""
         for (name, version), data in durable.kept.items():
+            if self._registry.get(name, version) is not None:
+                continue
             try:
                 self._registry.register(Graph.from_dict(data, tools=self.tools))
             except EngineError as error:
@@ -315,6 +349,15 @@ class Engine:
                     error,
                     extra=about(graph=name),
                 )
+
+    async def _learn(self) -> None:
+        """Know the graphs that other engines have defined since."""
+        assert self._durable is not None
+        before = len(self._registry.all())
+        await self._durable.read_definitions()
+        self._know_again(self._durable)
+        if self._fleet is not None and len(self._registry.all()) > before:
+            self._fleet.graph_has_come()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -368,7 +411,7 @@ class Engine:
         durable = self._durable
         if durable is None or not self._open:
             return Vitals(alive=alive, draining=self._draining)
-        trouble = durable.journal.trouble
+        trouble = durable.journal.trouble if self._fleet is None else self._fleet.trouble or durable.journal.trouble
         return Vitals(
             alive=alive,
             draining=self._draining,
@@ -382,6 +425,8 @@ class Engine:
         if not self._open:
             raise EngineClosed()
         if self._durable is not None:
+            if self._fleet is not None:
+                self._fleet.check()
             self._durable.check_writable()
             await self._durable.store.find_key("")
 
@@ -414,7 +459,7 @@ class Engine:
             refuse("submit", submission_faults(run_id, idempotency_key, tags, deadline, priority))
         try:
             self._check_open()
-            registered = self._registry.find(graph, version) if isinstance(graph, str) else self._register(graph)
+            registered = await self._find(graph, version) if isinstance(graph, str) else self._register(graph)
             await registered.start(self._root)
             if registered.plan.carries or files:
                 state = await self._with_files(registered.plan, state, files)
@@ -468,6 +513,15 @@ class Engine:
         kept: Values = await kept_inside(values, keep)
         return plan.state.seed({**kept, FILES: tuple(found)} if found or FILES not in kept else kept)
 
+    async def _find(self, name: str, version: str | None) -> Registered:
+        try:
+            return self._registry.find(name, version)
+        except GraphNotFound:
+            if self._fleet is None:
+                raise
+        await self._learn()
+        return self._registry.find(name, version)
+
     def _take_on(self, run: Run, values: Values, options: Options) -> None:
         """Start it, or queue it, with its deadline."""
         if options.due is not None:
@@ -484,18 +538,17 @@ class Engine:
     async def _submit_durably(self, durable: Durable, registered: Registered, values: Values, options: Options) -> Run:
         """Start it once the store has it."""
         durable.check_writable()
-        plan, key = registered.plan, options.key
+        plan, key, fleet = registered.plan, options.key, self._fleet
         if key is None and options.run_id is None:
+            if fleet is not None:
+                await fleet.check_room(_depth.get())
+                self._check_open()
             return await self._admit_durably(durable, registered, values, options)
         async with self._locks.of("key", key), self._locks.of("run", options.run_id):
-            if key is not None:
-                known = await durable.by_key(key)
-                if known is not None:
-                    row, input = known
-                    theirs, ours = (row.graph, row.version), (plan.name, plan.version)
-                    if theirs != ours or not equal(input, values):
-                        raise IdempotencyConflict.between(key, row.run_id, theirs, ours)
-                    return await self.get(row.run_id)
+            if fleet is not None:
+                await fleet.check_room(_depth.get())
+            if (known := await self._known_by_key(durable, plan, key, values)) is not None:
+                return known
             if options.run_id is not None and await durable.load(options.run_id) is not None:
                 raise RunIdTaken(options.run_id)
             self._check_open()
@@ -509,31 +562,52 @@ class Engine:
         run.key = options.key
         run.machine.expect(values)
         books.admitting[run.id] = run  # the store may have it a moment before it is told here
+        row: RunRow | None = None
         try:
-            await durable.admit(run, plan, values, deadline=options.deadline, depth=_depth.get())
+            row = await durable.admit(run, plan, values, deadline=options.deadline, depth=_depth.get())
         except Exception as error:
             books.submitted -= 1
-            if isinstance(error, KeyTaken):
-                raise IdempotencyConflict(error.key, error.run_id, "at the same moment") from None
-            raise
+            if not isinstance(error, KeyTaken):
+                raise
+            # Another engine, or whoever writes to the store besides, was quicker by a moment.
+            if (known := await self._known_by_key(durable, plan, options.key, values)) is not None:
+                return known
+            raise IdempotencyConflict(error.key, error.run_id, "at the same moment") from None
         except BaseException:
             # Whoever submitted it is gone, but the store has it (see Journal.write).
-            self._admitted(run, values, options)
+            self._admitted(run, None, values, options)
             raise
         finally:
             del books.admitting[run.id]
-        self._admitted(run, values, options)
-        return run
+        return self._admitted(run, row, values, options)
 
-    def _admitted(self, run: Run, values: Values, options: Options) -> None:
+    async def _known_by_key(self, durable: Durable, plan: Plan, key: str | None, values: Values) -> Run | None:
+        """The run that was submitted under this key before; raises `IdempotencyConflict` if it is of something else."""
+        known = None if key is None else await durable.by_key(key)
+        if known is None or key is None:
+            return None
+        row, input = known
+        theirs, ours = (row.graph, row.version), (plan.name, plan.version)
+        if theirs != ours or not equal(input, values):
+            raise IdempotencyConflict.between(key, row.run_id, theirs, ours)
+        return await self.get(row.run_id)
+
+    def _admitted(self, run: Run, row: RunRow | None, values: Values, options: Options) -> Run:
         """The store has it."""
         assert self._durable is not None
+        fleet = self._fleet
         if self._durable.journal.closed:
             run.let_go()  # it goes on at the next start
+        elif fleet is not None and fleet.trouble is not None:
+            run.let_go(fleet.trouble)  # it goes on elsewhere
         elif run.ending:
             self._books.end(run)  # somebody has cancelled it, who had its id
+        elif fleet is not None and row is not None and not fleet.begins_here(run.graph, _depth.get()):
+            run.registered.counts.submitted += 1
+            return fleet.queue(run.registered, row)
         else:
             self._take_on(run, values, options)
+        return run
 
     async def run(self, graph: Graph | str, state: Any = None, **options: Any) -> RunResult:
         """Submit a run and wait for its result."""
@@ -559,7 +633,7 @@ class Engine:
 
     async def get(self, run_id: str) -> Run:
         """The run of this id; raises `RunNotFound`, in memory also for one that ended too many runs ago."""
-        found = self._books.get(run_id)
+        found = self._books.get(run_id) if self._fleet is None else None  # else it may have gone on elsewhere since
         if found is None and self._returning is not None:
             found = await self._returning.get(run_id)
         elif found is not None and self._returning is not None:
@@ -788,6 +862,8 @@ class Engine:
                 except BaseException:
                     self._registry.forget(known)
                     raise
+                if self._fleet is not None:
+                    self._fleet.graph_is_defined()
             self._recover(known)
         return known.graph or graph
 
@@ -951,6 +1027,8 @@ class Engine:
         if counted:
             counts.durations.add(perf_counter() - run.begun_at)
             self._books.begin_queued()
+            if self._fleet is not None:
+                self._fleet.place_free()
         self.notice(run)
 
     def waited_for(self, run: Run) -> None:
@@ -961,11 +1039,20 @@ class Engine:
         if not _depth.get():
             return
         self._books.begin_now(run)
+        if self._fleet is not None:
+            self._fleet.want(run)
 
     async def check_kept(self, run: Run) -> None:
         """Raise `RunNotFound` if the store has removed a run that ended: what goes on there would be kept nowhere."""
-        if self._durable is not None and self._open and not await self._durable.has(run.id):
+        if self._fleet is not None and self._open:
+            await self._fleet.take_ended(run)
+        elif self._durable is not None and self._open and not await self._durable.has(run.id):
             raise RunNotFound(run.id, "it has been removed from the store since it ended; submit another")
+
+    def stays_ended(self, run: Run) -> None:
+        """It does not go on after all."""
+        if self._fleet is not None:
+            self._fleet.release(run.id)
 
     def check_retry(self, run: Run) -> None:
         """Raise what forbids that a failed run goes on, before anything has changed."""
@@ -979,6 +1066,8 @@ class Engine:
     def revive(self, run: Run) -> None:
         """A run that had failed, and is held since its retry, goes on once there is a place for it."""
         self._books.reopen(run)
+        if self._fleet is not None:
+            self._fleet.taken(run.id)
         run.revived()
         run.rearm(self._timers)
         self._books.place(run, run.go_live)
@@ -1114,6 +1203,8 @@ class Engine:
             for run in list(self._books.active.values()):
                 run.let_go()
             self._books.active.clear()
+            if self._fleet is not None:
+                await self._fleet.leave()
 
     def _wake_idle(self) -> None:
         for waker in self._idle:

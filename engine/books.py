@@ -58,6 +58,11 @@ class Books:
         """Whether one that comes back from the store waits for its turn: there may be no place, or others before it."""
         return self.is_full or (self._max_runs is not None and self._gathering > 0)
 
+    @property
+    def most_queued(self) -> int:
+        """How many runs may wait for a place."""
+        return self._max_queued
+
     def gather(self) -> None:
         """Those that wait are being read from the store: nobody's turn is known before all are there."""
         self._gathering += 1
@@ -163,6 +168,19 @@ class Books:
         """The runs of a graph that have not ended."""
         mine = [run for run in (*self.active.values(), *self.admitting.values()) if not run.over]
         return [run for run in mine if (run.graph, run.version) == (name, version)]
+
+    def drop(self, run_id: str) -> None:
+        """One that has ended, but may have gone on elsewhere since, is not known any more."""
+        self.ended.pop(run_id, None)
+        self._held.pop(run_id, None)
+
+    def abandon_all(self) -> None:
+        """Others go on with all that is not over."""
+        for run in self.active.values():
+            run.counted = False
+        self.active.clear()
+        self._queue.clear()
+        self.running = 0
 
     def clear_queue(self) -> None:
         """Nobody gets a place any more."""

@@ -13,7 +13,6 @@ import attrs
 from anyio.abc import TaskGroup
 
 from .auditing import AuditLine, AuditLog, audit_lines
-from .codec import pack
 from .counts import Histogram
 from .errors import EngineError, NotStorable, RecordsGone, StoreUnavailable
 from .forking import what_was_kept
@@ -30,6 +29,7 @@ from .format import (
 from .identity import definition_digest, definition_in, definition_text, with_definition
 from .journal import BATCH_RECORDS, COMMIT_SECONDS, FIRST_DELAY, PATIENCE, Journal
 from .keeping import Durability, RunJournal, effects_of
+from .orders import signal
 from .plan import Plan
 from .ports import Store
 from .recovery import FORKED, Found, blobs_of, found, unfinished
@@ -57,6 +57,8 @@ class Durable:
 
     def __init__(self, store: Store | str, mode: Durability, *, fall_back: bool, prune: bool) -> None:
         self.mode: Final = mode
+        self.share: Callable[[Store], Awaitable[None]] | None = None
+        """What is done to have it with others, instead of claiming it."""
         self.recovered = 0
         """Runs that went on from the store."""
         self.fell_back = False
@@ -92,12 +94,17 @@ class Durable:
 
     async def _entered(self, enter: Callable[[Store], Awaitable[Store]], given: Store) -> Store:
         store = await enter(given)
-        await patiently(store.claim)
+        await patiently(store.claim if self.share is None else partial(self.share, store))
+        await self.read_definitions(store)
+        return store
+
+    async def read_definitions(self, store: Store | None = None) -> None:
+        """Know what the store keeps by now."""
+        store = store or self.store
         for name, version, fingerprint, text in await patiently(store.definitions):
             self._defined.add((name, version, fingerprint))
             if (data := definition_in(text)) is not None:
                 self.kept[name, version] = data
-        return store
 
     @property
     def journal(self) -> Journal:
@@ -151,8 +158,13 @@ class Durable:
         """Keep what a graph was made of; returns when it is safe. Raises `StoreUnavailable`."""
         text = definition_text(plan)
         name, version, fingerprint = plan.name, plan.version, definition_digest(text)
-        await self.journal.write(Define(name, version, fingerprint, with_definition(text, data)), gives_up=True)
+        # Before it is written: who asks for its fingerprint meanwhile must not write it again, without the data.
         self._defined.add((name, version, fingerprint))
+        try:
+            await self.journal.write(Define(name, version, fingerprint, with_definition(text, data)), gives_up=True)
+        except BaseException:
+            self._defined.discard((name, version, fingerprint))
+            raise
         self.kept[name, version] = data
 
     async def forget_definition(self, plan: Plan) -> None:
@@ -170,8 +182,8 @@ class Durable:
 
     async def admit(
         self, run: Handle, plan: Plan, values: dict[str, Any], *, deadline: float | None, depth: int
-    ) -> None:
-        """Returns when the run is safe; raises `NotStorable`, `StoreUnavailable`, `KeyTaken`."""
+    ) -> RunRow:
+        """Returns when the run is safe; raises `NotStorable`, `StoreUnavailable`, `KeyTaken`, `RunIdTaken`."""
         packed = pack_admission(values)
         row = RunRow(
             run_id=run.id,
@@ -186,6 +198,7 @@ class Durable:
             depth=depth,
         )
         await self.journal.write(Admit(row, packed.data, packed.blobs), admits=row.run_id)
+        return row
 
     # -- what is there
 
@@ -280,9 +293,7 @@ class Durable:
 
     async def post(self, run_id: str, name: str, payload: Any, id: str) -> None:
         """Keep a signal for a run that is not in memory."""
-        # As a whole: an inbox names no blobs. Its id counts for a signal that was given none, too, since it may be
-        # handed over once more after a crash.
-        data = pack({"name": name, "payload": payload, "id": id}, owner=f"signal {name!r}")
+        id, data = signal(name, payload, id)
         if file_marks(data):
             cure = "an inbox keeps no files: signal it once an engine has it in hand, or send the file's digest"
             raise NotStorable("a file for a run that no engine has in hand", "payload", cure, f"signal {name!r}")

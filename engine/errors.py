@@ -634,6 +634,21 @@ class EngineClosed(EngineError):
         super().__init__(message)
 
 
+class LeaseLost(EngineError):
+    """This engine was away for so long that other engines of its store may have taken over its runs.
+
+    Nothing more is written of what it had in hand. What was asked of it at that moment may have been done or not: to
+    know, ask again, `engine.get(run_id)`; what has an id or an idempotency key may be sent again.
+    """
+
+    def __init__(self, engine: str, found: str, run_id: str | None = None) -> None:
+        what = "" if run_id is None else f"run {run_id!r} goes on elsewhere: "
+        super().__init__(f"{what}engine {engine} has lost its lease, since {found}; ask again: engine.get(run_id)")
+        self.engine = engine
+        self.found = found
+        self.run_id = run_id
+
+
 class StoreUnavailable(EngineError):
     """The store cannot be reached or refuses to work; for the operator."""
 

@@ -18,7 +18,7 @@ from actors import Waker, new_waker
 
 from .carried import files_of
 from .context import Context
-from .errors import EngineClosed, EngineError, RunCancelled, RunEnded, RunFailed
+from .errors import EngineClosed, EngineError, LeaseLost, RunCancelled, RunEnded, RunFailed
 from .file import File
 from .history import LogEntry
 from .keeper import keeper_of
@@ -71,6 +71,7 @@ class Run:
         "graph",
         "id",
         "key",
+        "lost",
         "machine",
         "number",
         "priority",
@@ -114,6 +115,7 @@ class Run:
         self.counted = False
         self.detached = False
         """The engine was left; the run goes on from the store at the next start."""
+        self.lost: LeaseLost | None = None
         self.begun_at = 0.0
         self._engine = engine
         self._scheduler = registered.scheduler
@@ -243,7 +245,7 @@ class Run:
         if self.over:
             return
         self._check_attached()
-        self._event(lambda now: self.machine.cancel(now, reason))
+        self.take_cancel(reason)
         await self._safe()
 
     async def signal(self, name: str, payload: Any = None, id: str | None = None) -> None:
@@ -259,13 +261,13 @@ class Run:
     async def pause(self) -> None:
         """Hold new activations; what runs goes on, and so do retries and the time-outs of waits."""
         self._check_attached()
-        self._event(self.machine.pause)
+        self.take_pause()
         await self._safe()
 
     async def resume(self) -> None:
         """Let what `pause()` held go."""
         self._check_attached()
-        self._event(self.machine.resume)
+        self.take_resume()
         await self._safe()
 
     async def retry(self, update: Mapping[str, Any] | None = None) -> None:
@@ -277,10 +279,14 @@ class Run:
         """
         self._check_failed()
         await self._engine.check_kept(self)
-        self._check_failed()  # nothing waits from here on
-        self._engine.check_retry(self)
-        self._check_attached()
-        self._checked_event(lambda now: self.machine.retry(now, update, held=True))
+        try:
+            self._check_failed()  # nothing waits from here on
+            self._engine.check_retry(self)
+            self._check_attached()
+            self._checked_event(lambda now: self.machine.retry(now, update, held=True))
+        except BaseException:
+            self._engine.stays_ended(self)
+            raise
         self._engine.revive(self)
         await self._safe()
 
@@ -303,6 +309,18 @@ class Run:
         """A signal has come."""
         self._checked_event(lambda now: self.machine.signal(name, payload, now, id))
 
+    def take_cancel(self, reason: str | None) -> None:
+        """It is to end."""
+        self._event(lambda now: self.machine.cancel(now, reason))
+
+    def take_pause(self) -> None:
+        """It is to hold new activations."""
+        self._event(self.machine.pause)
+
+    def take_resume(self) -> None:
+        """It is to let them go."""
+        self._event(self.machine.resume)
+
     def begin(self, values: Values) -> None:
         """Start it on values that were admitted."""
         machine, now = self.machine, self._scheduler.now()
@@ -324,9 +342,10 @@ class Run:
         """It is to go on after its end."""
         self._done = False
 
-    def let_go(self) -> None:
-        """The engine is left, and the run stays as it is in the store."""
+    def let_go(self, lost: LeaseLost | None = None) -> None:
+        """The engine is left, or has lost the run to another; it stays as it is in the store."""
         self.detached = True
+        self.lost = lost
         self.forget_deadline()
         self._scheduler.abandon(self.machine)
         for waker in (*(self._readers or ()), *(self._waiters or ())):
@@ -426,6 +445,8 @@ class Run:
             await keeper.safe()
 
     def _check_attached(self) -> None:
+        if self.lost is not None:
+            raise LeaseLost(self.lost.engine, self.lost.found, self.id)
         if self.detached:
             raise EngineClosed(f"run {self.id!r} stays in the store ({self.status}): it goes on when an engine starts")
 

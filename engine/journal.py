@@ -22,7 +22,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from actors import Waker, new_waker
 
 from .counts import Histogram
-from .errors import EngineClosed, KeyTaken, StoreUnavailable
+from .errors import EngineClosed, KeyTaken, LeaseLost, RunIdTaken, StoreUnavailable
 from .logs import about
 from .ports import Store
 from .stored import Admit, Forget, Write
@@ -92,6 +92,11 @@ class Journal:
         self._served = False
         self._closed = False
         self._leaver: Waker | None = None
+        self._lease = 0
+        """Counts leases, of a store that several engines share: what is of an earlier one is not written."""
+        self._is_cut = False
+        self.lost: Callable[[LeaseLost], None] = _nobody_knows
+        """Called when the store refuses what is of a lease that is over."""
 
     @property
     def closed(self) -> bool:
@@ -148,7 +153,7 @@ class Journal:
             raise EngineClosed()
         if gives_up and self.trouble is not None:
             raise self.trouble
-        if self.idle:
+        if self.idle or self._is_cut:
             return
         await self._written((), gives_up=gives_up)
 
@@ -180,11 +185,11 @@ class Journal:
             return
         self._leaver = new_waker()
         try:
-            while not self.idle and self._served:
+            while not self.idle and self._served and not self._is_cut:
                 # Whoever serves may be cancelled at any time, and then nobody would tell of a flush.
                 self._add(Entry((), self._leaver.wake, False))
                 await self._leaver.park()
-            if self._queue:
+            if self._queue and not self._is_cut:
                 await self._write_the_rest()
         finally:
             self.close()
@@ -245,8 +250,33 @@ class Journal:
             try:
                 await self.store.commit(writes, sync=True)
                 return
-            except KeyTaken as taken:
-                _refuse(batch, [entry for entry in batch if _has_key(entry, taken.key)], taken)
+            except (KeyTaken, RunIdTaken) as taken:
+                _refuse(batch, [entry for entry in batch if _is_refused(entry, taken)], taken)
+
+    # -- a store that several engines share
+
+    def cut(self, error: LeaseLost) -> None:
+        """The lease is over: what was to be written is not, and whoever waits for it is told so.
+
+        What is under way may be written all the same, and nothing follows from it. Nothing more is written until
+        `go_on`.
+        """
+        self._lease += 1
+        self._is_cut = True
+        self.trouble = self._failing_since = None
+        left, self._queue = [*self._in_hand, *self._queue], deque()
+        for entry in left:
+            if entry.refused is not None:
+                entry.refused(error)
+            entry.safe = entry.refused = None
+        if self._leaver is not None:
+            self._leaver.wake()
+
+    def go_on(self) -> None:
+        """There is another lease: write what comes from now on."""
+        self._is_cut = False
+        if self._waker is not None:
+            self._waker.wake()
 
     def close(self) -> None:
         """Take nothing more; what is queued is dropped, and whoever waits for it is told."""
@@ -278,7 +308,7 @@ class Journal:
 
     async def _serve(self) -> None:
         while not self._closed:
-            if not self._queue:
+            if not self._queue or self._is_cut:
                 self._waker = new_waker()
                 try:
                     await self._waker.park()
@@ -309,13 +339,17 @@ class Journal:
 
     async def _commit(self, batch: list[Entry]) -> None:
         """Write them, however long it takes; entries that are refused are taken out."""
-        delay = FIRST_DELAY
-        while writes := _tried(batch):
+        delay, lease = FIRST_DELAY, self._lease
+        while self._lease == lease and (writes := _tried(batch)):
             began = perf_counter()
             try:
                 await self.store.commit(writes, sync=any(entry.sync for entry in batch))
-            except KeyTaken as taken:
-                _refuse(batch, [entry for entry in batch if _has_key(entry, taken.key)], taken)
+            except (KeyTaken, RunIdTaken) as taken:
+                _refuse(batch, [entry for entry in batch if _is_refused(entry, taken)], taken)
+                continue
+            except LeaseLost as error:
+                if self._lease == lease:
+                    self.lost(error)
                 continue
             except Exception as error:
                 now = anyio.current_time()
@@ -392,11 +426,17 @@ def _refuse(batch: list[Entry], refused: Sequence[Entry], error: Exception) -> N
     for entry in refused:
         if entry in batch:
             index = batch.index(entry)
-            withdrawn = [] if isinstance(error, KeyTaken) else _withdrawals([entry])
+            withdrawn = [] if isinstance(error, KeyTaken | RunIdTaken) else _withdrawals([entry])
             batch[index] = withdrawn[0] if withdrawn else Entry((), None, False)
         if entry.refused is not None:
             entry.refused(error)
 
 
-def _has_key(entry: Entry, key: str) -> bool:
-    return any(getattr(getattr(write, "row", None), "key", None) == key for write in entry.writes)
+def _is_refused(entry: Entry, taken: KeyTaken | RunIdTaken) -> bool:
+    if isinstance(taken, RunIdTaken):
+        return entry.admits == taken.run_id
+    return any(getattr(getattr(write, "row", None), "key", None) == taken.key for write in entry.writes)
+
+
+def _nobody_knows(error: LeaseLost) -> None:
+    raise AssertionError("only an engine that shares its store has a lease to lose") from error

@@ -8,7 +8,8 @@ records follow the run, and only its end waits for them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -50,6 +51,7 @@ class RunJournal:
     """What `Run(journal=...)` is given: packs what it records, and holds its commands back."""
 
     __slots__ = (
+        "_beside",
         "_bytes",
         "_effects",
         "_held",
@@ -86,10 +88,30 @@ class RunJournal:
         self._bytes = 0
         self._snapshot_bytes = 0
         self._stopped = False
+        self._beside: list[Write] | None = None
+
+    @contextmanager
+    def beside(self, *writes: Write) -> Iterator[None]:
+        """Have these written with what follows from what is done within: both, or none."""
+        self._beside = list(writes)
+        try:
+            yield
+        finally:
+            left, self._beside = self._beside, None
+            if left and not self._stopped:
+                self._journal.put(left)
 
     def stop(self) -> None:
         """The engine failed on the run: what it has recorded stays as it is, and nothing more follows from it."""
         self._stopped = True
+
+    def drop(self) -> None:
+        """The lease is over under which it was kept: what is not written is not, and nothing follows from any of it."""
+        self._stopped = True
+        held, self._held = self._held, []
+        for one in held:
+            for call in one.afterwards:
+                call()  # what is no more the run's own: a place on an edge
 
     def update(self, values: Mapping[str, Any], where: str) -> Any:
         """Packed values; raises `NotStorable` for what would not come back as it is."""
@@ -124,6 +146,9 @@ class RunJournal:
                 writes.append(SetStatus(self.run_id, _ended(run), run.tree.now))
                 ends = sync = True
             left.append(command)
+        if writes and self._beside:
+            writes += self._beside
+            self._beside = None
         if writes and self._snapshot_due and not ends and run.status != "queued":
             writes += self._snapshot(run)
         if not writes and not self._held:

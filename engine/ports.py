@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     from .executors.work import Capabilities, Health, Work
-    from .stored import Audit, Compacted, Fault, Kept, Query, RunRow, StoredRun, StoreFacts, Write
+    from .stored import (
+        Audit,
+        Compacted,
+        Fault,
+        Kept,
+        Kind,
+        Query,
+        RunRow,
+        StoredRun,
+        StoreFacts,
+        TakenOver,
+        Whereabouts,
+        Write,
+    )
 
 
 class Executor(Protocol):
@@ -240,4 +253,93 @@ class Upload(Protocol):
 
     def abort(self) -> None:
         """Forget what was written; does nothing after `commit`."""
+        ...
+
+
+class Member(Protocol):
+    """One engine's place in a store that several engines share. Outside of a lease its acts raise `LeaseLost`.
+
+    A run has one owner at most, the engine that drives it. Between two leases of an engine its runs may have become
+    another's, so what belongs to one lease must not be written under the next: from `join` until the end of its lease
+    the store's `commit` holds to that one, and raises `LeaseLost` after it, having written nothing.
+    """
+
+    @property
+    def id(self) -> int:
+        """What its runs name as their owner."""
+        ...
+
+    async def join(self) -> None:
+        """Begin a lease, with an epoch of its own. What was its own before is for anybody."""
+        ...
+
+    async def renew(self) -> None:
+        """Have the lease count from now."""
+        ...
+
+    async def leave(self) -> None:
+        """Give all that is its own to the others, and end the lease."""
+        ...
+
+    async def take_over(self) -> Sequence[TakenOver]:
+        """Have the runs of engines whose leases have run out be for anybody; nothing is written by those any more."""
+        ...
+
+    async def claim(self, kinds: Sequence[Kind], most: int, limits: Mapping[str, int]) -> Sequence[StoredRun]:
+        """Own so many of the runs that wait for an engine, of these kinds: by priority, then age.
+
+        With `limits`, no more of a graph than so many are owned, by all engines together. What it raises may have
+        happened all the same: see `owned`.
+        """
+        ...
+
+    async def strangers(self, kinds: Sequence[Kind], seconds: float) -> Mapping[Kind, int]:
+        """Kinds of runs that have waited for an engine for so long, and are none of these; how many of each."""
+        ...
+
+    async def owned(self) -> Sequence[str]:
+        """The runs that it owns and that have not ended."""
+        ...
+
+    async def take(self, run_id: str) -> Whereabouts | None:
+        """Own this one, if nobody else does; where it was before. None if it is not there."""
+        ...
+
+    async def give_back(self, run_ids: Sequence[str]) -> None:
+        """Own these no longer: those that have not ended are for anybody."""
+        ...
+
+    async def post(self, run_id: str, id: str, data: bytes) -> Whereabouts | None:
+        """Put something into the inbox of a run that has not ended, and tell its owner; where it is."""
+        ...
+
+    async def inbox(self) -> Mapping[str, Sequence[tuple[str, bytes]]]:
+        """What is in the inboxes of the runs that it owns, by run, in order."""
+        ...
+
+    async def whereabouts(self, run_ids: Sequence[str]) -> Mapping[str, Whereabouts]:
+        """Where these are, as far as they are there; needs no lease."""
+        ...
+
+    async def queued(self, most: int) -> int:
+        """How many runs wait for an engine, counted up to `most`; needs no lease."""
+        ...
+
+    async def tell(self, what: str) -> None:
+        """Have every engine hear this word, if it listens at the moment."""
+        ...
+
+    async def heard(self, seconds: float) -> set[str]:
+        """The words that came: `queued`, `graphs`, `inbox` (its own); empty if there was none for so long."""
+        ...
+
+
+class SharedStore(Store, Protocol):
+    """A store that several engines may have at the same time."""
+
+    async def share(self, name: str, lease: float) -> Member:
+        """Have it with others who share it, for leases of so many seconds, instead of claiming it.
+
+        Raises `StoreUnavailable` if another engine has it for itself.
+        """
         ...

@@ -18,7 +18,7 @@ from .books import Books
 from .durable import Durable
 from .errors import EngineClosed, EngineError, GraphNotFound, RunNotFound, VersionMismatch
 from .forking import what_a_fork_needs
-from .format import unpack_values
+from .handing import hand_over
 from .handle import Run
 from .identity import definition_text
 from .ids import new_id
@@ -32,7 +32,7 @@ from .recovery import FORKED, Found
 from .registry import Registered, Registry
 from .runs import Run as Machine
 from .runs import Status
-from .stored import Collect, Query, RunRow, StoredStatus
+from .stored import Query, RunRow, StoredStatus
 from .timers import Timers
 from .tokens import Record
 
@@ -56,6 +56,43 @@ class MakeRun(Protocol):
     ) -> Run: ...
 
 
+class Shared(Protocol):
+    """The other engines, of a store that several share."""
+
+    @property
+    def is_through(self) -> bool:
+        """Whether nothing is on its way in or out of memory."""
+        ...
+
+    def graph_has_come(self) -> None:
+        """There may be runs that can be driven now."""
+        ...
+
+    def handled(self, ids: Iterable[str]) -> None:
+        """These have been handed over."""
+        ...
+
+    async def get(self, run_id: str) -> Run | None:
+        """The run, wherever it is."""
+        ...
+
+    async def of_rows(self, rows: Sequence[RunRow]) -> list[Run]:
+        """The runs of these rows."""
+        ...
+
+    async def take_parked(self, run_id: str) -> None:
+        """Own a run that nobody drives, to change it."""
+        ...
+
+    def release(self, run_id: str) -> None:
+        """Own it no more."""
+        ...
+
+    def taken(self, run_id: str) -> None:
+        """It is in memory."""
+        ...
+
+
 class Returning:
     """Brings stored runs back into memory."""
 
@@ -68,6 +105,7 @@ class Returning:
         root: SupervisorRef,
         make_run: MakeRun,
         wake: Any,
+        shared: Shared | None = None,
     ) -> None:
         self._durable = durable
         self._registry = registry
@@ -76,6 +114,7 @@ class Returning:
         self._root = root
         self._make_run = make_run
         self._wake = wake
+        self._shared = shared
         self._begun: set[Registered] = set()
         self._at_work = 0
         self._stuck: set[Registered] = set()
@@ -89,13 +128,15 @@ class Returning:
     @property
     def is_through(self) -> bool:
         """Whether all unfinished runs of the known graphs are in memory, as far as the store gives them."""
-        return self._at_work <= len(self._stuck)
+        return self._at_work <= len(self._stuck) and (self._shared is None or self._shared.is_through)
 
     # -- those that go on
 
     def recover(self, registered: Registered) -> None:
         """Let the unfinished runs of a graph go on, in the background; once."""
-        if registered not in self._begun:
+        if self._shared is not None:
+            self._shared.graph_has_come()
+        elif registered not in self._begun:
             self._begun.add(registered)
             self._at_work += 1
             self._books.gather()
@@ -131,7 +172,11 @@ class Returning:
         if registered not in self._stuck:
             self._books.gathered()
 
-    async def _bring_back(self, stored: Found) -> Run:
+    async def bring(self, stored: Found, check: Callable[[], None] | None = None) -> Run:
+        """The same of a run of a shared store; `check` raises if it may not go on here any more."""
+        return await self._bring_back(stored, check)
+
+    async def _bring_back(self, stored: Found, check: Callable[[], None] | None = None) -> Run:
         """A stored run as it was; one that has not ended goes on if its graph is here, and is what it was."""
         there = self._books.get(stored.row.run_id)
         if there is not None:
@@ -154,6 +199,8 @@ class Returning:
                 stored, complete = fresh, await self._complete(fresh)
         if self._durable.journal.closed:
             raise EngineClosed()
+        if check is not None:
+            check()
         # Nothing waits from here on, so nobody else brings it back meanwhile.
         return self._books.get(row.run_id) or self._resume(registered, stored, complete)
 
@@ -192,6 +239,9 @@ class Returning:
         run.key = row.key
         machine = run.machine
         held = row.status == "running" and self._books.has_to_wait and stored.waits_for_a_place
+        # Before it begins it is told what was asked of it: to pause, or not to begin at all.
+        told_first = self._shared is not None and bool(stored.run.inbox) and not held and stored.waits_for_a_place
+        held = held or (row.status == "running" and told_first)
         begin: Callable[[], None]
         try:
             if held and stored.is_untouched:
@@ -225,23 +275,22 @@ class Returning:
             self._books.begin(run)
             begin()
         self._hand_over(run, stored)
+        if told_first:
+            self._books.begin_now(run)
         return run
 
     def _hand_over(self, run: Run, stored: Found) -> None:
-        """Give it the signals that came while it was nowhere."""
-        for _, data in stored.run.inbox:
-            try:
-                signal = unpack_values(data, stored.blobs)
-                run.take_signal(signal["name"], signal["payload"], signal["id"])
-            except EngineError as error:
-                logger.warning("run %s was signalled in vain: %s", run.id, error, extra=about(run.id, run.graph))
-        if stored.run.inbox:
-            self._durable.journal.put([Collect(run.id, [id for id, _ in stored.run.inbox])])
+        """Give it the signals that came while it was nowhere, and what else was asked of it."""
+        if self._shared is not None:
+            self._shared.handled(id for id, _ in stored.run.inbox)
+        hand_over(run, stored.run.inbox, stored.blobs)
 
     # -- those that somebody asks for
 
     async def get(self, run_id: str) -> Run | None:
         """The run of this id, if the store has it."""
+        if self._shared is not None:
+            return await self._shared.get(run_id)
         stored = await self._durable.load(run_id)
         if stored is None:
             return None
@@ -279,14 +328,19 @@ class Returning:
         while len(found) < limit:
             query = Query(status=known, graph=graph, tags=tags, since=since, after=after, limit=limit)
             page = await self._durable.find(query)
-            for row in page:
-                run = self._books.get(row.run_id) or await self.get(row.run_id)
-                if run is not None and status in (None, run.status):
+            for run in await self._runs_of(page):
+                if status in (None, run.status):
                     found.append(run)
             if len(page) < limit:
                 break
             after = page[-1].run_id
         return found[:limit]
+
+    async def _runs_of(self, rows: Sequence[RunRow]) -> list[Run]:
+        if self._shared is not None:
+            return await self._shared.of_rows(rows)
+        runs = [self._books.get(row.run_id) or await self.get(row.run_id) for row in rows]
+        return [run for run in runs if run is not None]
 
     async def fork(self, run_id: str, at: str, update: Mapping[str, Any] | None) -> Run:
         """A new run from one activation of an older one."""
@@ -353,7 +407,23 @@ class Returning:
         there = self._books.get(run_id)
         if there is not None:
             return there
+        if self._shared is None:
+            return await self._migrate(stored)
+        await self._shared.take_parked(run_id)
+        try:
+            taken = await self._durable.load(run_id)  # as it was when it became our own
+            if taken is None:
+                raise RunNotFound(run_id)
+            moved = await self._migrate(taken)
+        except BaseException:
+            self._shared.release(run_id)
+            raise
+        self._shared.taken(run_id)
+        return moved
+
+    async def _migrate(self, stored: Found) -> Run:
         row = stored.row
+        run_id = row.run_id
         registered = self._registry.find(row.graph)
         fingerprint = self._durable.fingerprint(registered.plan)
         await self._check_same(row, registered.plan, stored.records(), stored.snapshot())

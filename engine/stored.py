@@ -178,6 +178,34 @@ class Audit:
 Write = Admit | Append | SetStatus | PutSnapshot | Post | Collect | Define | Rebase | Forget | Audit
 
 
+# --- sharing --------------------------------------------------------------------------------------------
+
+
+Kind = tuple[str, str, str]
+"""Graph, version and fingerprint: what an engine must know to run a run."""
+
+
+@attrs.frozen(kw_only=True)
+class Whereabouts:
+    """Where a run of a shared store is."""
+
+    run_id: str
+    status: StoredStatus
+    owner: int | None
+    """The engine that drives it; None if it waits for one, 0 if nobody has to."""
+    seq: int
+    """The number of its last record, or of the last in its snapshot."""
+
+
+@attrs.frozen
+class TakenOver:
+    """An engine whose lease had run out, and how many runs it left."""
+
+    engine: int
+    name: str
+    runs: int
+
+
 # --- reading --------------------------------------------------------------------------------------------
 
 

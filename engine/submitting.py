@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from .faults import Fault, name_fault, positive_fault
 from .options import mapping_fault
+from .sharing import Sharing
 from .stored import Kept
 from .typecheck import shown
 
@@ -104,6 +105,26 @@ def keep_faults(keep: Any, store: Any) -> Iterator[tuple[str, Fault]]:
         yield "keep", "is for a store; runs in memory are limited by Settings(keep_runs=...)"
     elif keep == Kept():
         yield "keep", "says neither seconds nor count; leave it out to keep all runs"
+
+
+def sharing_faults(shared: Any, store: Any, fallback: Any) -> Iterator[tuple[str, Fault]]:
+    """What is wrong with `Engine(shared=...)`."""
+    if not isinstance(shared, bool | Sharing):
+        yield "shared", f"must be True, False or a Sharing(...), found {shown(shared)}"
+    elif not shared:
+        return
+    elif store is None:
+        yield "shared", "is for a store: give the address of a PostgreSQL database, the same to each engine"
+    elif not _can_be_shared(store):
+        yield "shared", "is for postgresql://… only: other stores are for one engine at a time"
+    elif fallback is not None:
+        yield "fallback", "is for one engine alone: runs in memory cannot be shared"
+
+
+def _can_be_shared(store: Any) -> bool:
+    if isinstance(store, str):
+        return store.partition("://")[0] in ("postgresql", "postgres")
+    return hasattr(store, "share")
 
 
 def _executor_faults(executors: Any) -> Iterator[Fault]:

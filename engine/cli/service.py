@@ -59,6 +59,8 @@ _NEEDED: Final = {"asyncio": "uvicorn", "trio": "hypercorn"}
 @click.option("--keep-runs", type=int, metavar="N", help="Ended runs to keep in memory.  [default: 10000]")
 @click.option("--max-iterations", type=int, metavar="N", help="Limit of cycles that have none of their own.")
 @click.option("--fallback", is_flag=True, default=None, help="Keep runs in memory if the store cannot be reached.")
+@click.option("--shared", is_flag=True, default=None, help="Share a PostgreSQL store with other engines that do, too.")
+@click.option("--lease", type=float, metavar="SECONDS", help="Of silence, until others take over.  [default: 15]")
 @click.option("--reload", is_flag=True, default=None, help="Take up changed tools, for new runs.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Of the log on stderr.  [default: text]")
 @prepared
@@ -72,6 +74,7 @@ def serve(setup: Setup) -> int:
     Examples:
         workflow-engine serve --graphs flows.py --tools my_tools
         workflow-engine serve --graphs definitions/ --store postgresql://… --log-format json
+        workflow-engine serve --graphs flows.py --store postgresql://… --shared --max-runs 50
         workflow-engine keys new me --scope admin --file keys.toml
         workflow-engine serve --graphs my_package.flows:graphs --host 0.0.0.0 --keys keys.toml
 
@@ -119,6 +122,7 @@ def _engine(settings: Settings, close_seconds: float) -> Engine:
         max_queued=settings.max_queued,
         durability=settings.durability,
         fallback="memory" if settings.fallback and not settings.in_memory else None,
+        shared=settings.sharing,
         settings=EngineSettings(
             threads=settings.threads,
             processes=settings.processes,

@@ -18,6 +18,7 @@ from ..keeping import Durability
 from ..logging_json import LogFormat
 from ..schema import did_you_mean
 from ..settings import Settings as EngineSettings
+from ..sharing import Sharing
 from ..stores.urls import without_password
 from .faults import Refusal
 from .files import MOST_SETTINGS_BYTES, read_file
@@ -184,6 +185,10 @@ class Settings:
     """How long somebody who watches a run may take none of what is sent, until they are cut off."""
     fallback: bool = setting(False, _switch)
     """Whether it keeps runs in memory if the store cannot be reached when it starts."""
+    shared: bool = setting(False, _switch)
+    """Whether other engines have the store at the same time."""
+    lease: float = setting(Sharing().lease, _seconds)
+    """How long one of them may be silent before the others go on with its runs."""
     reload: bool = setting(False, _switch)
     """Whether new runs get the tools of modules that have changed."""
     log_format: LogFormat = setting("text", _one_of(get_args(LogFormat)))
@@ -196,6 +201,18 @@ class Settings:
     def in_memory(self) -> bool:
         """Whether runs are gone with the process."""
         return self.store == MEMORY
+
+    @property
+    def sharing(self) -> bool | Sharing:
+        """How the store is shared, if it is; raises `Refusal` for one that cannot be."""
+        if not self.shared:
+            return False
+        if not self.store.startswith(("postgresql://", "postgres://")):
+            raise Refusal(f"--shared is for postgresql://… only, found {shown_store(self.store)}")
+        usual = Sharing()
+        return Sharing(
+            lease=self.lease, renew=self.lease * usual.renew / usual.lease, poll=min(usual.poll, self.lease / 10)
+        )
 
     @property
     def for_engine(self) -> EngineSettings:

@@ -71,6 +71,7 @@ class Setup:
             max_queued=settings.max_queued,
             durability=settings.durability,
             settings=settings.for_engine,
+            shared=settings.sharing,
         )
         for loaded in graphs:
             engine.register(loaded.graph)

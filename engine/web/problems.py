@@ -214,6 +214,7 @@ _MAPPED: Final[Sequence[tuple[type[Exception], Callable[[Any], Refused]]]] = (
     (StateInvalid, of_state),
     (errors.EngineBusy, _busy),
     (errors.EngineClosed, _plain(503, _SOON)),
+    (errors.LeaseLost, _plain(503, _SOON)),
     (errors.StoreUnavailable, _secret(503, "the store cannot be reached at present", _SOON)),
     (errors.FilesUnavailable, _secret(503, "files cannot be kept or read at present", _SOON)),
     (errors.FileMissing, lambda error: Refused(404, "file_missing", f"there are no contents {error.digest}")),

@@ -15,7 +15,7 @@ import anyio.lowlevel
 import attrs
 
 from ..app import Engine
-from ..errors import EngineClosed, EngineError
+from ..errors import EngineClosed, EngineError, LeaseLost
 from ..handle import Run
 from ..history import Event
 from ..readable import readable
@@ -134,7 +134,7 @@ class Watch(Waiting):
                 self._quiet = 0.0
                 self.reason = None if page else "over"
                 return page or None
-        except EngineClosed:
+        except (EngineClosed, LeaseLost):
             self.reason = "draining"
             return None
         except EngineError as error:

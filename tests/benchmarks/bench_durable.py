@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
@@ -17,6 +17,9 @@ from typing import Any, Literal
 import anyio
 
 from engine import Engine, Graph
+from engine.stored import Admit, RunRow
+from engine.stores.postgres import PostgresStore
+from engine.stores.postgres.sharing import PostgresMember
 from engine.stores.thread import DriverThread
 
 from ..servers import fresh_postgres
@@ -130,9 +133,41 @@ async def on_a_server(runs: int, parts: int) -> float:
     return await side_by_side(fresh_postgres(), "standard", runs, parts)
 
 
-async def side_by_side(store: str, mode: Mode, runs: int, parts: int) -> float:
+async def on_a_shared_server(runs: int, parts: int) -> float:
+    """The same by an engine that shares its store, alone for the time being."""
+    return await side_by_side(fresh_postgres(), "standard", runs, parts, shared=True)
+
+
+async def claims(engines: int, runs: int, at_once: int) -> float:
+    """Microseconds per run of so many that engines claim at the same time, and have read then."""
+    kind = ("g", "1", "f")
+    url, claimed = fresh_postgres(), list[str]()
+    async with AsyncExitStack() as stack:
+        stores = [await stack.enter_async_context(PostgresStore(url)) for _ in range(engines)]
+        members = [await store.share(f"engine {number}", 60.0) for number, store in enumerate(stores)]
+        rows = [
+            RunRow(run_id=f"r{number}", graph=kind[0], version=kind[1], fingerprint=kind[2], submitted_at=0.0)
+            for number in range(runs)
+        ]
+        await stores[0].commit([Admit(row, PLAIN_RECORD) for row in rows])
+        await members[0].give_back([row.run_id for row in rows])
+
+        async def claim(member: PostgresMember) -> None:
+            while found := await member.claim([kind], at_once, {}):
+                claimed.extend(run.row.run_id for run in found)
+
+        start = now()
+        async with anyio.create_task_group() as group:
+            for member in members:
+                group.start_soon(claim, member)
+        spent = now() - start
+    assert sorted(claimed) == sorted(row.run_id for row in rows), "each is claimed once"
+    return spent / runs * 1e6
+
+
+async def side_by_side(store: str, mode: Mode, runs: int, parts: int, *, shared: bool = False) -> float:
     """Microseconds per part of so many runs that are submitted side by side."""
-    async with Engine(store, durability=mode) as engine:
+    async with Engine(store, durability=mode, shared=shared) as engine:
         await engine.run(chain_graph(), three())
         start = now()
         async with anyio.create_task_group() as group:
@@ -244,6 +279,21 @@ def rows(quick: bool) -> Iterable[Row]:
         partial(on_a_server, 100, LENGTH + 1),
         limit=200,
     )
+    yield Row(
+        "100 durable runs at once on a shared PostgreSQL, per record",
+        "us",
+        partial(on_a_shared_server, 100, LENGTH + 1),
+        {"not shared": partial(on_a_server, 100, LENGTH + 1)},
+        limit=200,
+    )
+    for at_once, limit in ((1, None), (10, None), (100, 500.0)):
+        yield Row(
+            f"claims by 4 engines of {at_once} at once, per run",
+            "us",
+            partial(claims, 4, (200 if quick else 1000) * (1 if at_once == 1 else 5), at_once),
+            limit=limit,
+            backends=["asyncio"],
+        )
     yield Row("recovery of 1,000 unfinished runs, 20,000 records", "s", partial(recovery, 1_000), limit=1.0)
     for function, what in ((step, "what changed"), (step_with_all, "the whole state")):
         yield Row(

@@ -19,6 +19,7 @@ from engine import (
 )
 from engine.history import History
 from engine.stores.memory import MemoryStore
+from tests.engine.test_durable_leaving import Slow
 from tests.faulty_store import FaultyStore
 
 TOOLS = ToolRegistry()
@@ -64,6 +65,17 @@ async def test_a_run_of_a_defined_graph_goes_on_after_a_restart_without_anybody_
         result = await run.result(5)
 
     assert result.state == {"n": 1, "gone": "now"}
+
+
+async def test_a_graph_that_is_used_while_it_is_defined_is_kept_all_the_same() -> None:
+    store = Slow()
+    store.seconds = 0.02
+    async with Engine(store, tools=TOOLS) as engine, anyio.create_task_group() as group:
+        group.start_soon(engine.define, definition())
+        await anyio.sleep(0.01)  # it is known, and on its way into the store
+        await (await engine.submit("counting", {})).cancel()
+    async with Engine(store, tools=TOOLS) as engine:
+        assert engine.graphs() == [("counting", "1")]
 
 
 async def test_the_same_definition_again_is_no_other_graph(tmp_path: Path) -> None:

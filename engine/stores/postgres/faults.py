@@ -9,6 +9,9 @@ from ...errors import StoreUnavailable
 
 # A connection that could not be made has no code, only words: those of the server, in English, or of libpq.
 _CURES_OF_CONNECTING = {
+    # Before "database", which is what the server calls itself then.
+    "starting up": "it will be back in a moment",
+    "shutting down": "it will be back once it is started again",
     "password authentication failed": "check the user and the password in the address",
     "no password supplied": "give a password in the address, PGPASSWORD or ~/.pgpass",
     "no pg_hba.conf entry": "let this user in from here, in the server's pg_hba.conf",
@@ -19,8 +22,6 @@ _CURES_OF_CONNECTING = {
     "failed to resolve host": "check the host in the address",
     "timeout expired": "is the server running, and reachable from here?",
     "read-only": "name the server that takes writes: this one is a standby, or set to be read only",
-    "starting up": "it will be back in a moment",
-    "shutting down": "it will be back once it is started again",
     "too many clients": "close other connections, or raise the server's max_connections",
     "remaining connection slots": "close other connections, or raise the server's max_connections",
     "SSL": "check sslmode and the certificates in the address",

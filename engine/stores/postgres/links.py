@@ -24,10 +24,10 @@ ATTEMPTS = 3
 class Link:
     """A connection, made when it is needed, and made anew when it was lost."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, begin: Callable[[psycopg.Connection], None] | None = None) -> None:
         self._address = address
         self._connection: psycopg.Connection | None = None
-        self.begin: Callable[[psycopg.Connection], None] | None = None
+        self.begin = begin
         """What a new connection begins with."""
 
     def use(self, work: Callable[[psycopg.Connection], T]) -> T:
@@ -76,21 +76,27 @@ class Link:
 class Links:
     """So many connections at most, each used by one at a time; others wait for one to be free."""
 
-    def __init__(self, name: str, most: int, address: Address) -> None:
+    def __init__(
+        self, name: str, most: int, address: Address, begin: Callable[[psycopg.Connection], None] | None = None
+    ) -> None:
         self._name = name
         self._most = most
         self._address = address
+        self._begin = begin
         self._places = anyio.Semaphore(most)
         self._idle: list[tuple[DriverThread, Link]] = []
 
     async def use(self, work: Callable[[psycopg.Connection], T]) -> T:
         """Do the work on one of them; see `Link.use`. Work that has begun is over when this is, even if cancelled."""
         async with self._places:
-            thread, link = self._idle.pop() if self._idle else (DriverThread(self._name), Link(self._address))
+            thread, link = self._idle.pop() if self._idle else self._another()
             try:
                 return await thread.run(link.use, work)
             finally:
                 self._idle.append((thread, link))
+
+    def _another(self) -> tuple[DriverThread, Link]:
+        return DriverThread(self._name), Link(self._address, self._begin)
 
     async def begin_with(self, begin: Callable[[psycopg.Connection], None]) -> None:
         """Do this now, and whenever one of them is made anew. For links of which there is one."""

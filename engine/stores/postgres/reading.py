@@ -78,6 +78,10 @@ class Reader:
         """See `Store.unfinished`."""
         return self._runs(_UNFINISHED, [held(graph), held(version), after, limit])
 
+    def chosen(self, chosen: str, parameters: Sequence[Any]) -> Sequence[StoredRun]:
+        """The runs whose numbers a query gives, by these."""
+        return self._runs(chosen, parameters)
+
     def records(self, run_id: str, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
         """See `Store.records`."""
         return self._rows(_RECORDS, [held(run_id), after, limit])

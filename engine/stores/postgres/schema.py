@@ -92,12 +92,46 @@ MIGRATIONS = [
     CREATE INDEX audits_of_run ON $.audits (run_id, number) WHERE run_id IS NOT NULL;
     CREATE INDEX audits_by_time ON $.audits (at);
     """,
+    # Several engines at once. The owner of a run: NULL if it waits for an engine, 0 if none of those that share has to
+    # drive it (it has ended, or an engine has all for itself). So who has it alone pays for no index.
+    """
+    ALTER TABLE $.runs ADD COLUMN owner bigint DEFAULT 0;
+    CREATE INDEX runs_queued ON $.runs (priority DESC, number) WHERE status = 'running' AND owner IS NULL;
+    CREATE INDEX runs_owned ON $.runs (owner) WHERE owner > 0;
+    CREATE TABLE $.claims (number bigint NOT NULL);
+    INSERT INTO $.claims VALUES (0);
+    CREATE TABLE $.engines (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        name text NOT NULL,
+        epoch bigint NOT NULL DEFAULT 1,
+        expires timestamptz NOT NULL,
+        gone boolean NOT NULL DEFAULT false  -- its runs are no longer its own
+    );
+    CREATE FUNCTION $.hold(engine bigint, held bigint) RETURNS void LANGUAGE plpgsql AS $body$
+    BEGIN
+        -- So that who takes over can find a transaction that hangs.
+        PERFORM pg_advisory_xact_lock_shared($fence$, (engine % 2147483647)::int);
+        PERFORM FROM $.engines WHERE id = engine AND epoch = held AND expires > clock_timestamp() FOR SHARE;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'the lease is lost' USING ERRCODE = 'WE001';
+        END IF;
+    END $body$;
+    CREATE FUNCTION $.own(engine bigint, ids text[]) RETURNS void LANGUAGE plpgsql AS $body$
+    DECLARE taken text;
+    BEGIN
+        SELECT run_id INTO taken FROM $.runs WHERE run_id = ANY(ids) AND owner IS DISTINCT FROM engine LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'the run is there' USING ERRCODE = 'WE002', DETAIL = taken;
+        END IF;
+    END $body$;
+    """,
 ]
 
 # Every commit holds it shared, a step of a compaction alone. So none begins on what the other is about to remove: a
 # run without its records, a blob that is found stored already.
 GUARD = "$guard$"
-_LOCKS = {GUARD: "guard", "$migrating$": "migrating"}
+_LOCKS = {GUARD: "guard", "$migrating$": "migrating", "$counting$": "counting"}
+_FENCE = "$fence$"
 
 
 @cache
@@ -106,7 +140,17 @@ def query(template: str, schema: str) -> bytes:
     text = template.replace("$.", f'"{schema}".')
     for name, what in _LOCKS.items():
         text = text.replace(name, str(_lock_number(schema, what)))
-    return text.encode()
+    return text.replace(_FENCE, str(fence_number(schema))).encode()
+
+
+def fence_number(schema: str) -> int:
+    """The first half of the locks that transactions under a lease hold; the other half is the engine's."""
+    return _lock_number(schema, "fence") & 0x7FFFFFFF
+
+
+def channel(schema: str) -> str:
+    """What engines that share the tables of a schema tell each other is sent over this."""
+    return f"workflow_engine_{_lock_number(schema, 'channel') & 0xFFFFFFFFFFFFFFFF:016x}"
 
 
 def _lock_number(schema: str, what: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import monotonic, sleep
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 
@@ -17,7 +17,8 @@ from . import compacting, writing
 from .address import Address
 from .links import Links
 from .reading import Reader
-from .schema import OLDEST_SERVER, prepare
+from .schema import OLDEST_SERVER, prepare, query
+from .sharing import COUNT_CLAIM, PostgresMember
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -32,6 +33,12 @@ _UNSAFE = {
     "full_page_writes": "full_page_writes is off on the server: a power cut there may damage runs",
 }
 
+_CLAIM_ALL = (
+    "UPDATE $.engines SET epoch = epoch + 1, gone = true WHERE NOT gone",
+    "UPDATE $.runs SET owner = 0 WHERE status = 'running' AND owner IS NULL",
+    "UPDATE $.runs SET owner = 0 WHERE owner > 0",
+)
+
 
 class PostgresStore:
     """Keeps runs in a PostgreSQL database; see `Store`.
@@ -45,6 +52,8 @@ class PostgresStore:
         self._facts: StoreFacts | None = None
         self._writer: Links | None = None
         self._readers: Links | None = None
+        self._member: PostgresMember | None = None
+        self._claim_number: int | None = None
 
     @property
     def facts(self) -> StoreFacts:
@@ -60,15 +69,53 @@ class PostgresStore:
         await self._writer.begin_with(self._claim)
 
     def _claim(self, connection: psycopg.Connection) -> None:
+        self._lock(
+            connection,
+            "pg_try_advisory_lock",
+            "is in use by another engine, and both would go on with the same runs; end that one, or name another "
+            "?schema=, or share it: Engine(..., shared=True) for each engine that uses it",
+        )
+        execute, schema = connection.execute, self._address.schema
+        if self._claim_number is None:
+            # Those that have shared it before, and may only sleep, write nothing from here on.
+            for statement in _CLAIM_ALL:
+                execute(query(statement, schema))
+            (self._claim_number,) = _one(execute(query(COUNT_CLAIM, schema)))
+        elif (self._claim_number,) != _one(execute(query("SELECT number FROM $.claims", schema))):
+            raise self._unfit(
+                "was in use by another engine while this one was cut off from it, so what this one has in memory is "
+                "out of date; start it anew"
+            )
+
+    async def share(self, name: str, lease: float) -> PostgresMember:
+        """Have it with other engines that share it, too; see `SharedStore.share`."""
+        if self._writer is None:
+            raise _closed()
+        await self._writer.begin_with(self._be_shared)
+        member = PostgresMember(self._address, name, lease, self._be_shared)
+        try:
+            await member.join()
+        except BaseException:
+            await member.close()
+            raise
+        self._member = member
+        return member
+
+    def _be_shared(self, connection: psycopg.Connection) -> None:
+        self._lock(
+            connection,
+            "pg_try_advisory_lock_shared",
+            "is in use by an engine that has it for itself: without shared=True; end that one, or start it anew with "
+            "shared=True, or name another ?schema=",
+        )
+
+    def _lock(self, connection: psycopg.Connection, lock: str, in_use: str) -> None:
         until = monotonic() + CLAIM_SECONDS
-        query = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
-        while connection.execute(query, [f"workflow-engine owns {self._address.schema}"]).fetchone() != (True,):
+        statement = f"SELECT {lock}(hashtextextended(%s, 0))".encode()
+        while connection.execute(statement, [f"workflow-engine owns {self._address.schema}"]).fetchone() != (True,):
             # A process that was killed a moment ago may have a commit under way, and its lock until that is over.
             if monotonic() > until:
-                raise self._unfit(
-                    "is in use by another engine, and both would go on with the same runs; "
-                    "end that one, or name another ?schema="
-                )
+                raise self._unfit(in_use)
             sleep(0.05)
 
     async def commit(self, writes: Sequence[Write], *, sync: bool = False) -> None:
@@ -76,7 +123,8 @@ class PostgresStore:
         if self._writer is None:
             raise _closed()
         if writes:
-            await self._writer.use(partial(writing.commit, schema=self._address.schema, writes=writes))
+            lease = None if self._member is None else self._member.row()
+            await self._writer.use(partial(writing.commit, schema=self._address.schema, writes=writes, lease=lease))
 
     async def read(self, run_id: str) -> StoredRun | None:
         """The run; see `Store.read`."""
@@ -156,7 +204,10 @@ class PostgresStore:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         links = [link for link in (self._readers, self._writer) if link is not None]
-        self._writer = self._readers = None
+        member, self._member = self._member, None
+        self._writer = self._readers = self._claim_number = None
+        if member is not None:
+            await member.close()
         for link in links:
             await link.close()
 
@@ -184,6 +235,12 @@ class PostgresStore:
 
     def _unfit(self, found: str) -> StoreUnavailable:
         return StoreUnavailable(f"PostgreSQL at {self._address.shown} {found}", facts={"url": self._address.shown})
+
+
+def _one(cursor: psycopg.Cursor[Any]) -> Any:
+    row = cursor.fetchone()
+    assert row is not None
+    return row
 
 
 def _closed() -> EngineClosed:

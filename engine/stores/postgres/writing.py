@@ -22,6 +22,7 @@ from psycopg import errors
 from ...errors import KeyTaken
 from ...stored import Admit, Audit, Define, Forget, Rebase, RunRow, Write
 from .batches import Batch, Named, batches, named
+from .leases import LeaseRow
 from .schema import query
 from .text import held, indexed, told
 
@@ -42,9 +43,9 @@ _DEFINE = """
 # A run that is there already is left alone; a key that is there is an error, which undoes all.
 _ADMIT = """
     INSERT INTO $.runs (run_id, graph, version, fingerprint, submitted_at, tags, priority, key, deadline, depth,
-        status, ended_at)
+        status, ended_at, owner)
     SELECT given.run_id, graph, version, fingerprint, submitted_at, tags::jsonb, priority, key, deadline, depth,
-        status, ended_at
+        status, ended_at, %b::int8
     FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::float8[], %b::text[], %b::int8[], %b::text[],
         %b::float8[], %b::int8[], %b::text[], %b::float8[]) WITH ORDINALITY
         AS given (run_id, graph, version, fingerprint, submitted_at, tags, priority, key, deadline, depth, status,
@@ -109,8 +110,13 @@ _COLLECT = """
     WHERE inbox.run = number AND inbox.id = given.id
 """
 _SET_STATUS = """
-    UPDATE $.runs SET status = given.status, ended_at = given.at
+    UPDATE $.runs SET status = given.status, ended_at = given.at,
+        owner = CASE given.status WHEN 'running' THEN owner ELSE 0 END
     FROM unnest(%b::text[], %b::text[], %b::float8[]) AS given (run_id, status, at) WHERE runs.run_id = given.run_id
+"""
+# Of a run that has ended: what was asked of it and it did not hear in time. It must not hear it if it is tried again.
+_FORGET_ORDERS = """
+    DELETE FROM $.inbox USING $.runs WHERE run = number AND run_id = ANY(%b::text[]) AND id LIKE chr(1) || '%%'
 """
 _REBASE = """
     UPDATE $.runs SET version = given.version, fingerprint = given.fingerprint
@@ -131,18 +137,23 @@ _FORGET = """
         inbox AS (DELETE FROM $.inbox USING gone WHERE run = number)
     DELETE FROM $.refs USING gone WHERE run = number
 """
+_HOLD = "SELECT $.hold(%b::int8, %b::int8)"
+# One that is there already may be an engine's that shares the tables: then this one would run it, too.
+_OWN = "SELECT $.own(%b::int8, %b::text[])"
 _OWNERS = "SELECT key, run_id FROM $.runs WHERE key = ANY(%b::text[]) OR run_id = ANY(%b::text[])"
 
 Statement = tuple[str, Sequence[Any]]
 
 
-def commit(connection: psycopg.Connection, schema: str, writes: Sequence[Write]) -> None:
-    """Make them, all or none; raises `KeyTaken`."""
-    statements = [statement for batch in batches(writes) for statement in _statements(batch)]
+def commit(connection: psycopg.Connection, schema: str, writes: Sequence[Write], lease: LeaseRow | None = None) -> None:
+    """Make them, all or none; raises `KeyTaken`. Within a lease, which must hold: `LeaseLost`, `RunIdTaken`."""
+    statements = [statement for batch in batches(writes) for statement in _statements(batch, lease)]
     try:
         with connection.pipeline():
             connection.execute(_BEGIN, prepare=True)
             connection.execute(query(_READY, schema), prepare=True)
+            if lease is not None:
+                connection.execute(query(_HOLD, schema), [lease.engine, lease.epoch], prepare=True)
             for template, parameters in statements:
                 connection.execute(query(template, schema), parameters, prepare=True)
             connection.execute("COMMIT", prepare=True)
@@ -152,14 +163,22 @@ def commit(connection: psycopg.Connection, schema: str, writes: Sequence[Write])
             raise taken from None
         # Its owner is gone since, or another engine has just admitted the same run.
         raise errors.SerializationFailure(str(error)) from error
+    except psycopg.Error as error:
+        if lease is None or (refused := lease.refusal(error)) is None:
+            raise
+        connection.rollback()
+        raise refused from None
 
 
-def _statements(batch: Batch) -> Iterator[Statement]:
+def _statements(batch: Batch, lease: LeaseRow | None) -> Iterator[Statement]:
     """What makes a batch, in the order of its fields."""
     if batch.definitions:
         yield _DEFINE, _columns([_definition(define) for define in batch.definitions.values()])
     if batch.runs:
-        yield _ADMIT, _columns([_row(row) for row in batch.runs.values()])
+        owner = 0 if lease is None else lease.engine
+        yield _ADMIT, [owner, *_columns([_row(row) for row in batch.runs.values()])]
+        if lease is not None:
+            yield _OWN, [owner, [held(run_id) for run_id in batch.runs]]
     for rows in _portions([_name(name, name[1]) for name in batch.named]):
         yield _NAME_IN_RECORDS, _columns(rows)
     for records in _portions([(held(run), seq, data) for (run, seq), data in batch.records.items()]):
@@ -174,6 +193,9 @@ def _statements(batch: Batch) -> Iterator[Statement]:
         yield _COLLECT, _columns([(held(run), held(id)) for run, id in batch.collected])
     if batch.statuses:
         yield _SET_STATUS, _columns([(held(run), held(set.status), set.at) for run, set in batch.statuses.items()])
+        ended = [held(run) for run, set in batch.statuses.items() if set.status != "running"]
+        if lease is not None and ended:
+            yield _FORGET_ORDERS, [ended]
     if batch.rebased:
         yield _REBASE, _columns([_rebase(rebase) for rebase in batch.rebased.values()])
     for lines in _portions([_audit(line) for line in batch.audited]):

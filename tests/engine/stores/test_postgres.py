@@ -27,6 +27,7 @@ from engine.stored import (
 )
 from engine.stores.postgres import PostgresStore, schema
 from engine.stores.postgres.batches import batches
+from engine.stores.postgres.faults import unreachable
 from engine.stores.postgres.text import held, told
 from tests.contracts.stores import admit, append, blob, row
 from tests.servers import PostgresServer, free_port, shared
@@ -259,13 +260,26 @@ async def test_tables_from_before_the_audit_log_have_one_now(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])
-        async with PostgresStore(postgres_url) as store:
-            await store.commit([admit()])
+        async with PostgresStore(postgres_url):
+            pass
+    name = postgres_url.rpartition("=")[2]
+    execute(
+        postgres_url,
+        f"INSERT INTO {name}.runs (run_id, graph, version, fingerprint, submitted_at, tags, priority, depth, status) "
+        "VALUES ('r1', 'g', '1', 'f', 100, '{}', 0, 0, 'running')",
+    )
     async with PostgresStore(postgres_url) as store:
         await store.commit([Audit("a", 1.0, "r1", b"line")])
 
         assert await store.audits(run_id="r1") == [(1, Audit("a", 1.0, "r1", b"line"))]
         assert len(await store.find(Query())) == 1
+
+
+def test_a_server_that_is_starting_is_not_taken_for_a_database_that_is_missing() -> None:
+    said = str(unreachable(psycopg.OperationalError("FATAL:  the database system is starting up"), "postgresql://x"))
+
+    assert "it will be back in a moment" in said
+    assert "create the database" not in said
 
 
 async def test_a_user_with_no_right_to_make_tables_may_use_them(postgres_url: str, server: PostgresServer) -> None:
