@@ -10,6 +10,7 @@ from uuid import uuid4
 import attrs
 
 from .errors import EngineError, RunEnded
+from .file import File
 from .handle import Run
 from .history import LogEntry
 from .reader import EventReader
@@ -93,6 +94,10 @@ class KeptRun(Run):
     @property
     def state(self) -> Any:
         return self._known().state
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        return self._known().files
 
     @property
     def log(self) -> list[LogEntry]:
