@@ -16,6 +16,7 @@ import anyio
 import anyio.lowlevel
 
 from .errors import EngineClosed
+from .file import File
 from .graph import Graph
 from .handle import Run
 from .history import Event, LogEntry
@@ -247,6 +248,11 @@ class BlockingRun:
     def state(self) -> Any:
         """The state as it stands."""
         return self._engine.call(lambda: self._run.state)
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """The files as they stand."""
+        return self._engine.call(lambda: self._run.files)
 
     @property
     def log(self) -> list[LogEntry]:

@@ -63,6 +63,9 @@ class Keeps(Protocol):
     @property
     def reached_by_all(self) -> bool: ...
 
+    @property
+    def piece(self) -> int: ...
+
     def size(self, digest: str) -> int | None: ...
 
     def read(self, digest: str, start: int, size: int) -> bytes: ...
@@ -401,6 +404,7 @@ class _Checked:
         self.place = start
         self.end = end
         self._contents: Contents | None = None
+        self._ahead = b""
         self._hash: _Hash | None = None
         if file.digest and start == 0 and end is None:
             from hashlib import sha256
@@ -415,10 +419,8 @@ class _Checked:
             size = min(size, self.end - self.place)
         if size <= 0:
             return b""
-        try:
-            chunk = self._contents.read(self.place, size)
-        except OSError as error:
-            raise FilesUnavailable(f"cannot read {self.file.name!r}: {error}") from error
+        chunk = self._ahead[:size] if self._ahead else self._read(self._contents, size)
+        self._ahead = self._ahead[len(chunk) :]
         self.place += len(chunk)
         if self._hash is not None:
             if chunk:
@@ -426,6 +428,22 @@ class _Checked:
             elif (found := self._hash.hexdigest()) != self.file.digest:
                 raise FileDamaged(self.file.digest, found, repr(self.file.name))
         return chunk
+
+    def _read(self, contents: Contents, size: int) -> bytes:
+        """At most so much, of as much as is worth asking for at once; the rest is kept for the next time."""
+        wanted = max(size, piece_of(contents))
+        if self.end is not None:
+            wanted = min(wanted, self.end - self.place)
+        try:
+            self._ahead = contents.read(self.place, wanted)
+        except OSError as error:
+            raise FilesUnavailable(f"cannot read {self.file.name!r}: {error}") from error
+        return self._ahead[:size]
+
+
+def piece_of(contents: Contents) -> int:
+    """How much is worth reading at once: where each read is a request, more than of a disk."""
+    return contents.store.piece if isinstance(contents, Kept) else CHUNK
 
 
 class Reader:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .errors import EngineError, RunEnded
+from .file import File
 from .handle import Run
 from .history import LogEntry
 from .ids import new_id
@@ -93,6 +94,10 @@ class KeptRun(Run):
     @property
     def state(self) -> Any:
         return self._known().state
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        return self._known().files
 
     @property
     def log(self) -> list[LogEntry]:

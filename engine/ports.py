@@ -203,6 +203,11 @@ class FileStore(Protocol):
         """Whether it can be pickled, and reads the same contents in another process of this machine."""
         ...
 
+    @property
+    def piece(self) -> int:
+        """How many bytes are worth reading at once: so many are in memory for each file that is open."""
+        ...
+
     def begin(self) -> Upload:
         """New contents, to be written piece by piece; no reader sees them before they are whole."""
         ...

@@ -14,7 +14,7 @@ from typing import Any, Final
 import anyio.from_thread
 
 from ..errors import FileMissing, FilesUnavailable
-from ..file import CHUNK, Contents, File, InMemory, Kept, Passing, open_stores
+from ..file import CHUNK, Contents, File, InMemory, Kept, Passing, open_stores, piece_of
 from ..mediatypes import UNKNOWN
 from ..ports import FileStore, Upload
 from ..threads import in_thread
@@ -181,7 +181,7 @@ def _write_all(chunks: Iterable[bytes], upload: Upload) -> None:
 def _copy(contents: Contents, upload: Upload) -> None:
     place = 0
     try:
-        while chunk := contents.read(place, CHUNK):
+        while chunk := contents.read(place, piece_of(contents)):
             anyio.from_thread.check_cancelled()
             upload.write(chunk)
             place += len(chunk)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
 
 from ..errors import FileMissing, FilesUnavailable
-from ..file import DIGEST
+from ..file import CHUNK, DIGEST
 from .digests import agreed, checked
 
 T = TypeVar("T")
@@ -31,6 +31,7 @@ class LocalFiles:
 
     durable: Final = True
     reached_by_all: Final = True
+    piece: Final = CHUNK
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder: Final = Path(folder).absolute()

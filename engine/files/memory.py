@@ -11,6 +11,7 @@ from threading import Lock
 from typing import Any, Final
 
 from ..errors import FileMissing
+from ..file import CHUNK
 from .digests import agreed, checked
 
 # How long contents stay that no file refers to: who uploads some needs a moment until a run is submitted on them.
@@ -35,6 +36,7 @@ class MemoryFiles:
     url: Final = "memory://"
     durable: Final = False
     reached_by_all: Final = False
+    piece: Final = CHUNK
 
     def __init__(self, *, forgets: bool = False) -> None:
         self._forgets = forgets

@@ -43,6 +43,7 @@ class ObjectFiles:
 
     durable: Final = True
     reached_by_all: Final = True
+    piece: Final = PIECE
 
     def __init__(self, url: str) -> None:
         self._address = url

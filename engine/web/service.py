@@ -77,9 +77,10 @@ def run_info(run: Run, root: str = "") -> RunInfo:
             error = run.error
             state, log, visited = run.state, run.log, run.visited
             counters, log_dropped, visited_dropped = run.counters, run.log_dropped, run.visited_dropped
+            files = [file_info(file, root) for file in run.files]
         except EngineError as why:
             return _unavailable(run, why)
-        return _info(run, state, log, visited, counters, log_dropped, visited_dropped, error, None)
+        return _info(run, state, log, visited, counters, log_dropped, visited_dropped, error, None, files)
     machine = run.machine
     return _info(
         run,

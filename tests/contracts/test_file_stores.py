@@ -68,6 +68,18 @@ def test_any_part_can_be_read(store: FileStore) -> None:
     assert parts == [b"012", b"3456", b"9", b"", b"", b""]
 
 
+async def test_large_contents_come_back_piece_by_piece(store: FileStore) -> None:
+    # More than an object store takes in one request.
+    data = bytes(range(256)) * (20 << 12)
+    file = await Files(store).keep(File.from_chunks([data[:7], data[7:]], "large.bin"))
+    async with file.open() as stream:
+        pieces = [await stream.read(3 << 20) for _ in range(12)]
+
+    assert max(map(len, pieces)) == 3 << 20
+    assert b"".join(pieces)[: len(data)] == data[: sum(map(len, pieces))]
+    assert await file.read() == data
+
+
 def test_contents_survive_the_store_object(make: Make) -> None:
     digest = put(make(), b"kept")
 

@@ -349,6 +349,15 @@ async def test_a_node_asks_for_files_and_keeps_some_by_its_context() -> None:
         assert await (await engine.files.get(kept.digest)).read() == b"x"
 
 
+def test_a_sync_program_gives_files_and_gets_some() -> None:
+    graph = Graph("g").add_node("upper", in_any_place, accepts="text/csv", produces="text/csv").set_entry_point("upper")
+    with Engine.blocking() as engine:
+        run = engine.submit(graph, {"n": 1}, files={"table": CSV})
+        assert run.result().files[0].blocking.text() == "A,B\n1,2\n"
+        assert run.files == run.result().files
+    assert Engine().run_sync(graph, {"n": 1}, files={"table": CSV}).files[0].blocking.text() == "A,B\n1,2\n"
+
+
 # --- what is refused before a run -----------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ from engine import (
     FileMissing,
     FilesUnavailable,
     Graph,
+    GraphNotFound,
     IdempotencyConflict,
     NotStorable,
     RunFailed,
@@ -124,6 +125,20 @@ async def test_what_a_run_was_submitted_on_is_there_after_a_crash(engine_on: Cal
         run = await engine.get(run.id)
         await run.signal("go")
         assert (await run.result()).state["got"] == ["orders.csv: a,b\n1,2\n"] * 2
+
+
+async def test_files_of_a_run_that_is_looked_at_before_its_graph_is_known_are_told(tmp_path: Path) -> None:
+    graph = Graph("g").add_node("make", Calls().make("x.csv"), produces="text/csv").set_entry_point("make")
+    async with Engine(f"sqlite:///{tmp_path}/runs.db") as engine:
+        run = await engine.submit(graph)
+        await run.wait()
+    async with Engine(f"sqlite:///{tmp_path}/runs.db") as engine:
+        kept = await engine.get(run.id)
+        with pytest.raises(GraphNotFound):
+            _ = kept.files
+        engine.register(graph)
+        files = (await engine.get(run.id)).files
+        assert [await file.text() for file in files] == ["x.csv"]
 
 
 async def test_files_are_there_after_a_snapshot(engine_on: Callable[..., Engine], monkeypatch: Any) -> None:
