@@ -64,6 +64,10 @@ class Connection(TCPServer):
 
     def __init__(self, app: Any, *rest: Any) -> None:
         async def with_cut_off(scope: Any, *arguments: Any) -> None:
+            if scope.get("http_version") == "2":
+                # Hypercorn takes it without being asked; uvicorn does not, and none of our limits was made for it.
+                self.cut_off()
+                return
             scope["extensions"][CUT_OFF] = {"now": self.cut_off}
             await app(scope, *arguments)
 

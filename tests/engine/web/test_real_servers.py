@@ -159,3 +159,12 @@ def test_open_streams_end_when_the_engine_drains(backend: str) -> None:
 
     assert (found[-1]["reason"], socket.close_code) == ("draining", 1012)
     assert refused.status_code == 503
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_nobody_is_served_over_http_2(real: Real, http: httpx2.Client) -> None:
+    words = ["curl", "-sS", "-m", "5", "--http2-prior-knowledge", f"http://127.0.0.1:{real.port}/health"]
+    answer = subprocess.run(words, capture_output=True, text=True, timeout=20)
+
+    assert (answer.returncode != 0, '"status"' in answer.stdout) == (True, False), answer
+    assert http.get("/health").status_code == 200
