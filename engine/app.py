@@ -817,7 +817,7 @@ class Engine:
             committed: Reloaded = prepared.commit()
             reloaded: Reloaded = attrs.evolve(committed, refused=tuple(self._registry.compile_again()))
             if reloaded.modules:
-                for executor in self._entered:
+                for _, executor in self._entered:
                     if isinstance(executor, ProcessExecutor):
                         await executor.renew()
         return reloaded

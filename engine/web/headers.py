@@ -26,9 +26,10 @@ SECURITY: Final[Mapping[bytes, bytes]] = {
 
 _METHODS: Final = b"GET, POST, PUT, PATCH, DELETE"
 _REQUEST_HEADERS: Final = (
-    b"authorization, content-type, idempotency-key, last-event-id, x-api-key, x-deadline-seconds, x-request-id"
+    b"authorization, content-digest, content-type, idempotency-key, if-none-match, if-range, last-event-id, range, "
+    b"x-api-key, x-deadline-seconds, x-request-id"
 )
-_ANSWER_HEADERS: Final = b"etag, link, location, retry-after, x-request-id"
+_ANSWER_HEADERS: Final = b"content-range, etag, link, location, repr-digest, retry-after, x-request-id"
 _PREFLIGHT_SECONDS: Final = b"600"
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 

@@ -16,7 +16,7 @@ from tests.servers import PostgresServer, fresh_postgres
 
 
 def test_engines_are_killed_one_after_the_other_and_each_run_ends_once(tmp_path: Path) -> None:
-    report = kill_among(fresh_postgres(), tmp_path, runs=90, every=2.0, seed=random.randrange(1 << 32))
+    report = kill_among(fresh_postgres(), tmp_path, runs=90, pause=0.2, every=2.0, seed=random.randrange(1 << 32))
 
     assert not report.faults, str(report)
     assert report.kills, "none was killed"
