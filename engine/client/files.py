@@ -16,13 +16,13 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import anyio
-import httpx2
 
 from ..errors import FileDamaged
 from ..file import File
 from ..files.digests import checked
 from ..threads import in_thread
 from ..typecheck import shown
+from .needed import httpx2
 from .told import told_file
 from .transport import Transport, refusal
 

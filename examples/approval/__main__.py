@@ -21,7 +21,9 @@ try:
 
     from engine import RunEnded
     from engine.client import AsyncClient
-except ModuleNotFoundError as missing:
+except ImportError as missing:
+    if missing.name not in ("click", "uvicorn", "httpx2"):
+        raise
     sys.exit(f"error: this example needs {missing.name}: pip install -e '.[cli,client,serve,trio]'")
 
 CLAIMS = {"ada": 12_00, "bob": 480_00, "cleo": 99_00, "dora": 75_00}
