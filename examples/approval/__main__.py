@@ -100,4 +100,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    code = 130
+    try:
+        main()
+        code = 0
+    except* KeyboardInterrupt:  # on trio it may come in a group
+        print("interrupted", file=sys.stderr)
+    sys.exit(code)
