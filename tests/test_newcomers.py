@@ -439,6 +439,14 @@ PROGRAMS = [
     ("psycopg", "from engine import Engine; Engine('postgresql://x')", "pip install 'workflow-engine[postgres]'"),
     ("coredis", "from engine import Engine; Engine('redis://x')", "pip install 'workflow-engine[redis]'"),
     ("PIL", "from engine import Graph; Graph('g').draw('png')", "pip install 'workflow-engine[draw]'"),
+    ("trio", "EXAMPLE agents trio", "error: this example needs trio: pip install -e '.[trio]'"),
+    ("trio", "EXAMPLE embedded_pipeline trio", "error: this example needs trio: pip install -e '.[trio]'"),
+    ("trio", "EXAMPLE data_quality --backend trio", "error: trio is not installed: pip install -e '.[trio]'"),
+    ("polars", "EXAMPLE data_quality", "error: this example needs Polars: pip install -e '.[examples]'"),
+    ("click", "EXAMPLE approval", "error: this example needs click: pip install -e '.[cli,client,serve,trio]'"),
+    ("httpx2", "EXAMPLE approval", "error: this example needs httpx2: pip install -e '.[cli,client,serve,trio]'"),
+    ("httpx2", "EXAMPLE submit", "error: this example needs httpx2: pip install -e '.[cli,client,serve,trio]'"),
+    ("fastapi", "EXAMPLE service", "error: this example needs fastapi: pip install -e '.[examples,serve,trio]'"),
 ]
 
 
@@ -448,6 +456,9 @@ def test_an_extra_that_is_not_installed_is_named_with_the_command_that_installs_
 ) -> None:
     if program.startswith("COMMAND "):
         program = f"from engine.cli import main; sys.exit(main({program.split()[1:]!r}))"
+    if program.startswith("EXAMPLE "):
+        name, *words = program.split()[1:]
+        program = f"import runpy; sys.argv[1:] = {words}; runpy.run_module('examples.{name}', run_name='__main__')"
     line = [sys.executable, "-c", WITHOUT.format(modules=[module], folder=str(tmp_path)) + program]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)})
 

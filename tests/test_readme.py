@@ -17,7 +17,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("[!.]*/README.md")), *sorted(ROOT.glob("examples/*/README.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    *sorted(ROOT.glob("[!.]*/README.md")),
+    *sorted(ROOT.glob("engine/*/README.md")),
+    *sorted(ROOT.glob("examples/*/README.md")),
+]
 
 
 def fences(text: str) -> list[tuple[str, str]]:
@@ -130,7 +135,38 @@ def test_the_map_names_every_folder() -> None:
     assert there - named == set()
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    assert list(dead_links(document)) == []
+
+
+def dead_links(document: Path) -> Iterator[str]:
+    """The links to files that are not there, and to headings that no document has."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.M | re.S)):
+        path, _, heading = link.partition("#")
+        target = document.parent / path if path else document
+        if link.startswith(("http://", "https://")):
+            continue
+        if not target.exists() or (heading and heading not in headings(target.read_text())):
+            yield link
+
+
+def headings(text: str) -> set[str]:
+    """The headings of a document as links name them."""
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+
+
 # The rest shows that the tests above can fail.
+
+
+def test_a_link_to_nothing_is_found(tmp_path: Path) -> None:
+    document = tmp_path / "README.md"
+    document.write_text("# Here, it is\n[a](#here-it-is) [b](#there) [c](README.md) [d](none.md) [e](README.md#no)\n")
+
+    assert list(dead_links(document)) == ["#there", "none.md", "README.md#no"]
 
 
 def test_programs_are_told_from_fragments_and_paired_with_their_output() -> None:

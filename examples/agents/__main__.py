@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 import anyio
 
@@ -44,4 +44,9 @@ def told(run: Run) -> list[str]:
 
 
 if __name__ == "__main__":
-    anyio.run(main, backend=sys.argv[1] if len(sys.argv) > 1 else "asyncio")
+    parser = argparse.ArgumentParser(prog="python -m examples.agents")
+    parser.add_argument("library", nargs="?", choices=("asyncio", "trio"), default="asyncio")
+    library = parser.parse_args().library
+    if library not in anyio.get_available_backends():
+        parser.exit(1, f"error: this example needs {library}: pip install -e '.[{library}]'\n")
+    anyio.run(main, backend=library)

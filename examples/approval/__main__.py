@@ -21,7 +21,9 @@ try:
 
     from engine import RunEnded
     from engine.client import AsyncClient
-except ModuleNotFoundError as missing:
+except ImportError as missing:
+    if missing.name not in ("click", "uvicorn", "httpx2"):
+        raise
     sys.exit(f"error: this example needs {missing.name}: pip install -e '.[cli,client,serve,trio]'")
 
 CLAIMS = {"ada": 12_00, "bob": 480_00, "cleo": 99_00, "dora": 75_00}
@@ -98,4 +100,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    code = 130
+    try:
+        main()
+        code = 0
+    except* KeyboardInterrupt:  # on trio it may come in a group
+        print("interrupted", file=sys.stderr)
+    sys.exit(code)

@@ -29,6 +29,15 @@ def line(points: Sequence[Point], target: float) -> str:
     def y(value: float) -> float:
         return top + (1 - value) / (1 - floor) * (height - top - bottom)
 
+    def value_beside(at: int, value: float) -> str:
+        # Below and to the right nothing is in the way, as long as the line rises; at its end there is room above only.
+        last = at == len(points) - 1
+        beside, lower = (0 if last else 14), not last
+        if (y(value) + 8 < y(target) < y(value) + 26) if lower else (y(value) - 24 < y(target) < y(value) - 6):
+            beside, lower = -beside, not lower  # off the line of the target
+        anchor = "start" if beside > 0 else "end" if beside < 0 else "middle"
+        return _text(x(at) + beside, y(value) + (22 if lower else -11), percent(value, 2), anchor, "value")
+
     def parts() -> Iterator[str]:
         step = 0.02 if floor >= 0.9 else 0.05 if floor >= 0.7 else 0.1
         for tick in range(round((1 - floor) / step) + 1):
@@ -44,9 +53,7 @@ def line(points: Sequence[Point], target: float) -> str:
         yield f'<polyline class="line" points="{line}"/>'
         for at, (name, value) in enumerate(points):
             yield f'<circle class="dot" cx="{x(at):.1f}" cy="{y(value):.1f}" r="5"/>'
-            # Below and to the right nothing is in the way, as long as the line rises.
-            beside = 14 if at < len(points) - 1 else 0
-            yield _text(x(at) + beside, y(value) + 22, percent(value, 2), "start" if beside else "middle", "value")
+            yield value_beside(at, value)
             yield _text(x(at), height - 10, name, "middle", "axis")
 
     return _svg(width, height, "quality per round", parts())
@@ -71,7 +78,7 @@ def heat(columns: Mapping[str, Sequence[float]], rounds: Sequence[str]) -> str:
                 yield f'<rect class="clean" {box}/>'
                 if strength:
                     yield f'<rect class="fault" {box} fill-opacity="{strength:.2f}"/>'
-                seen = "on-dark" if share > 0.45 else "value"
+                seen = "on-dark" if share > 0.8 else "value"  # where white begins to be read more easily
                 yield _text(left + at * wide + (wide - gap) / 2, y + cell / 2 + 5, percent(value, 2), "middle", seen)
 
     return _svg(left + len(rounds) * wide, top + len(columns) * (cell + gap), "quality per column and round", parts())

@@ -96,10 +96,14 @@ def profile_data(state: Job, ctx: Context) -> dict[str, Any]:
     return {"profile": found}
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def _detect(kind: str, asked: list[checks.Check], state: Job, ctx: Context) -> dict[str, Any]:
     folder = Folder(state["folder"])
     found, counted = scoring.found_by(asked, folder.scan(state["table"]))
-    ctx.progress(1, f"{found.height:,} found by {len(asked)} checks")
+    ctx.progress(1, f"{found.height:,} found by {_counted(len(asked), 'check')}")
     return {"findings": {kind: {"rows": folder.put(found), "checks": counted}}}
 
 
@@ -157,7 +161,7 @@ def identify_anomalies(state: Job, ctx: Context) -> dict[str, Any]:
 def generate_rules(state: Job, ctx: Context) -> dict[str, Any]:
     """Chooses what to do about each kind of anomaly: the mildest first, sterner in later rounds."""
     found = rules.rules_for(state["suspects"], state["profile"], ctx.iteration)
-    ctx.progress(1, f"{len(found)} rules of level {found[0]['level']}" if found else "nothing to do")
+    ctx.progress(1, f"{_counted(len(found), 'rule')} of level {found[0]['level']}" if found else "nothing to do")
     return {"rules": found}
 
 
@@ -166,7 +170,7 @@ def apply_rules(state: Job, ctx: Context) -> dict[str, Any]:
     """Applies them, and writes the table that results."""
     folder = Folder(state["folder"])
     table, aside, told = rules.apply(state["rules"], folder.scan(state["table"]))
-    ctx.progress(1, f"{sum(rule['count'] for rule in told):,} repairs, {table.height:,} rows left")
+    ctx.progress(1, f"{_counted(sum(rule['count'] for rule in told), 'repair')}, {table.height:,} rows left")
     return {"table": folder.put(table), "applied": told, "aside": [folder.put(aside)] if aside.height else []}
 
 

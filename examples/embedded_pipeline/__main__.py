@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m examples.embedded_pipeline")
@@ -18,7 +19,10 @@ if __name__ == "__main__":
 
         asyncio.run(in_asyncio.main(options.documents, options.stop_after))
     else:
-        import trio
+        try:
+            import trio
+        except ModuleNotFoundError:
+            sys.exit("error: this example needs trio: pip install -e '.[trio]'")
 
         from . import in_trio
 

@@ -13,12 +13,21 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, TypedDict
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from engine import File, Graph
 
 NUMBERS = ("quantity", "price")
-WIDTH, HEIGHT, MARGIN = 640, 360, 48
+WIDTH, HEIGHT, MARGIN = 640, 360, 40
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem; color: #1a2230 }
+img { max-width: 100%; border: 1px solid #dde2ea; border-radius: 8px }
+table { border-collapse: collapse; width: 100%; margin: 1.5rem 0; font-variant-numeric: tabular-nums }
+caption { text-align: left; font-weight: 600; padding: .3rem 0 }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid #dde2ea; text-align: left }
+.n { text-align: right }
+@media (max-width: 30rem) { table { font-size: 13px } th, td { padding: .3rem } }
+"""
 
 
 class Figures(TypedDict, total=False):
@@ -116,24 +125,34 @@ def number(text: str) -> float | None:
 def page(found: dict[str, Any], state: Figures, top: list[tuple[str, int]]) -> str:
     """The report, in HTML; whatever stands in the table is text here, and no HTML."""
 
+    def cell(value: object) -> str:
+        if isinstance(value, int):
+            return f'<td class="n">{value:,}</td>'
+        return f"<td>{html.escape(str(value))}</td>"
+
     def cells(*values: object) -> str:
-        return "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in values) + "</tr>"
+        return "<tr>" + "".join(map(cell, values)) + "</tr>"
 
     columns = "\n".join(
         cells(name, one["distinct"], one["missing"], one["not_numbers"], ", ".join(one["most_common"]))
         for name, one in found["columns"].items()
     )
-    countries = "\n".join(cells(name, f"{cents / 100:,.2f}") for name, cents in top)
+    countries = "\n".join(f'<tr>{cell(name)}<td class="n">{cents / 100:,.2f}</td></tr>' for name, cents in top)
     return f"""<!doctype html>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
 <title>{html.escape(found["source"])}</title>
+<style>{STYLE}</style>
 <h1>{html.escape(found["source"])}</h1>
 <p>{state["kept"]} of {state["rows"]} rows are whole; they come to {state["revenue"]:,.2f}.</p>
 <img src="chart.png" alt="revenue by country">
-<table><tr><th>country<th>revenue</tr>
+<table><caption>Revenue</caption>
+<tr><th>country</th><th class="n">revenue</th></tr>
 {countries}
 </table>
-<table><tr><th>column<th>distinct<th>missing<th>no numbers<th>most common</tr>
+<table><caption>Columns, as they came</caption>
+<tr><th>column</th><th class="n">distinct</th><th class="n">missing</th><th class="n">no numbers</th>
+<th>most common</th></tr>
 {columns}
 </table>
 """
@@ -143,15 +162,19 @@ def chart(top: list[tuple[str, int]]) -> bytes:
     """Bars, in PNG."""
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(14)
     most = max((cents for _, cents in top), default=1)
     step = (WIDTH - 2 * MARGIN) / max(1, len(top))
+    foot = HEIGHT - MARGIN
     for index, (name, cents) in enumerate(top):
-        left = MARGIN + index * step
-        height = (HEIGHT - 2 * MARGIN) * cents / most
-        draw.rectangle((left + 6, HEIGHT - MARGIN - height, left + step - 6, HEIGHT - MARGIN), fill="#0b5cad")
-        draw.text((left + 8, HEIGHT - MARGIN + 8), name.encode("ascii", "replace").decode(), fill="black")
-        draw.text((left + 8, HEIGHT - MARGIN - height - 14), f"{cents / 100:,.0f}", fill="black")
-    draw.line((MARGIN, HEIGHT - MARGIN, WIDTH - MARGIN, HEIGHT - MARGIN), fill="black")
+        left, height = MARGIN + index * step, (HEIGHT - 2 * MARGIN) * cents / most
+        middle = left + step / 2
+        draw.rectangle((left + 6, foot - height, left + step - 6, foot), fill="#2460c4")
+        # Pillow's own font has no other letters; the page has the names in full.
+        written = name.encode("ascii", "replace").decode()[: int(step / 8)]
+        draw.text((middle, foot + 18), written, fill="#1a2230", font=font, anchor="ms")
+        draw.text((middle, foot - height - 6), f"{cents / 100:,.0f}", fill="#1a2230", font=font, anchor="ms")
+    draw.line((MARGIN, foot, WIDTH - MARGIN, foot), fill="#1a2230")
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue()

@@ -27,7 +27,7 @@ try:
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] not in ("fastapi", "uvicorn", "hypercorn", "trio"):
         raise
-    sys.exit(f"error: this example needs {missing.name}: pip install -e '.[examples,serve,client,trio]'")
+    sys.exit(f"error: this example needs {missing.name}: pip install -e '.[examples,serve,trio]'")
 
 
 class Server(uvicorn.Server):

@@ -157,4 +157,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = 130
+    try:
+        code = main()
+    except* KeyboardInterrupt:  # on trio it comes in a group
+        print("interrupted", file=sys.stderr)
+    sys.exit(code)

@@ -16,7 +16,9 @@ try:
     import uvicorn  # noqa: F401  # for the service
 
     from . import over_http
-except ModuleNotFoundError as missing:
+except ImportError as missing:
+    if missing.name not in ("click", "uvicorn", "httpx2"):
+        raise
     sys.exit(f"error: this example needs {missing.name}: pip install -e '.[cli,client,serve,trio]'")
 
 
@@ -43,4 +45,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    code = 130
+    try:
+        main()
+        code = 0
+    except* KeyboardInterrupt:  # on trio it may come in a group
+        print("interrupted", file=sys.stderr)
+    sys.exit(code)

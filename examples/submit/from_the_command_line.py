@@ -19,7 +19,7 @@ async def one_run_of_two(backend: str, store: str) -> None:
     words = ["run", FLOW, "--store", store, "--backend", backend, "--quiet"]
     for state, key in (({"number": 7}, "parcel 7"), ({"number": 7}, "parcel 7"), ({"number": 99}, "parcel 99")):
         code, told = await command([*words, "--state", json.dumps(state), "--key", key])
-        print(f"  exit code {code}, run {told['run_id'][:8]}, {told['status']}: {told['state']}")
+        print(f"  exit code {code}, run {told['run_id'][-8:]}, {told['status']}: {told['state']}")
 
 
 async def command(words: list[str]) -> tuple[int, Any]:

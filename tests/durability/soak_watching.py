@@ -1,7 +1,8 @@
 """Clients that watch runs, over each kind of stream, and remember what they saw: nothing missing, nothing twice.
 
 What happened right before a kill may not be on disk: its numbers come again after the restart, with what happened then
-(README, "Live events"). So what came shortly before a kill may be other than what there is in the end; nothing else.
+(engine/stores/README.md, "Live events"). So what came shortly before a kill may be other than what there is in the end;
+nothing else.
 """
 
 from __future__ import annotations

@@ -1,0 +1,35 @@
+"""Ctrl-C in the examples that drive others: they end at once, without a traceback, and leave no process behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = {"submit": ["--runs", "20000"], "approval": [], "service.load": ["--seconds", "20"]}
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_ctrl_c_ends_a_program_without_a_traceback(name: str, backend: str, tmp_path: Path) -> None:
+    line = [sys.executable, "-u", "-m", f"examples.{name}", backend, *PROGRAMS[name]]
+    with (tmp_path / "stderr").open("w+") as errors:
+        # A group of its own, as a terminal makes it: Ctrl-C reaches all processes in it.
+        process = subprocess.Popen(
+            line, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        )
+        assert process.stdout is not None
+        with process.stdout as told:
+            assert told.readline()
+            os.killpg(process.pid, signal.SIGINT)
+            rest = told.read()  # to its end: until everyone who writes there has gone
+        code = process.wait(30)
+        errors.seek(0)
+        said = errors.read()
+
+    assert (code, "Traceback" in said) == (130, False), rest + said
