@@ -19,6 +19,7 @@ import anyio
 import pytest
 
 from engine import (
+    END,
     Engine,
     EphemeralRefused,
     File,
@@ -380,6 +381,43 @@ async def test_an_ephemeral_file_that_is_gone_is_made_again_by_the_node_that_had
         assert (await run.result()).state["got"] == ["x.csv: x.csv"]
         assert [entry.node for entry in run.log] == ["make", "wait", "take"]
     assert calls.made == ["x.csv", "x.csv", "take"]
+
+
+async def test_many_of_one_activation_are_made_again_at_once_and_say_once_of_what(tmp_path: Path) -> None:
+    calls = Calls()
+
+    async def make(state: State) -> Any:
+        calls.made.append("make")
+        return [File.from_bytes(str(n), f"{n}.csv", ephemeral=True) for n in range(300)]
+
+    graph, address = waiting(calls, make), f"sqlite:///{tmp_path}/runs.db"
+    async with crashing(Engine(address)) as engine:
+        run = await engine.submit(graph, {"text": "x" * 10_000})
+        await settled(engine, run.id)
+    async with Engine(address) as engine:
+        engine.register(graph)
+        run = await engine.get(run.id)
+        await run.signal("go")
+        assert len((await run.result()).state["got"]) == 300
+    assert calls.made == ["make", "make", "take"]
+    assert sum(file.stat().st_size for file in tmp_path.glob("runs.db*") if file.is_file()) < 2_000_000
+
+
+async def test_ephemeral_files_that_are_made_of_many_others_are_refused_when_runs_are_kept(tmp_path: Path) -> None:
+    async def make(tables: list[File], state: State) -> Any:
+        n = state["n"] + 1
+        return [File.from_bytes(f"{n}{name}", name, ephemeral=True) for name in ("a.csv", "b.csv")], {"n": n}
+
+    graph = Graph("g").add_node("make", make, accepts="text/csv", produces="text/csv").set_entry_point("make")
+    graph.add_edge("make", "make", when=lambda s: s["n"] < 40).add_edge("make", END, otherwise=True)
+    async with Engine(f"sqlite:///{tmp_path}/runs.db") as engine:
+        with pytest.raises(RunFailed) as caught:
+            await engine.run(graph, {"n": 0})
+    cause = caught.value.exceptions[0].__cause__
+    assert isinstance(cause, EphemeralRefused)
+    assert "node 'make' made the ephemeral file 'a.csv' of others that are ephemeral too" in str(cause)
+    async with Engine() as engine:
+        assert (await engine.run(graph, {"n": 0})).state == {"n": 40}
 
 
 async def test_one_that_is_made_anew_and_differs_is_told(engine_on: Callable[..., Engine]) -> None:
