@@ -13,6 +13,7 @@ import pytest
 
 from engine import File, FileDamaged, FileMissing, Files, FilesUnavailable
 from engine.file import Kept
+from engine.files.local import LocalFiles
 from engine.files.urls import open_files
 from engine.ports import FileStore
 from tests.contracts.files import FACTORIES, Make, put
@@ -221,6 +222,27 @@ async def test_contents_that_are_not_what_the_digest_says_are_told(store: FileSt
         await lying.read()
     with pytest.raises(FileDamaged, match=NOT_THERE):
         await files.keep(File.from_bytes(b"mine", "x.txt"), expected=NOT_THERE)
+
+
+async def test_contents_that_were_cut_off_are_kept_anew(tmp_path: Path) -> None:
+    store = LocalFiles(tmp_path)
+    made = File.from_bytes(b"whole", "x.txt")
+    kept = await Files(store).keep(made)
+    store._path(kept.digest).write_bytes(b"who")
+    with pytest.raises(FileDamaged):
+        await Files(store).keep(kept)  # nobody has them any more
+    again = await Files(store).keep(made)
+    assert (again.size, await kept.read()) == (5, b"whole")
+
+
+async def test_a_file_is_named_only_once_its_folder_was_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, synced = LocalFiles(tmp_path), list[Path]()
+    made = File.from_bytes(b"x", "x.txt")
+    await Files(store).keep(made)
+    monkeypatch.setattr("engine.files.local.sync_folder", synced.append)
+    # Whoever has put it there may not have come so far.
+    await Files(store).keep(made)
+    assert synced == [store._path(made.digest).parent]
 
 
 async def test_what_is_named_is_not_collected_and_what_is_young_neither(store: FileStore) -> None:

@@ -308,10 +308,27 @@ async def test_no_state_shows_what_is_carried() -> None:
         result = await run.result()
         with pytest.raises(StateInvalid, match="the engine's own"):
             await engine.submit(graph, {"$files": []})
+        with pytest.raises(StateInvalid, match="the engine's own"):
+            await engine.submit(graph, {"$files": (CSV,)})
 
     assert seen == [{"n": 1}] * 3
     assert result.state == run.state == {"n": 1}
     assert run.files == result.files
+
+
+async def test_where_no_files_travel_their_key_is_one_like_any_other() -> None:
+    graph = Graph("g").add_node("put", lambda s: {"$files": (1,)}).set_entry_point("put")
+    async with Engine() as engine:
+        run = await engine.submit(graph)
+        result = await run.result()
+    assert (result.state, result.files, run.files) == ({"$files": (1,)}, (), ())
+
+
+async def test_a_mapping_under_a_role_is_no_list_of_paths() -> None:
+    graph = Graph("g").add_node("take", takes_one).set_entry_point("take")
+    async with Engine() as engine:
+        with pytest.raises(FileMismatch, match="the file 't' is a File, a path or bytes, found"):
+            await engine.submit(graph, files={"t": {"orders.csv": b"x"}})
 
 
 @pytest.mark.parametrize("isolation", ["shallow", "deep", "check"])

@@ -35,6 +35,7 @@ from engine.file import Kept as Contents
 from engine.files.local import LocalFiles
 from engine.format import unpack_record
 from engine.recovery import blobs_of
+from engine.stored import Kept as KeepRuns
 from engine.stored import Query
 from engine.stores.sqlite import SqliteStore
 from tests.contracts import files as places
@@ -275,6 +276,26 @@ async def named_and_broken(folder: Path) -> tuple[int, list[str]]:
     return named, broken
 
 
+async def test_files_in_memory_are_refused_for_runs_that_are_kept(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the files of .*runs\.db would be in memory only .*files=a folder"):
+        async with Engine(f"sqlite:///{tmp_path}/runs.db", files="memory://"):
+            pass
+    async with Engine("memory://", files="memory://"), Engine(files="memory://"):
+        pass
+
+
+async def test_a_file_out_of_a_journal_is_kept_by_another_engine_that_is_running_here(tmp_path: Path) -> None:
+    graph = Graph("g").add_node("make", Calls().make("x.csv"), produces="text/csv").set_entry_point("make")
+    async with Engine(f"sqlite:///{tmp_path}/one.db") as engine:
+        run = await engine.submit(graph)
+        await run.wait()
+    async with Engine(f"sqlite:///{tmp_path}/one.db") as engine, Engine(f"sqlite:///{tmp_path}/other.db") as other:
+        engine.register(graph)
+        (file,) = (await engine.get(run.id)).files
+        await other.files.keep(file)
+        assert kept_in(other) == [file.digest]
+
+
 # --- what is not needed ---------------------------------------------------------------------------------
 
 
@@ -320,6 +341,22 @@ async def test_a_forks_files_stay_when_the_run_it_came_from_is_removed(
         assert (await engine.compact(keep_count=1)).runs == 1
         assert sorted(kept_in(engine)) == sorted([CSV.digest, File.from_bytes("made.csv").digest])
         assert await result.files[0].text() == "made.csv"
+
+
+async def test_what_need_not_be_kept_goes_with_its_files_while_an_engine_runs(
+    engine_on: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.durable.KEEP_SECONDS", 0.05)
+    monkeypatch.setattr("engine.durable.KEEP_FACTOR", 0.0)
+    monkeypatch.setattr("engine.durable.COLLECT_SECONDS", 0.05)
+    graph = Graph("g").add_node("make", Calls().make("made.csv"), produces="text/csv").set_entry_point("make")
+    async with engine_on(keep=KeepRuns(count=0)) as engine:
+        await engine.run(graph)
+        assert len(kept_in(engine)) == 1
+        monkeypatch.setattr("engine.files.files.GRACE", -60.0)
+        with anyio.fail_after(20):
+            while kept_in(engine):  # noqa: ASYNC110  # nobody tells of what is removed
+                await anyio.sleep(0.02)
 
 
 async def test_what_is_left_of_broken_uploads_is_swept_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,7 +437,8 @@ async def test_many_of_one_activation_are_made_again_at_once_and_say_once_of_wha
         await run.signal("go")
         assert len((await run.result()).state["got"]) == 300
     assert calls.made == ["make", "make", "take"]
-    assert sum(file.stat().st_size for file in tmp_path.glob("runs.db*") if file.is_file()) < 2_000_000
+    sizes = [os.path.getsize(tmp_path / name) for name in os.listdir(tmp_path) if "files" not in name]  # noqa: ASYNC240
+    assert sum(sizes) < 2_000_000
 
 
 async def test_ephemeral_files_that_are_made_of_many_others_are_refused_when_runs_are_kept(tmp_path: Path) -> None:
