@@ -30,6 +30,7 @@ from engine import (
     IdempotencyConflict,
     NotStorable,
     RunFailed,
+    VersionMismatch,
 )
 from engine.file import Kept as Contents
 from engine.files.local import LocalFiles
@@ -141,6 +142,45 @@ async def test_files_of_a_run_that_is_looked_at_before_its_graph_is_known_are_to
         engine.register(graph)
         files = (await engine.get(run.id)).files
         assert [await file.text() for file in files] == ["x.csv"]
+
+
+async def test_a_run_with_files_goes_on_only_where_files_travel(tmp_path: Path) -> None:
+    async def look(state: State) -> State:
+        return {"seen": sorted(state)}
+
+    address, calls = f"sqlite:///{tmp_path}/runs.db", Calls()
+    for version in ("1", "2"):  # the same version, too: only what the functions take and make has changed
+        graph, other = waiting(calls, calls.make("x.csv")), Graph("g", version=version)
+        other.add_node("make", look).add_wait("wait", signal="go", into="word").add_node("take", look)
+        other.add_edge("make", "wait").add_edge("wait", "take").set_entry_point("make")
+        async with crashing(Engine(address)) as engine:
+            run = await engine.submit(graph)
+            await settled(engine, run.id)
+        async with Engine(address) as engine:
+            engine.register(other)
+            with pytest.raises(VersionMismatch, match="files traveled through the graph and do not any more"):
+                await engine.migrate(run.id)
+            with pytest.raises((VersionMismatch, GraphNotFound)):
+                await engine.fork(run.id, at="wait#1")
+        async with Engine(address) as engine:
+            engine.register(graph)
+            kept = await engine.get(run.id)
+            await kept.signal("go")
+            assert (await kept.result()).state["got"] == ["x.csv: x.csv"]
+
+
+async def test_a_run_that_had_no_files_goes_on_where_they_travel_when_it_is_said(tmp_path: Path) -> None:
+    address, calls = f"sqlite:///{tmp_path}/runs.db", Calls()
+    before = Graph("g").add_node("make", lambda s: {"n": 1}).add_wait("wait", signal="go", into="word")
+    before.add_node("take", lambda s: None).add_edge("make", "wait").add_edge("wait", "take").set_entry_point("make")
+    async with crashing(Engine(address)) as engine:
+        run = await engine.submit(before)
+        await settled(engine, run.id)
+    async with Engine(address) as engine:
+        engine.register(waiting(calls, calls.make("x.csv")))
+        moved = await engine.migrate(run.id)
+        await moved.signal("go")
+        assert (await moved.result()).state == {"n": 1, "word": None, "got": []}
 
 
 async def test_files_are_there_after_a_snapshot(engine_on: Callable[..., Engine], monkeypatch: Any) -> None:
