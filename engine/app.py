@@ -137,7 +137,8 @@ class Engine:
     Leaving without an exception waits for the runs that are running; runs that only wait for a signal or a timer
     are cancelled then, with a warning that names them. Leaving with an exception cancels. Nothing is left behind.
 
-    `files` says where the contents of files are kept: an address (`s3://bucket/prefix`), a folder, or a `FileStore`.
+    `files` says where the contents of files are kept: an address (`s3://bucket/prefix`), a folder, or a `FileStore`;
+    for one store only, since what its runs do not name is removed when it is compacted.
     Left out, they are beside a SQLite file, in memory if the runs are, and otherwise nowhere. A `resolver` finds
     functions, gathers files and keeps them in the engine's stead.
 

@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 from engine import (
     END,
+    Cache,
     Context,
     Engine,
     File,
@@ -152,6 +153,30 @@ async def test_a_parameter_that_can_do_without_is_given_none() -> None:
     async with Engine() as engine:
         assert (await engine.run(graph)).state == {"got": None}
         assert (await engine.run(graph, files={"x": CSV})).state == {"got": "orders.csv"}
+
+
+async def test_one_that_has_no_default_is_given_none_too_and_one_that_has_keeps_its_own() -> None:
+    def without(table: File | None, state: Any) -> Any:
+        return {"got": table}
+
+    def with_one(state: Any, table: File = CSV) -> Any:
+        return {"own": table.name}
+
+    graph = Graph("g").add_node("without", without).add_node("with", with_one).set_entry_point("without", "with")
+    async with Engine() as engine:
+        assert (await engine.run(graph)).state == {"got": None, "own": "orders.csv"}
+
+
+@pytest.mark.parametrize("cached", ["make", "take"])
+def test_a_cache_is_refused_where_files_are_taken_or_made(cached: str) -> None:
+    options: dict[str, Any] = {"make": {}, "take": {}}
+    options[cached] = {"cache": Cache(ttl=60, key=len)}
+    graph = Graph("g").add_node("make", gives("x.csv"), produces="text/csv", **options["make"])
+    graph.add_node("take", takes_one, **options["take"]).add_edge("make", "take").set_entry_point("make")
+
+    ((code, said),) = problems(graph)
+    assert code == "bad_option"
+    assert f"{cached}: cache is for values: this node takes or makes files" in said
 
 
 async def test_each_channel_brings_what_its_source_gives() -> None:
