@@ -154,3 +154,11 @@ def test_names_that_are_taken_get_a_number_and_stay_names(folder: Path) -> None:
     assert [path.read_text() for path in paths] == [str(number) for number in range(len(names))]
     assert [path.name for path in paths[:5]] == ["a.csv", "A-2.csv", "a-2-2.csv", ".b", ".b-2"]
     assert all(len(path.name.encode()) <= 255 for path in paths)
+
+
+def test_an_empty_folder_name_is_refused_before_anything_has_begun(call: Call, folder: Path) -> None:
+    answer = call(*WORDS, "--out", "")
+
+    assert answer.code == 2
+    assert "--out names no folder" in answer.err
+    assert not list(folder.glob("runs.db*"))
