@@ -40,6 +40,8 @@ from .errors import (
     RunIdTaken,
     RunNotFound,
     RunTimeout,
+    StateFault,
+    StateInvalid,
     TooDeep,
     UnknownNode,
 )
@@ -135,7 +137,8 @@ class Engine:
     Leaving without an exception waits for the runs that are running; runs that only wait for a signal or a timer
     are cancelled then, with a warning that names them. Leaving with an exception cancels. Nothing is left behind.
 
-    `files` says where the contents of files are kept: an address (`s3://bucket/prefix`), a folder, or a `FileStore`.
+    `files` says where the contents of files are kept: an address (`s3://bucket/prefix`), a folder, or a `FileStore`;
+    for one store only, since what its runs do not name is removed when it is compacted.
     Left out, they are beside a SQLite file, in memory if the runs are, and otherwise nowhere. A `resolver` finds
     functions, gathers files and keeps them in the engine's stead.
 
@@ -210,7 +213,8 @@ class Engine:
             fall_back = fallback is not None
             self._durable = Durable(store, durability, fall_back=fall_back, prune=self._settings.prune)
             if keep is not None:
-                self._durable.run_beside(partial(self._durable.keep_only, keep))
+                collect = partial(self.files.collect, self._durable.named_files)
+                self._durable.run_beside(partial(self._durable.keep_only, keep, collect))
         self._books = Books(max_runs, max_queued, self._settings.keep_runs)
         self._books.others_bring_back = store is not None
         self._fleet: Fleet | None = None
@@ -293,6 +297,7 @@ class Engine:
             children = [ChildSpec("timers", Beside, ("timers", self._timers.serve))]
             if self._durable is not None:
                 await self._durable.open(stack.enter_async_context)
+                _check_files(self._durable.store, self.files)
                 children.append(ChildSpec("journal", Beside, ("journal", self._durable.serve)))
             places: dict[str, tuple[Executor, int]] = {}
             for name, executor in executors.items():
@@ -506,6 +511,8 @@ class Engine:
                 )
             return await self.files.keep(file)
 
+        if isinstance(state, Mapping) and FILES in state:
+            raise StateInvalid.of("the initial state", [StateFault((FILES,), "the key is the engine's own")])
         # What does not fit is refused before anything is kept for it.
         values = plan.state.admit({} if state is None else state)
         given = input_files(files or {})
@@ -1264,6 +1271,15 @@ def _files(files: Any, store: Store | str | None) -> Files:
         return Files(MemoryFiles(forgets=True))
     beside = files_beside(store) if isinstance(store, str) else None
     return Files(beside, "this store keeps no files beside its runs; say where: Engine(..., files='s3://bucket')")
+
+
+def _check_files(store: Store, files: Files) -> None:
+    """Refuse to have runs survive and what they name not."""
+    if store.facts.durable and files.has_store and not files.store.durable:
+        raise ValueError(
+            f"the files of {store.facts.url} would be in memory only ({files.store.url}), and missing when its runs go "
+            f"on after a restart; say files=a folder, or files='s3://bucket'"
+        )
 
 
 class _Restarts(NullObserver):

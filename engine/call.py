@@ -220,6 +220,7 @@ class FileParameter:
     name: str
     many: bool
     optional: bool
+    has_default: bool
 
 
 def wants_files(parameter: Parameter) -> FileParameter | None:
@@ -230,9 +231,9 @@ def wants_files(parameter: Parameter) -> FileParameter | None:
         optional = optional or len(members) < len(typing.get_args(tp))
         tp = unwrap(members[0]) if len(members) == 1 else tp
     if _is_class(tp) and issubclass(tp, File):
-        return FileParameter(parameter.name, False, optional)
+        return FileParameter(parameter.name, False, optional, parameter.optional)
     if typing.get_origin(tp) in (list, collections.abc.Sequence, tuple) and mentions_files(tp):
-        return FileParameter(parameter.name, True, optional)
+        return FileParameter(parameter.name, True, optional, parameter.optional)
     return None
 
 

@@ -15,7 +15,8 @@ FILES: Final = "$files"
 
 Carried = tuple[Any, ...]
 """One file on its way: its role ('' if it has none), the activation that made it ('' for what the run was submitted
-on), its number among those, the file itself, and, if that is gone after a crash, what it can be made of again."""
+on), its number among those, the file itself, and, with the first ephemeral one of an activation, what all of those
+can be made of again if they are gone after a crash."""
 
 ROLE: Final = 0
 ORIGIN: Final = 1

@@ -209,7 +209,7 @@ class Compiler:
         if reading.signature is not None:
             self._check_place(written, reading.signature)
         accepted = self._accepted(options, name)
-        spec = attrs.evolve(self._spec(reading, written), takes=takes, makes=makes)
+        spec = self._spec(reading, written, takes, makes)
         return NodeDecl(
             name=name, function=function, view=self._own_view(accepted, name) or view, options=spec, **shared
         )
@@ -308,7 +308,9 @@ class Compiler:
             hint = "leave run_in out, or make the function sync"
             self.problem("bad_option", written.name, f"an async function cannot run in a {place}", hint)
 
-    def _spec(self, reading: Reading, written: WrittenNode) -> NodeSpec:
+    def _spec(
+        self, reading: Reading, written: WrittenNode, takes: tuple[Takes, ...] = (), makes: tuple[Makes, ...] = ()
+    ) -> NodeSpec:
         options = written.options
         faulty = {option for option, _ in node_option_faults(options)}
 
@@ -340,7 +342,7 @@ class Compiler:
                 found[option] = self._declared_keys(option, declared, written.name)
         if gives := self.reader.gives(options.get("produces")):
             found["gives"] = gives
-        spec = attrs.evolve(reading.spec, is_map=written.kind == "map", **found)
+        spec = attrs.evolve(reading.spec, is_map=written.kind == "map", takes=takes, makes=makes, **found)
         if spec.cache is not None and (fault := cache_fault(spec, spec.cache)):
             self.problem("bad_option", written.name, f"cache {fault}")
         self._cached_keys(spec, written.name)
@@ -406,7 +408,7 @@ class Compiler:
                 hint = "annotate a parameter of its function with File, or list[File]"
                 self.problem("bad_option", where, "accepts names media types, but no parameter takes files", hint)
         return tuple(
-            Takes(one.name, named.get(one.name, everything) or EVERYTHING, one.many, one.optional)
+            Takes(one.name, named.get(one.name, everything) or EVERYTHING, one.many, one.optional, one.has_default)
             for one in reading.files
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
+from math import inf
 from time import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -43,6 +44,7 @@ from .tokens import Record
 # what is removed must cost those that run a hundredth at most.
 KEEP_SECONDS: Final = 60.0
 KEEP_FACTOR: Final = 100
+COLLECT_SECONDS: Final = 3600.0
 
 T = TypeVar("T")
 
@@ -321,12 +323,16 @@ class Durable:
         """Whether the store has this run."""
         return await patiently(lambda: self.store.read(run_id)) is not None
 
-    async def keep_only(self, keep: Kept) -> None:
-        """Remove what need not be kept, at once and from time to time."""
+    async def keep_only(self, keep: Kept, collect: Callable[[], Awaitable[int]]) -> None:
+        """Remove what need not be kept, at once and from time to time, and the files that nothing names any more."""
+        collected = -inf
         while not self.journal.closed:
             began = anyio.current_time()
             try:
                 removed = await self.compact(keep)
+                if began - collected >= COLLECT_SECONDS:
+                    collected = began
+                    await collect()
             except Exception as error:
                 known = error if not isinstance(error, EngineError) else None
                 logger.warning("nothing is removed from the store at present: %s", error, exc_info=known)

@@ -195,7 +195,7 @@ class Encoder:
 
     def _file(self, value: File, depth: int) -> Any:
         if not (value.is_kept or (value.ephemeral and value.digest)):
-            cure = "declare the node's produces=, or a File in the state's type, so that it is kept first"
+            cure = "keep it first, with engine.files.keep; in a node, declare produces=, or a File in the state's type"
             raise Refused(f"the file {value.name!r}, whose contents are not kept yet,", cure)
         plain: dict[str, Any] = {TAG: "file"}
         if value.ephemeral:

@@ -12,9 +12,11 @@ or `with file.open() as stream`.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
+import stat
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -274,6 +276,10 @@ class File:
         """
         where = Path(path)
         named = where.name if name is None else name
+        mode = os.stat(where).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a folder, opening it says so
+            why = "it is a pipe or a device, not a file; give what has no size to File.from_chunks"
+            raise OSError(errno.EINVAL, why, str(where))
         with where.open("rb", buffering=0) as opened:
             size = os.fstat(opened.fileno()).st_size
             kind = guessed(_named(named), opened.read(4096) or b"", size <= 4096) if media_type is None else media_type

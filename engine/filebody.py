@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from .bodies import Body, step
-from .carried import FILE, NUMBER, ORIGIN, ROLE, Carried, carried
+from .carried import FILE, NUMBER, ORIGIN, RECIPE, ROLE, Carried, carried
 from .errors import EphemeralRefused, FileMismatch, FileMissing
 from .file import File
 from .filestate import Produced
@@ -28,6 +28,9 @@ from .tokens import Activation
 from .values import Goto, Replace
 
 Keep = Callable[[File], Awaitable[File]]
+
+MOST_RECIPES: Final = 20
+"""How many activations one file may need to be made again: what each was given is kept with it, in every record."""
 
 
 class FileBody:
@@ -64,7 +67,7 @@ class FileBody:
         task, resolver = self._task(activation), _resolver_of(activation)
         function = self._function
         if self._spec.takes and not self._is_map:
-            offers = [offer_of(await self._there(activation, one)) for one in carried(activation.values)]
+            offers = [offer_of(one) for one in await self._there(activation, carried(activation.values))]
             given = await resolver.gather_inputs(task, offers)
             function = functools.partial(function, **given)
         returned = await _finished(self._make(function).begin(activation))
@@ -117,12 +120,14 @@ class FileBody:
         if found is None:
             return Produced(update, () if self._spec.makes else None)
         made: list[Carried] = []
+        recipe: tuple[Any, ...] = (dict(activation.values),) if _is_durable(activation) else ()
         for number, (role, file) in enumerate(found):
             told(task.node, self._spec.makes, role, file)
             saved = await keep(file)
             entry: Carried = (role, activation.id, number, saved)
-            if saved.ephemeral and _is_durable(activation):
-                entry = (*entry, dict(activation.values))
+            if saved.ephemeral:
+                # The first of them says it for all: they travel together.
+                entry, recipe = (*entry, *recipe), ()
             made.append(entry)
         return Produced(update, tuple(made))
 
@@ -134,35 +139,62 @@ class FileBody:
             why = "it is marked effect=True, so nobody may run it again to make the file anew"
         elif activation.run.parent is not None:
             why = "it is inside of a subgraph, where it cannot be run again by itself"
+        elif (others := _recipes(activation.values)) > MOST_RECIPES:
+            raise EphemeralRefused(
+                f"node {activation.name!r} made the ephemeral file {file.name!r} of others that are ephemeral too, and "
+                f"those of others: after a crash {others} activations would have to run again for it, at most "
+                f"{MOST_RECIPES} may; make some of the files on the way without ephemeral=True"
+            )
         if why:
             raise EphemeralRefused(
                 f"node {activation.name!r} made the ephemeral file {file.name!r} in a run that is kept, which would "
                 f"need it after a crash, and {why}; make the file without ephemeral=True"
             )
 
-    async def _there(self, activation: Activation, one: Carried) -> Carried:
-        """A file that was carried here, made again if it was ephemeral and is gone."""
-        file: File = one[FILE]
-        if not file.ephemeral or file.contents is not None:
-            return one
-        node = activation.run.plan.by_name.get(one[ORIGIN].rpartition("#")[0])
-        if len(one) < 5 or node is None or activation.run.parent is not None:
-            raise FileMissing(file.digest, "memory", f"the ephemeral file {file.name!r} cannot be made again")
-        again = Activation(
-            activation.run, node, int(one[ORIGIN].rpartition("#")[2]), one[4], None, None, None, (), node.ins[0], 0
-        )
+    async def _there(self, activation: Activation, there: Sequence[Carried]) -> list[Carried]:
+        """The files that were carried here, those made again that were ephemeral and are gone."""
+        gone = dict.fromkeys(one[ORIGIN] for one in there if _is_gone(one[FILE]))
+        again = {origin: await self._made_again(activation, origin, there) for origin in gone}
+        return [_remade(one, again[one[ORIGIN]]) if _is_gone(one[FILE]) else one for one in there]
+
+    async def _made_again(
+        self, activation: Activation, origin: str, there: Sequence[Carried]
+    ) -> Mapping[int, File] | None:
+        """What an activation makes when it is run again, by number; None if that cannot be done."""
+        name, _, number = origin.rpartition("#")
+        recipe = next((one[RECIPE] for one in there if one[ORIGIN] == origin and len(one) > RECIPE), None)
+        node = activation.run.plan.by_name.get(name)
+        if recipe is None or node is None or activation.run.parent is not None:
+            return None
+        again = Activation(activation.run, node, int(number), recipe, None, None, None, (), node.ins[0], 0)
         again.state = node.input.give(again.values)
         returned = await _finished(self._of(node).begin(again))
         if isinstance(returned, Goto):
             returned = returned.update
         found = (returned.files or ()) if isinstance(returned, Produced) else ()
-        made = next((entry[FILE] for entry in found if entry[NUMBER] == one[NUMBER]), None)
-        if made is None or made.digest != file.digest:
-            what = "none" if made is None else "another"
-            raise FileMissing(
-                file.digest, "memory", f"{one[ORIGIN]} was run again to make {file.name!r} anew, and made {what}"
-            )
-        return (one[ROLE], one[ORIGIN], one[NUMBER], made, *one[4:])
+        return {entry[NUMBER]: entry[FILE] for entry in found}
+
+
+def _is_gone(file: File) -> bool:
+    return file.ephemeral and file.contents is None
+
+
+def _remade(one: Carried, again: Mapping[int, File] | None) -> Carried:
+    """A file that is gone, with the contents that it had; raises `FileMissing` if those are others."""
+    file: File = one[FILE]
+    if again is None:
+        raise FileMissing(file.digest, "memory", f"the ephemeral file {file.name!r} cannot be made again")
+    made = again.get(one[NUMBER])
+    if made is None or made.digest != file.digest:
+        what = "none" if made is None else "another"
+        why = f"{one[ORIGIN]} was run again to make {file.name!r} anew, and made {what}"
+        raise FileMissing(file.digest, "memory", why)
+    return (one[ROLE], one[ORIGIN], one[NUMBER], made, *one[RECIPE:])
+
+
+def _recipes(values: Mapping[str, Any]) -> int:
+    """How many activations would have to run again to make what is ephemeral among these values."""
+    return sum(1 + _recipes(one[RECIPE]) for one in carried(values) if len(one) > RECIPE)
 
 
 def split(node: str, spec: NodeSpec, returned: Any) -> tuple[Any, list[tuple[str, File]] | None]:

@@ -28,6 +28,8 @@ class Takes:
     ranges: tuple[str, ...] = EVERYTHING
     many: bool = False
     optional: bool = False
+    has_default: bool = False
+    """Whether the function has a value of its own where no file comes; without one, it gets None."""
 
     def __str__(self) -> str:
         return f"{self.parameter!r} ({' or '.join(self.ranges)})"
@@ -84,6 +86,8 @@ def assigned(node: str, takes: Sequence[Takes], files: Sequence[Carried]) -> dic
             given[to.parameter] = mine[0]
         elif not to.optional:
             raise FileMismatch(node, f"its parameter {to} is given no file", there)
+        elif not to.has_default:
+            given[to.parameter] = None
     return given
 
 

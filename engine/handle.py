@@ -161,7 +161,7 @@ class Run:
     @property
     def files(self) -> tuple[File, ...]:
         """The files as they stand: of a run that is over, what it made last on each of its ways."""
-        return files_of(self.machine.present_values())
+        return files_of(self.machine.present_values()) if self.machine.plan.carries else ()
 
     @property
     def log(self) -> list[LogEntry]:

@@ -51,6 +51,8 @@ def _of_plan(plan: Plan) -> dict[str, Any]:
         "max_iterations": decl.max_iterations,
         "conflicts": decl.conflicts,
         "on_failure": decl.on_failure,
+        # Said only where it is so: graphs of before are what they were.
+        **({"files": True} if decl.carries else {}),
     }
 
 

@@ -40,6 +40,8 @@ def differences(before: str, now: str, records: Iterable[Record], snapshot: Mapp
     """What these records, and the snapshot before them, mention and means something else now, each in words."""
     old, new = json.loads(before), json.loads(now)
     found: list[str] = []
+    if old.get("files") and not new.get("files"):
+        found.append("files traveled through the graph and do not any more, so those of the run would be lost")
     if snapshot is not None:
         for level in _levels(old):
             found += _moved(level, _inside(old, level), _inside(new, level), joins_wait=_joins_wait(snapshot))

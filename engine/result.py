@@ -36,7 +36,8 @@ class RunResult:
         """What there is to say of a run now."""
         values = machine.present_values()
         state = machine.plan.state.build(values)
-        return cls(machine.id, machine.status, state, machine.counters, machine.unconsumed, files_of(values), machine)
+        files = files_of(values) if machine.plan.carries else ()
+        return cls(machine.id, machine.status, state, machine.counters, machine.unconsumed, files, machine)
 
     @cached_property
     def log(self) -> tuple[LogEntry, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EngineError
-from ..file import File
+from ..file import LONGEST_NAME, File
 from .faults import Refusal
 from .streams import OutputLost
 
@@ -66,6 +66,8 @@ def _free(name: str, taken: set[str]) -> str:
     found, number = name, 1
     while found.casefold() in taken:
         number += 1
-        found = f"{stem}-{number}.{ending}" if dot and stem else f"{name}-{number}"
+        start, end = (stem, f"-{number}.{ending}") if dot and stem else (name, f"-{number}")
+        # No longer than a name may be, and no half of a letter.
+        found = start.encode()[: LONGEST_NAME - len(end.encode())].decode(errors="ignore") + end
     taken.add(found.casefold())
     return found

@@ -12,6 +12,7 @@ from ..errors import UnknownSignal
 from ..graph import Graph
 from ..handle import Run
 from .driving import Driver
+from .faults import Refusal
 from .loading import state_for
 from .reading import json_of, signals_of, tags_of
 from .results import inputs_of
@@ -71,6 +72,8 @@ def run(
     no word for at all is text.
     """
     data = {} if state is None else json_of(state, "--state")
+    if out == "":
+        raise Refusal("--out names no folder", "an empty one may be a variable that is not set")
     given, sent, files = tags_of(tags), signals_of(signals), inputs_of(inputs)
     loaded = setup.loader.one(graph)
     initial = state_for(loaded.graph, data)

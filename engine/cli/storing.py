@@ -120,7 +120,7 @@ def compact(
     """Remove ended runs that need not be kept, and what only they held; the audit log stays unless that is said, too.
 
     The contents of files go with the runs that named them, from beside a SQLite file or where --files says, unless
-    they were kept within a day.
+    they were kept within a day. What only another store's runs name goes, too: a place for files is for one store.
 
     \b
     Examples:

@@ -73,10 +73,11 @@ class Files:
         store = self.store
         if file.digest and (expected or file.digest) == file.digest:
             size: int | None = await in_thread(store.mark, file.digest)
-            if size is not None:
+            # Contents of another size are not those: what was cut off is kept anew.
+            if size is not None and size == (size if file.size is None else file.size):
                 return self._kept(file, file.digest, size)
         if contents is None:
-            raise FileMissing(file.digest, store.url)
+            contents = await in_thread(file.found)
         upload: Upload = await in_thread(store.begin)
         try:
             if isinstance(contents, Passing):

@@ -22,7 +22,7 @@ def input_files(given: Mapping[str, Any]) -> list[tuple[str, File]]:
     for role, value in given.items():
         if not _is_text(role):
             raise FileMismatch("START", f"a file's role is text, found {shown(role)}")
-        several = isinstance(value, Iterable) and not isinstance(value, str | bytes | bytearray | os.PathLike)
+        several = isinstance(value, Iterable) and not isinstance(value, str | bytes | bytearray | os.PathLike | Mapping)
         found += [(role, _file(role, one)) for one in (value if several else (value,))]
     return found
 

@@ -72,6 +72,8 @@ class LocalFiles:
         path = self._path(digest)
         try:
             os.utime(path)
+            # Whoever has put them there may not have come so far, and they are about to be named.
+            sync_folder(path.parent)
             return path.stat().st_size
         except FileNotFoundError:
             return None
@@ -208,8 +210,7 @@ class LocalUpload:
             if self._store.mark(digest) != self._size:
                 os.fsync(file.fileno())
                 os.replace(self._path, place)
-            # Also where they were there: whoever had put them there may not have come so far.
-            sync_folder(place.parent)
+                sync_folder(place.parent)
         except OSError as error:
             raise self._store._unavailable(error) from error
         finally:

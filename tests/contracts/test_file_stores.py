@@ -1,6 +1,8 @@
 """What every place for files promises (engine/ports.py), and what files do with it on each backend."""
 
+import os
 import pickle
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -13,6 +15,7 @@ import pytest
 
 from engine import File, FileDamaged, FileMissing, Files, FilesUnavailable
 from engine.file import Kept
+from engine.files.local import LocalFiles
 from engine.files.urls import open_files
 from engine.ports import FileStore
 from tests.contracts.files import FACTORIES, Make, put
@@ -221,6 +224,56 @@ async def test_contents_that_are_not_what_the_digest_says_are_told(store: FileSt
         await lying.read()
     with pytest.raises(FileDamaged, match=NOT_THERE):
         await files.keep(File.from_bytes(b"mine", "x.txt"), expected=NOT_THERE)
+
+
+async def test_contents_that_were_cut_off_are_kept_anew(tmp_path: Path) -> None:
+    store = LocalFiles(tmp_path)
+    made = File.from_bytes(b"whole", "x.txt")
+    kept = await Files(store).keep(made)
+    store._path(kept.digest).write_bytes(b"who")
+    with pytest.raises(FileDamaged):
+        await Files(store).keep(kept)  # nobody has them any more
+    again = await Files(store).keep(made)
+    assert (again.size, await kept.read()) == (5, b"whole")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel what a descriptor is of")
+def test_contents_are_synced_then_renamed_and_then_their_folders_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, done = LocalFiles(tmp_path / "files"), list[str]()
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).relative_to(tmp_path)}")
+        fsync(descriptor)
+
+    def renamed(source: Path, target: Path) -> None:
+        done.append(f"{source.relative_to(tmp_path)} to {target.relative_to(tmp_path)}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    upload = store.begin()
+    temporary = upload._path.relative_to(tmp_path)  # type: ignore[attr-defined]
+    upload.write(b"x")
+    assert f"sync {temporary}" not in done
+    digest, _ = upload.commit()
+
+    shelf = f"files/sha256/{digest[:2]}"
+    assert done[-3:] == [f"sync {temporary}", f"{temporary} to {shelf}/{digest}", f"sync {shelf}"]
+    # What was made on the way there has a name that survives, too.
+    assert {"sync .", "sync files", "sync files/sha256"} <= set(done)
+
+
+async def test_a_file_is_named_only_once_its_folder_was_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, synced = LocalFiles(tmp_path), list[Path]()
+    made = File.from_bytes(b"x", "x.txt")
+    await Files(store).keep(made)
+    monkeypatch.setattr("engine.files.local.sync_folder", synced.append)
+    # Whoever has put it there may not have come so far.
+    await Files(store).keep(made)
+    assert synced == [store._path(made.digest).parent]
 
 
 async def test_what_is_named_is_not_collected_and_what_is_young_neither(store: FileStore) -> None:

@@ -1,7 +1,9 @@
 """A file by itself: its name, its type, how it is read, and how it travels to other processes."""
 
 import copy
+import os
 import pickle
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -171,6 +173,14 @@ async def test_a_path_at_which_nothing_can_be_read_is_told(tmp_path: Path) -> No
     (tmp_path / "gone.csv").unlink()
     with pytest.raises(FilesUnavailable, match="cannot be read"):
         await Files(MemoryFiles()).keep(file)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has neither")
+def test_what_has_no_end_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OSError, match=r"not a file; give what has no size to File\.from_chunks"):
+            File.from_path(path)
 
 
 async def test_a_file_is_saved_as_a_new_one_and_never_over_another(tmp_path: Path) -> None:

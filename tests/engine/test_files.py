@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 from engine import (
     END,
+    Cache,
     Context,
     Engine,
     File,
@@ -152,6 +153,30 @@ async def test_a_parameter_that_can_do_without_is_given_none() -> None:
     async with Engine() as engine:
         assert (await engine.run(graph)).state == {"got": None}
         assert (await engine.run(graph, files={"x": CSV})).state == {"got": "orders.csv"}
+
+
+async def test_one_that_has_no_default_is_given_none_too_and_one_that_has_keeps_its_own() -> None:
+    def without(table: File | None, state: Any) -> Any:
+        return {"got": table}
+
+    def with_one(state: Any, table: File = CSV) -> Any:
+        return {"own": table.name}
+
+    graph = Graph("g").add_node("without", without).add_node("with", with_one).set_entry_point("without", "with")
+    async with Engine() as engine:
+        assert (await engine.run(graph)).state == {"got": None, "own": "orders.csv"}
+
+
+@pytest.mark.parametrize("cached", ["make", "take"])
+def test_a_cache_is_refused_where_files_are_taken_or_made(cached: str) -> None:
+    options: dict[str, Any] = {"make": {}, "take": {}}
+    options[cached] = {"cache": Cache(ttl=60, key=len)}
+    graph = Graph("g").add_node("make", gives("x.csv"), produces="text/csv", **options["make"])
+    graph.add_node("take", takes_one, **options["take"]).add_edge("make", "take").set_entry_point("make")
+
+    ((code, said),) = problems(graph)
+    assert code == "bad_option"
+    assert f"{cached}: cache is for values: this node takes or makes files" in said
 
 
 async def test_each_channel_brings_what_its_source_gives() -> None:
@@ -308,10 +333,27 @@ async def test_no_state_shows_what_is_carried() -> None:
         result = await run.result()
         with pytest.raises(StateInvalid, match="the engine's own"):
             await engine.submit(graph, {"$files": []})
+        with pytest.raises(StateInvalid, match="the engine's own"):
+            await engine.submit(graph, {"$files": (CSV,)})
 
     assert seen == [{"n": 1}] * 3
     assert result.state == run.state == {"n": 1}
     assert run.files == result.files
+
+
+async def test_where_no_files_travel_their_key_is_one_like_any_other() -> None:
+    graph = Graph("g").add_node("put", lambda s: {"$files": (1,)}).set_entry_point("put")
+    async with Engine() as engine:
+        run = await engine.submit(graph)
+        result = await run.result()
+    assert (result.state, result.files, run.files) == ({"$files": (1,)}, (), ())
+
+
+async def test_a_mapping_under_a_role_is_no_list_of_paths() -> None:
+    graph = Graph("g").add_node("take", takes_one).set_entry_point("take")
+    async with Engine() as engine:
+        with pytest.raises(FileMismatch, match="the file 't' is a File, a path or bytes, found"):
+            await engine.submit(graph, files={"t": {"orders.csv": b"x"}})
 
 
 @pytest.mark.parametrize("isolation", ["shallow", "deep", "check"])

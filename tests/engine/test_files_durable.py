@@ -19,6 +19,7 @@ import anyio
 import pytest
 
 from engine import (
+    END,
     Engine,
     EphemeralRefused,
     File,
@@ -29,11 +30,13 @@ from engine import (
     IdempotencyConflict,
     NotStorable,
     RunFailed,
+    VersionMismatch,
 )
 from engine.file import Kept as Contents
 from engine.files.local import LocalFiles
 from engine.format import unpack_record
 from engine.recovery import blobs_of
+from engine.stored import Kept as KeepRuns
 from engine.stored import Query
 from engine.stores.sqlite import SqliteStore
 from tests.contracts import files as places
@@ -139,6 +142,45 @@ async def test_files_of_a_run_that_is_looked_at_before_its_graph_is_known_are_to
         engine.register(graph)
         files = (await engine.get(run.id)).files
         assert [await file.text() for file in files] == ["x.csv"]
+
+
+async def test_a_run_with_files_goes_on_only_where_files_travel(tmp_path: Path) -> None:
+    async def look(state: State) -> State:
+        return {"seen": sorted(state)}
+
+    address, calls = f"sqlite:///{tmp_path}/runs.db", Calls()
+    for version in ("1", "2"):  # the same version, too: only what the functions take and make has changed
+        graph, other = waiting(calls, calls.make("x.csv")), Graph("g", version=version)
+        other.add_node("make", look).add_wait("wait", signal="go", into="word").add_node("take", look)
+        other.add_edge("make", "wait").add_edge("wait", "take").set_entry_point("make")
+        async with crashing(Engine(address)) as engine:
+            run = await engine.submit(graph)
+            await settled(engine, run.id)
+        async with Engine(address) as engine:
+            engine.register(other)
+            with pytest.raises(VersionMismatch, match="files traveled through the graph and do not any more"):
+                await engine.migrate(run.id)
+            with pytest.raises((VersionMismatch, GraphNotFound)):
+                await engine.fork(run.id, at="wait#1")
+        async with Engine(address) as engine:
+            engine.register(graph)
+            kept = await engine.get(run.id)
+            await kept.signal("go")
+            assert (await kept.result()).state["got"] == ["x.csv: x.csv"]
+
+
+async def test_a_run_that_had_no_files_goes_on_where_they_travel_when_it_is_said(tmp_path: Path) -> None:
+    address, calls = f"sqlite:///{tmp_path}/runs.db", Calls()
+    before = Graph("g").add_node("make", lambda s: {"n": 1}).add_wait("wait", signal="go", into="word")
+    before.add_node("take", lambda s: None).add_edge("make", "wait").add_edge("wait", "take").set_entry_point("make")
+    async with crashing(Engine(address)) as engine:
+        run = await engine.submit(before)
+        await settled(engine, run.id)
+    async with Engine(address) as engine:
+        engine.register(waiting(calls, calls.make("x.csv")))
+        moved = await engine.migrate(run.id)
+        await moved.signal("go")
+        assert (await moved.result()).state == {"n": 1, "word": None, "got": []}
 
 
 async def test_files_are_there_after_a_snapshot(engine_on: Callable[..., Engine], monkeypatch: Any) -> None:
@@ -274,6 +316,26 @@ async def named_and_broken(folder: Path) -> tuple[int, list[str]]:
     return named, broken
 
 
+async def test_files_in_memory_are_refused_for_runs_that_are_kept(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the files of .*runs\.db would be in memory only .*files=a folder"):
+        async with Engine(f"sqlite:///{tmp_path}/runs.db", files="memory://"):
+            pass
+    async with Engine("memory://", files="memory://"), Engine(files="memory://"):
+        pass
+
+
+async def test_a_file_out_of_a_journal_is_kept_by_another_engine_that_is_running_here(tmp_path: Path) -> None:
+    graph = Graph("g").add_node("make", Calls().make("x.csv"), produces="text/csv").set_entry_point("make")
+    async with Engine(f"sqlite:///{tmp_path}/one.db") as engine:
+        run = await engine.submit(graph)
+        await run.wait()
+    async with Engine(f"sqlite:///{tmp_path}/one.db") as engine, Engine(f"sqlite:///{tmp_path}/other.db") as other:
+        engine.register(graph)
+        (file,) = (await engine.get(run.id)).files
+        await other.files.keep(file)
+        assert kept_in(other) == [file.digest]
+
+
 # --- what is not needed ---------------------------------------------------------------------------------
 
 
@@ -319,6 +381,22 @@ async def test_a_forks_files_stay_when_the_run_it_came_from_is_removed(
         assert (await engine.compact(keep_count=1)).runs == 1
         assert sorted(kept_in(engine)) == sorted([CSV.digest, File.from_bytes("made.csv").digest])
         assert await result.files[0].text() == "made.csv"
+
+
+async def test_what_need_not_be_kept_goes_with_its_files_while_an_engine_runs(
+    engine_on: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.durable.KEEP_SECONDS", 0.05)
+    monkeypatch.setattr("engine.durable.KEEP_FACTOR", 0.0)
+    monkeypatch.setattr("engine.durable.COLLECT_SECONDS", 0.05)
+    graph = Graph("g").add_node("make", Calls().make("made.csv"), produces="text/csv").set_entry_point("make")
+    async with engine_on(keep=KeepRuns(count=0)) as engine:
+        await engine.run(graph)
+        assert len(kept_in(engine)) == 1
+        monkeypatch.setattr("engine.files.files.GRACE", -60.0)
+        with anyio.fail_after(20):
+            while kept_in(engine):  # noqa: ASYNC110  # nobody tells of what is removed
+                await anyio.sleep(0.02)
 
 
 async def test_what_is_left_of_broken_uploads_is_swept_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,6 +458,44 @@ async def test_an_ephemeral_file_that_is_gone_is_made_again_by_the_node_that_had
         assert (await run.result()).state["got"] == ["x.csv: x.csv"]
         assert [entry.node for entry in run.log] == ["make", "wait", "take"]
     assert calls.made == ["x.csv", "x.csv", "take"]
+
+
+async def test_many_of_one_activation_are_made_again_at_once_and_say_once_of_what(tmp_path: Path) -> None:
+    calls = Calls()
+
+    async def make(state: State) -> Any:
+        calls.made.append("make")
+        return [File.from_bytes(str(n), f"{n}.csv", ephemeral=True) for n in range(300)]
+
+    graph, address = waiting(calls, make), f"sqlite:///{tmp_path}/runs.db"
+    async with crashing(Engine(address)) as engine:
+        run = await engine.submit(graph, {"text": "x" * 10_000})
+        await settled(engine, run.id)
+    async with Engine(address) as engine:
+        engine.register(graph)
+        run = await engine.get(run.id)
+        await run.signal("go")
+        assert len((await run.result()).state["got"]) == 300
+    assert calls.made == ["make", "make", "take"]
+    sizes = [os.path.getsize(tmp_path / name) for name in os.listdir(tmp_path) if "files" not in name]  # noqa: ASYNC240
+    assert sum(sizes) < 2_000_000
+
+
+async def test_ephemeral_files_that_are_made_of_many_others_are_refused_when_runs_are_kept(tmp_path: Path) -> None:
+    async def make(tables: list[File], state: State) -> Any:
+        n = state["n"] + 1
+        return [File.from_bytes(f"{n}{name}", name, ephemeral=True) for name in ("a.csv", "b.csv")], {"n": n}
+
+    graph = Graph("g").add_node("make", make, accepts="text/csv", produces="text/csv").set_entry_point("make")
+    graph.add_edge("make", "make", when=lambda s: s["n"] < 40).add_edge("make", END, otherwise=True)
+    async with Engine(f"sqlite:///{tmp_path}/runs.db") as engine:
+        with pytest.raises(RunFailed) as caught:
+            await engine.run(graph, {"n": 0})
+    cause = caught.value.exceptions[0].__cause__
+    assert isinstance(cause, EphemeralRefused)
+    assert "node 'make' made the ephemeral file 'a.csv' of others that are ephemeral too" in str(cause)
+    async with Engine() as engine:
+        assert (await engine.run(graph, {"n": 0})).state == {"n": 40}
 
 
 async def test_one_that_is_made_anew_and_differs_is_told(engine_on: Callable[..., Engine]) -> None:

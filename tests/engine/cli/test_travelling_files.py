@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine import File
+from engine.cli.results import saved
 from tests.engine.cli.test_commands import Call
 
 GRAPH = """
@@ -142,3 +143,22 @@ def test_a_run_that_goes_on_has_its_files(call: Call, folder: Path) -> None:
 WAITS = """
 graph.add_wait("wait", signal="go", into="word").add_edge("wait", "report").set_entry_point("wait")
 """
+
+
+def test_names_that_are_taken_get_a_number_and_stay_names(folder: Path) -> None:
+    names = ["a.csv", "A.csv", "a-2.csv", ".b", ".b", "é" * 125 + ".csvs", "é" * 125 + ".csvs", "ü" * 127, "ü" * 127]
+    told = saved([File.from_bytes(str(number), name) for number, name in enumerate(names)], str(folder / "out"))
+
+    paths = [Path(one["path"]) for one in told]
+    assert len(set(paths)) == len(names)
+    assert [path.read_text() for path in paths] == [str(number) for number in range(len(names))]
+    assert [path.name for path in paths[:5]] == ["a.csv", "A-2.csv", "a-2-2.csv", ".b", ".b-2"]
+    assert all(len(path.name.encode()) <= 255 for path in paths)
+
+
+def test_an_empty_folder_name_is_refused_before_anything_has_begun(call: Call, folder: Path) -> None:
+    answer = call(*WORDS, "--out", "")
+
+    assert answer.code == 2
+    assert "--out names no folder" in answer.err
+    assert not list(folder.glob("runs.db*"))
