@@ -180,8 +180,7 @@ class GuardedCrew:
             self._failed += 1
             self._answers.attempt_failed(follower, follower.attempt, error, 0.0, timed_out)
         for one in withdrawn:
-            assert self.circuit is not None
-            self._refuse(one, self.circuit.admits(one, self._clock()) or 0.0)
+            self._begin(one)  # which refuses it, unless the cool-down is over by now
 
     def _failed_with(self, activation: Activation) -> list[Activation]:
         self._before.pop(activation, None)

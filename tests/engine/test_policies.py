@@ -208,6 +208,19 @@ async def test_a_cancelled_trial_leaves_its_place() -> None:
         assert await cause_of(await engine.submit(graph)) is None
 
 
+async def test_what_waits_in_line_when_the_cool_down_is_over_at_once_may_be_the_trial() -> None:
+    service = Service()
+    graph = one(service.call, concurrency=1, breaker=Breaker(failures=1, cooldown=1e-9))
+    async with Engine() as engine:
+        runs = [await engine.submit(graph) for _ in range(3)]
+        for run in runs:
+            assert type(await cause_of(run)) in (ConnectionError, NodeUnavailable)
+        await anyio.sleep(0.01)
+        service.up = True
+
+        assert await cause_of(await engine.submit(graph)) is None
+
+
 class Told:
     """What happened to the calls of a node, in order, and whether a breaker can have stood before them."""
 
