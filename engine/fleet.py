@@ -56,6 +56,8 @@ logger = logging.getLogger("engine")
 LISTEN_SECONDS: Final = 60.0
 # How long an engine that is left may take to tell the others; if it cannot, they know when its lease is over.
 LEAVE_SECONDS: Final = 5.0
+# How often it is asked whether the store has a run that is being accepted.
+ACCEPTED_SECONDS: Final = 0.005
 NAMED_RUNS: Final = 5
 # How often in a row something may fail before it is told: a connection is lost now and then, and made anew.
 PATIENCE: Final = 3
@@ -587,7 +589,8 @@ class Fleet(Others):
 
     async def get(self, run_id: str) -> Run | None:
         """The run as it is now, wherever it is."""
-        run = self._books.active.get(run_id) or self._books.admitting.get(run_id)
+        await self._accepted(run_id)
+        run = self._books.active.get(run_id)
         if run is not None:
             await self.returning.recall(run)
             return run
@@ -611,12 +614,18 @@ class Fleet(Others):
         ]
         return [run for run in runs if run is not None]
 
+    async def _accepted(self, run_id: str) -> None:
+        """Wait while it is on its way into the store: nobody knows before whether it begins here."""
+        while run_id in self._books.admitting:  # noqa: ASYNC110  # as long as a commit, and seldom
+            await anyio.sleep(ACCEPTED_SECONDS)
+
     async def _look_at(self, where: Whereabouts) -> Run | None:
         run_id = where.run_id
+        await self._accepted(run_id)
         known = self._books.get(run_id)
         if known is not None:
             keeper = keeper_of(known.machine)
-            is_here = run_id in self._books.active or run_id in self._books.admitting
+            is_here = run_id in self._books.active
             if is_here or (where.status != "running" and isinstance(keeper, RunJournal) and keeper.seq == where.seq):
                 return known
             self._books.drop(run_id)  # it has gone on elsewhere since

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from engine import (
@@ -15,10 +18,12 @@ from engine import (
     Engine,
     EngineBusy,
     EngineClosed,
+    File,
     Graph,
     GraphNotFound,
     IdempotencyConflict,
     LeaseLost,
+    NotStorable,
     Run,
     RunCancelled,
     RunEnded,
@@ -170,6 +175,17 @@ async def test_a_signal_reaches_the_owner(postgres_url: str) -> None:
         await until(lambda: away.over)
         with pytest.raises(RunEnded):
             await away.signal("go", 5)
+
+
+async def test_a_file_in_a_signal_for_a_run_of_another_engine_is_refused(postgres_url: str, tmp_path: Path) -> None:
+    async with engines(postgres_url, 2, waiting(), files=tmp_path) as (one, two):
+        run = await begun_on(one, "waiting")
+        kept = await two.files.keep(File.from_bytes("x"))
+        away = await two.get(run.id)
+        with pytest.raises(NotStorable, match="an inbox keeps no files"):
+            await away.signal("go", {"files": [kept]})
+        await run.signal("go", [kept])
+        assert (await run.result()).state == {"it": [kept], "after": [kept, kept]}
 
 
 async def test_a_run_is_paused_resumed_and_cancelled_from_another_engine(postgres_url: str) -> None:
@@ -378,6 +394,37 @@ async def test_as_many_may_wait_as_an_engine_says_and_more_are_refused(postgres_
         with pytest.raises(EngineBusy, match="all are full"):
             await one.submit("holding", {})
         nodes.free.set()
+
+
+async def test_what_is_submitted_under_a_key_once_more_is_given_though_all_are_full(postgres_url: str) -> None:
+    nodes = Nodes()
+    async with engines(postgres_url, 1, nodes.holding(), max_runs=1, max_queued=1) as (one,):
+        first = await one.submit("holding", {}, idempotency_key="key")
+        await until(lambda: nodes.began)
+        second = await one.submit("holding", {}, idempotency_key="another")
+        with pytest.raises(EngineBusy):
+            await one.submit("holding", {})
+        assert (await one.submit("holding", {}, idempotency_key="key")).id == first.id
+        assert (await one.submit("holding", {}, idempotency_key="another")).id == second.id
+        with pytest.raises(RunIdTaken):
+            await one.submit("holding", {}, run_id=first.id)
+        nodes.free.set()
+
+
+async def test_a_run_that_is_looked_at_while_it_is_accepted_and_then_waits_is_waited_for(postgres_url: str) -> None:
+    nodes = Nodes()
+    async with engines(postgres_url, 1, nodes.holding(), max_runs=1) as (one,):
+        await begun_on(one, "holding")
+        admitting = one._books.admitting
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(one.submit, "holding", {}, run_id="mine"))
+            with anyio.fail_after(5):
+                while "mine" not in admitting:  # every step counts
+                    await anyio.lowlevel.checkpoint()
+            run = await one.get("mine")
+        assert run.status == "queued"
+        nodes.free.set()
+        assert (await run.result(timeout=5)).state == {"n": 1}
 
 
 async def test_a_run_that_a_node_submits_begins_beside_it_whatever_the_places(postgres_url: str) -> None:
