@@ -663,6 +663,38 @@ async def test_a_run_that_another_engine_had_is_forked_here(postgres_url: str) -
         assert (await fork.result(timeout=5)).state == {"first": 1, "more": 1, "second": True}
 
 
+async def test_a_fork_that_is_safe_when_the_lease_is_lost_goes_on_at_one_engine_only(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = Nodes()
+    async with engines(postgres_url, 2, nodes.holding()) as (one, two):
+        run = await begun_on(one, "holding")
+        await until(lambda: nodes.began)
+        nodes.free.set()
+        await run.wait()
+        nodes.free = anyio.Event()
+        nodes.began.clear()
+        assert one._fleet is not None
+        assert one._durable is not None
+        admit, lose = one._durable.admit_fork, one._fleet.lose
+
+        async def admit_and_lose(*given: Any) -> None:
+            await admit(*given)
+            lose(LeaseLost("one", "the test says so"))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(one._durable, "admit_fork", admit_and_lose)
+            fork = await one.fork(run.id, "hold#1")
+        with pytest.raises(LeaseLost):
+            await fork.result(timeout=5)
+        await until(lambda: one.vitals.trouble is None)
+        await until(lambda: nodes.began)
+        await anyio.sleep(4 * QUICK.poll)
+        assert nodes.began == [fork.id]
+        nodes.free.set()
+        assert (await (await two.get(fork.id)).result(timeout=5)).state == {"n": 1}
+
+
 async def test_a_second_engine_that_does_not_share_is_refused(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
