@@ -422,7 +422,7 @@ async def test_a_run_that_is_looked_at_while_it_is_accepted_and_then_waits_is_wa
                 while "mine" not in admitting:  # every step counts
                     await anyio.lowlevel.checkpoint()
             run = await one.get("mine")
-        assert run.status == "queued"
+        await until(lambda: run.status == "queued")
         nodes.free.set()
         assert (await run.result(timeout=5)).state == {"n": 1}
 
@@ -457,6 +457,31 @@ async def test_a_queued_run_is_cancelled_without_a_place_and_never_begins(postgr
         nodes.free.set()
 
     assert queued.id not in nodes.began
+
+
+async def test_a_run_that_became_its_own_by_an_act_whose_answer_was_lost_is_not_left_lying(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = Nodes()
+    async with engines(postgres_url, 1, nodes.holding(), max_runs=1) as (one,):
+        await begun_on(one, "holding")
+        queued = await one.submit("holding", {})
+        assert one._fleet is not None
+        member = one._fleet.member
+        await until(lambda: not one._fleet._leaving)  # type: ignore[union-attr]
+        take = member.take
+
+        async def take_and_fail(run_id: str) -> Any:
+            await take(run_id)
+            raise StoreUnavailable("the test has lost the answer")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(member, "take", take_and_fail)
+            with pytest.raises(StoreUnavailable):
+                await queued.cancel()
+        nodes.free.set()
+        with anyio.fail_after(5):
+            assert await queued.wait() == "cancelled"
 
 
 async def test_a_run_that_nobody_here_can_run_is_cancelled_all_the_same(postgres_url: str) -> None:
@@ -693,6 +718,34 @@ async def test_a_fork_that_is_safe_when_the_lease_is_lost_goes_on_at_one_engine_
         assert nodes.began == [fork.id]
         nodes.free.set()
         assert (await (await two.get(fork.id)).result(timeout=5)).state == {"n": 1}
+
+
+async def test_a_retry_is_refused_if_the_lease_is_lost_while_the_run_becomes_its_own(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = Nodes()
+    async with engines(postgres_url, 2, nodes.failing()) as (one, two):
+        run = await begun_on(one, "failing")
+        await run.wait()
+        nodes.fails = False
+        assert one._fleet is not None
+        member = one._fleet.member
+        take, lose = member.take, one._fleet.lose
+
+        async def take_and_lose(run_id: str) -> Any:
+            where = await take(run_id)
+            lose(LeaseLost("one", "the test says so"))
+            return where
+
+        with monkeypatch.context() as patched:
+            patched.setattr(member, "take", take_and_lose)
+            with pytest.raises(LeaseLost, match="the test says so"):
+                await run.retry()
+        assert run.status == "failed"
+        await until(lambda: one.vitals.trouble is None)
+        again = await two.get(run.id)
+        await again.retry()
+        assert (await again.result(timeout=5)).state == {"first": 1, "second": True}
 
 
 async def test_a_second_engine_that_does_not_share_is_refused(
