@@ -552,12 +552,12 @@ class Engine:
                 self._check_open()
             return await self._admit_durably(durable, registered, values, options)
         async with self._locks.of("key", key), self._locks.of("run", options.run_id):
-            if fleet is not None:
-                await fleet.check_room(_depth.get())
             if (known := await self._known_by_key(durable, plan, key, values)) is not None:
                 return known
             if options.run_id is not None and await durable.load(options.run_id) is not None:
                 raise RunIdTaken(options.run_id)
+            if fleet is not None:
+                await fleet.check_room(_depth.get())
             self._check_open()
             return await self._admit_durably(durable, registered, values, options)
 

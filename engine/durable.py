@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 
 from .auditing import AuditLine, AuditLog, audit_lines
 from .counts import Histogram
-from .errors import EngineError, NotStorable, RecordsGone, StoreUnavailable
+from .errors import EngineError, RecordsGone, StoreUnavailable
 from .forking import what_was_kept
 from .format import (
     digests_in,
@@ -295,11 +295,7 @@ class Durable:
 
     async def post(self, run_id: str, name: str, payload: Any, id: str) -> None:
         """Keep a signal for a run that is not in memory."""
-        id, data = signal(name, payload, id)
-        if file_marks(data):
-            cure = "an inbox keeps no files: signal it once an engine has it in hand, or send the file's digest"
-            raise NotStorable("a file for a run that no engine has in hand", "payload", cure, f"signal {name!r}")
-        await self.journal.write(Post(run_id, id, data))
+        await self.journal.write(Post(run_id, *signal(name, payload, id)))
 
     async def audits(
         self, run_id: str | None, after: int, limit: int, newest_first: bool

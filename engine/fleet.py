@@ -56,6 +56,8 @@ logger = logging.getLogger("engine")
 LISTEN_SECONDS: Final = 60.0
 # How long an engine that is left may take to tell the others; if it cannot, they know when its lease is over.
 LEAVE_SECONDS: Final = 5.0
+# How often it is asked whether the store has a run that is being accepted.
+ACCEPTED_SECONDS: Final = 0.005
 NAMED_RUNS: Final = 5
 # How often in a row something may fail before it is told: a connection is lost now and then, and made anew.
 PATIENCE: Final = 3
@@ -448,11 +450,44 @@ class Fleet(Others):
 
     async def _claim_the_wanted(self) -> None:
         for run_id in list(self._wanted):
-            self._wanted.pop(run_id)
+            await self._take_waiting(run_id)
+            self._wanted.pop(run_id, None)
+
+    async def _take_waiting(self, run_id: str) -> list[Run]:
+        """Own a run if it still waits for an engine, and have it in memory."""
+        where = await self._own(run_id)
+        if where is None or where.owner is not None or where.status != "running":
+            if where is not None and not where.owner:
+                self.release(run_id)  # it has ended meanwhile
+            return []
+        try:
+            return await self._bring(await self._read([run_id]))
+        except BaseException:
+            self._unsure = True
+            raise
+        finally:
+            self._coming.pop(run_id, None)
+
+    async def _own(self, run_id: str) -> Whereabouts | None:
+        """Own it, if nobody else does, and have it on its way; where it was before."""
+        self.check()
+        lease, was_coming = self._lease, run_id in self._coming
+        self._coming[run_id] = None  # before it is: or it might be taken for one that has been lost, and given back
+        owned = False
+        try:
             where = await self.member.take(run_id)
-            if where is not None and where.owner is None and where.status == "running":
-                self._coming[run_id] = None
-                await self._bring(await self._read([run_id]))
+            self.check()
+            if self._lease is not lease:
+                raise LeaseLost(self.name, "it was away while a run became its own")
+            owned = where is not None and not where.owner
+            return where
+        except BaseException:
+            self._unsure = True  # the answer is lost: it may be its own
+            self._ring("claims")
+            raise
+        finally:
+            if not owned and not was_coming:
+                self._coming.pop(run_id, None)
 
     def _kinds(self) -> list[Kind]:
         """What it can run."""
@@ -531,12 +566,8 @@ class Fleet(Others):
         if where is None:
             raise RunNotFound(run_id)
         if where.status == "running" and where.owner is None:
-            # Nobody drives it, and nobody may for long.
-            taken = await self.member.take(run_id)
-            if taken is None or taken.owner is not None:
-                return  # somebody does by now, and finds the order
-            self._coming[run_id] = None
-            for run in await self._bring(await self._read([run_id])):
+            # Nobody drives it, and nobody may for long; whoever takes it before us finds the order.
+            for run in await self._take_waiting(run_id):
                 if isinstance(run, KeptRun):
                     await self._cancel_parked(run_id)
         elif where.owner == self.member.id:
@@ -587,7 +618,8 @@ class Fleet(Others):
 
     async def get(self, run_id: str) -> Run | None:
         """The run as it is now, wherever it is."""
-        run = self._books.active.get(run_id) or self._books.admitting.get(run_id)
+        await self._accepted(run_id)
+        run = self._books.active.get(run_id)
         if run is not None:
             await self.returning.recall(run)
             return run
@@ -611,12 +643,18 @@ class Fleet(Others):
         ]
         return [run for run in runs if run is not None]
 
+    async def _accepted(self, run_id: str) -> None:
+        """Wait while it is on its way into the store: nobody knows before whether it begins here."""
+        while run_id in self._books.admitting:  # noqa: ASYNC110  # as long as a commit, and seldom
+            await anyio.sleep(ACCEPTED_SECONDS)
+
     async def _look_at(self, where: Whereabouts) -> Run | None:
         run_id = where.run_id
+        await self._accepted(run_id)
         known = self._books.get(run_id)
         if known is not None:
             keeper = keeper_of(known.machine)
-            is_here = run_id in self._books.active or run_id in self._books.admitting
+            is_here = run_id in self._books.active
             if is_here or (where.status != "running" and isinstance(keeper, RunJournal) and keeper.seq == where.seq):
                 return known
             self._books.drop(run_id)  # it has gone on elsewhere since
@@ -652,8 +690,7 @@ class Fleet(Others):
 
     async def take_ended(self, run: Run) -> None:
         """Own a run that has failed, to try it again here. Raises `RunNotFound`, `RunEnded` if it is not as it was."""
-        self.check()
-        where = await self.member.take(run.id)
+        where = await self._own(run.id)
         if where is None:
             raise RunNotFound(run.id, "it has been removed from the store since it ended; submit another")
         keeper = keeper_of(run.machine)
@@ -661,7 +698,6 @@ class Fleet(Others):
             if not where.owner:
                 self.release(run.id)
             raise RunEnded(run.id, where.status, "it has gone on since, in another engine; engine.get(run_id) gives it")
-        self._coming[run.id] = None
 
     def taken(self, run_id: str) -> None:
         """It goes on."""
@@ -675,13 +711,12 @@ class Fleet(Others):
 
     async def take_parked(self, run_id: str) -> None:
         """Own a run that nobody drives, to change it. Raises `RunNotFound`, or `EngineError` if somebody does."""
-        self.check()
-        where = await self.member.take(run_id)
+        where = await self._own(run_id)
         if where is None:
             raise RunNotFound(run_id)
         if where.owner and where.owner != self.member.id:
             raise EngineError(f"run {run_id!r} is driven by another engine: it need not be changed to go on")
-        self._coming[run_id] = None
+        self._coming[run_id] = None  # if it was its own before, too
 
     # -- following runs of others
 

@@ -8,6 +8,7 @@ the same in another run, whose state may differ in what does not count for the c
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Final
@@ -23,12 +24,16 @@ from .errors import CacheKeyInvalid, NodeUnavailable, NotStorable, noted
 from .executors.worker import values_in
 from .hands import Worker
 from .limits import Limits
+from .logs import about
 from .nodes import Answers, Crew
 from .options import Cache
 from .plan import PlanNode
 from .reusing import Found, Results
+from .schema import deep_copied
 from .tokens import Activation
 from .values import Goto
+
+logger = logging.getLogger("engine")
 
 
 class GuardedCrew:
@@ -42,6 +47,7 @@ class GuardedCrew:
         self._clock = clock
         # What the state of each leader held before its function got it.
         self._before: dict[Activation, dict[str, Any]] = {}
+        self._stay_shared: set[str] = set()
         self._done = 0
         self._failed = 0
         self._cancelled = 0
@@ -101,9 +107,29 @@ class GuardedCrew:
 
     def _give(self, activation: Activation, did: Any) -> None:
         """Answer with what was computed by another."""
-        returned = did if self.crew.is_map else done_again(activation, _fresh(did))
+        copied = self._copied(did)
+        returned = copied if self.crew.is_map else done_again(activation, copied)
         self._done += 1
         self._answers.attempt_succeeded(activation, activation.attempt, returned, 0.0)
+
+    def _copied(self, did: Any) -> Any:
+        """A copy for one run, or for those to come: what one does to it in place no other sees."""
+        if self.crew.is_map:
+            return deep_copied({"": did}, self._not_copied)[""]
+        return _copied_to(did, self._not_copied)
+
+    def _not_copied(self, name: str, value: Any, error: Exception) -> None:
+        if name not in self._stay_shared:
+            self._stay_shared.add(name)
+            logger.warning(
+                "the cache of node %r shares its result%s (%s) among runs, since that cannot be copied: %s: %s",
+                self.name,
+                f" under key {name!r}" if name else "",
+                type(value).__name__,
+                type(error).__name__,
+                error,
+                extra=about(node=self.name),
+            )
 
     def cancel(self, activation: Activation) -> bool:
         """Stop an attempt; true if it is over already."""
@@ -135,7 +161,7 @@ class GuardedCrew:
             self._answers.attempt_succeeded(activation, attempt, returned, seconds)
             return
         # Before the run gets it, which may go on to change it.
-        did = returned if self.crew.is_map else _fresh(done_to(activation, before, returned))
+        did = self._copied(returned if self.crew.is_map else done_to(activation, before, returned))
         followers = results.succeeded(activation, did, self._clock())
         self._answers.attempt_succeeded(activation, attempt, returned, seconds)
         for follower in followers:
@@ -154,8 +180,7 @@ class GuardedCrew:
             self._failed += 1
             self._answers.attempt_failed(follower, follower.attempt, error, 0.0, timed_out)
         for one in withdrawn:
-            assert self.circuit is not None
-            self._refuse(one, self.circuit.admits(one, self._clock()) or 0.0)
+            self._begin(one)  # which refuses it, unless the cool-down is over by now
 
     def _failed_with(self, activation: Activation) -> list[Activation]:
         self._before.pop(activation, None)
@@ -296,15 +321,23 @@ def _key(activation: Activation, cache: Cache) -> bytes:
         raise CacheKeyInvalid(node.name, error.what, error.path) from error
 
 
-def _fresh(did: Any) -> Any:
-    """What was done to a state, with a top level of its own: what one run does to it no other sees."""
+def _copied_to(did: Any, not_copied: Callable[[str, Any, Exception], None]) -> Any:
+    """What was done to a state, in objects of its own."""
     changed, gone, mutated, kept, returned = did
-    return dict(changed), gone, mutated, kept, _copied(returned)
+    return deep_copied(changed, not_copied), gone, mutated, kept, _returned_copied(returned, not_copied)
 
 
-def _copied(returned: Any) -> Any:
+def _returned_copied(returned: Any, not_copied: Callable[[str, Any, Exception], None]) -> Any:
     if isinstance(returned, Goto):
-        return Goto(returned.targets, _copied(returned.update))
+        return Goto(returned.targets, _returned_copied(returned.update, not_copied))
     if isinstance(returned, dict):
-        return dict(returned)
-    return copy.copy(returned) if attrs.has(type(returned)) else returned
+        return deep_copied(returned, not_copied)
+    fields = getattr(type(returned), "__attrs_attrs__", None)
+    if fields is None:
+        return returned  # no update: it is refused wherever it is given
+    # Field by field: it may hold a client that the state came with.
+    held = {field.name: getattr(returned, field.name) for field in fields if hasattr(returned, field.name)}
+    copied = copy.copy(returned)
+    for name, value in deep_copied(held, not_copied).items():
+        object.__setattr__(copied, name, value)
+    return copied

@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 from uuid import uuid4
 
 from .codec import pack
+from .errors import NotStorable
+from .format import file_marks
 
 ORDER: Final = "\x01"
 
@@ -27,8 +29,13 @@ def is_cancel(id: str) -> bool:
 
 
 def signal(name: str, payload: Any, id: str | None) -> tuple[str, bytes]:
-    """The same of a signal."""
+    """The same of a signal; raises `NotStorable`, also for a file."""
     # As a whole: an inbox names no blobs. Its id counts for a signal that was given none, too, since it may be
     # handed over once more after a crash.
     id = uuid4().hex if id is None else id
-    return id, pack({"name": name, "payload": payload, "id": id}, owner=f"signal {name!r}")
+    owner = f"signal {name!r}"
+    data = pack({"name": name, "payload": payload, "id": id}, owner=owner)
+    if file_marks(data):
+        cure = "an inbox keeps no files: signal it at the engine that has it in hand, or send the file's digest"
+        raise NotStorable("a file for a run that this engine does not have in hand", "payload", cure, owner)
+    return id, data

@@ -16,7 +16,7 @@ from actors import SupervisorRef
 
 from .books import Books
 from .durable import Durable
-from .errors import EngineClosed, EngineError, GraphNotFound, RunNotFound, VersionMismatch
+from .errors import EngineClosed, EngineError, GraphNotFound, LeaseLost, RunNotFound, VersionMismatch
 from .forking import what_a_fork_needs
 from .handing import hand_over
 from .handle import Run
@@ -62,6 +62,11 @@ class Shared(Protocol):
     @property
     def is_through(self) -> bool:
         """Whether nothing is on its way in or out of memory."""
+        ...
+
+    @property
+    def trouble(self) -> LeaseLost | None:
+        """Why nothing goes on here at present."""
         ...
 
     def graph_has_come(self) -> None:
@@ -394,6 +399,8 @@ class Returning:
         run.registered.counts.submitted += 1
         if self._durable.journal.closed:
             run.let_go()  # it goes on at the next start
+        elif self._shared is not None and self._shared.trouble is not None:
+            run.let_go(self._shared.trouble)  # it goes on elsewhere
         elif run.ending:
             self._books.end(run)
         else:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from engine import (
@@ -15,10 +18,12 @@ from engine import (
     Engine,
     EngineBusy,
     EngineClosed,
+    File,
     Graph,
     GraphNotFound,
     IdempotencyConflict,
     LeaseLost,
+    NotStorable,
     Run,
     RunCancelled,
     RunEnded,
@@ -170,6 +175,17 @@ async def test_a_signal_reaches_the_owner(postgres_url: str) -> None:
         await until(lambda: away.over)
         with pytest.raises(RunEnded):
             await away.signal("go", 5)
+
+
+async def test_a_file_in_a_signal_for_a_run_of_another_engine_is_refused(postgres_url: str, tmp_path: Path) -> None:
+    async with engines(postgres_url, 2, waiting(), files=tmp_path) as (one, two):
+        run = await begun_on(one, "waiting")
+        kept = await two.files.keep(File.from_bytes("x"))
+        away = await two.get(run.id)
+        with pytest.raises(NotStorable, match="an inbox keeps no files"):
+            await away.signal("go", {"files": [kept]})
+        await run.signal("go", [kept])
+        assert (await run.result()).state == {"it": [kept], "after": [kept, kept]}
 
 
 async def test_a_run_is_paused_resumed_and_cancelled_from_another_engine(postgres_url: str) -> None:
@@ -380,6 +396,37 @@ async def test_as_many_may_wait_as_an_engine_says_and_more_are_refused(postgres_
         nodes.free.set()
 
 
+async def test_what_is_submitted_under_a_key_once_more_is_given_though_all_are_full(postgres_url: str) -> None:
+    nodes = Nodes()
+    async with engines(postgres_url, 1, nodes.holding(), max_runs=1, max_queued=1) as (one,):
+        first = await one.submit("holding", {}, idempotency_key="key")
+        await until(lambda: nodes.began)
+        second = await one.submit("holding", {}, idempotency_key="another")
+        with pytest.raises(EngineBusy):
+            await one.submit("holding", {})
+        assert (await one.submit("holding", {}, idempotency_key="key")).id == first.id
+        assert (await one.submit("holding", {}, idempotency_key="another")).id == second.id
+        with pytest.raises(RunIdTaken):
+            await one.submit("holding", {}, run_id=first.id)
+        nodes.free.set()
+
+
+async def test_a_run_that_is_looked_at_while_it_is_accepted_and_then_waits_is_waited_for(postgres_url: str) -> None:
+    nodes = Nodes()
+    async with engines(postgres_url, 1, nodes.holding(), max_runs=1) as (one,):
+        await begun_on(one, "holding")
+        admitting = one._books.admitting
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(one.submit, "holding", {}, run_id="mine"))
+            with anyio.fail_after(5):
+                while "mine" not in admitting:  # every step counts
+                    await anyio.lowlevel.checkpoint()
+            run = await one.get("mine")
+        await until(lambda: run.status == "queued")
+        nodes.free.set()
+        assert (await run.result(timeout=5)).state == {"n": 1}
+
+
 async def test_a_run_that_a_node_submits_begins_beside_it_whatever_the_places(postgres_url: str) -> None:
     async def inner(state: State) -> State:
         return {"inner": True}
@@ -410,6 +457,31 @@ async def test_a_queued_run_is_cancelled_without_a_place_and_never_begins(postgr
         nodes.free.set()
 
     assert queued.id not in nodes.began
+
+
+async def test_a_run_that_became_its_own_by_an_act_whose_answer_was_lost_is_not_left_lying(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = Nodes()
+    async with engines(postgres_url, 1, nodes.holding(), max_runs=1) as (one,):
+        await begun_on(one, "holding")
+        queued = await one.submit("holding", {})
+        assert one._fleet is not None
+        member = one._fleet.member
+        await until(lambda: not one._fleet._leaving)  # type: ignore[union-attr]
+        take = member.take
+
+        async def take_and_fail(run_id: str) -> Any:
+            await take(run_id)
+            raise StoreUnavailable("the test has lost the answer")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(member, "take", take_and_fail)
+            with pytest.raises(StoreUnavailable):
+                await queued.cancel()
+        nodes.free.set()
+        with anyio.fail_after(5):
+            assert await queued.wait() == "cancelled"
 
 
 async def test_a_run_that_nobody_here_can_run_is_cancelled_all_the_same(postgres_url: str) -> None:
@@ -614,6 +686,66 @@ async def test_a_run_that_another_engine_had_is_forked_here(postgres_url: str) -
         await run.wait()
         fork = await two.fork(run.id, "second#1", {"more": 1})
         assert (await fork.result(timeout=5)).state == {"first": 1, "more": 1, "second": True}
+
+
+async def test_a_fork_that_is_safe_when_the_lease_is_lost_goes_on_at_one_engine_only(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = Nodes()
+    async with engines(postgres_url, 2, nodes.holding()) as (one, two):
+        run = await begun_on(one, "holding")
+        await until(lambda: nodes.began)
+        nodes.free.set()
+        await run.wait()
+        nodes.free = anyio.Event()
+        nodes.began.clear()
+        assert one._fleet is not None
+        assert one._durable is not None
+        admit, lose = one._durable.admit_fork, one._fleet.lose
+
+        async def admit_and_lose(*given: Any) -> None:
+            await admit(*given)
+            lose(LeaseLost("one", "the test says so"))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(one._durable, "admit_fork", admit_and_lose)
+            fork = await one.fork(run.id, "hold#1")
+        with pytest.raises(LeaseLost):
+            await fork.result(timeout=5)
+        await until(lambda: one.vitals.trouble is None)
+        await until(lambda: nodes.began)
+        await anyio.sleep(4 * QUICK.poll)
+        assert nodes.began == [fork.id]
+        nodes.free.set()
+        assert (await (await two.get(fork.id)).result(timeout=5)).state == {"n": 1}
+
+
+async def test_a_retry_is_refused_if_the_lease_is_lost_while_the_run_becomes_its_own(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = Nodes()
+    async with engines(postgres_url, 2, nodes.failing()) as (one, two):
+        run = await begun_on(one, "failing")
+        await run.wait()
+        nodes.fails = False
+        assert one._fleet is not None
+        member = one._fleet.member
+        take, lose = member.take, one._fleet.lose
+
+        async def take_and_lose(run_id: str) -> Any:
+            where = await take(run_id)
+            lose(LeaseLost("one", "the test says so"))
+            return where
+
+        with monkeypatch.context() as patched:
+            patched.setattr(member, "take", take_and_lose)
+            with pytest.raises(LeaseLost, match="the test says so"):
+                await run.retry()
+        assert run.status == "failed"
+        await until(lambda: one.vitals.trouble is None)
+        again = await two.get(run.id)
+        await again.retry()
+        assert (await again.result(timeout=5)).state == {"first": 1, "second": True}
 
 
 async def test_a_second_engine_that_does_not_share_is_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
@@ -203,6 +204,19 @@ async def test_a_cancelled_trial_leaves_its_place() -> None:
         assert isinstance(await cause_of(await engine.submit(graph)), NodeUnavailable)
         await trial.cancel()
         await trial.wait()
+
+        assert await cause_of(await engine.submit(graph)) is None
+
+
+async def test_what_waits_in_line_when_the_cool_down_is_over_at_once_may_be_the_trial() -> None:
+    service = Service()
+    graph = one(service.call, concurrency=1, breaker=Breaker(failures=1, cooldown=1e-9))
+    async with Engine() as engine:
+        runs = [await engine.submit(graph) for _ in range(3)]
+        for run in runs:
+            assert type(await cause_of(run)) in (ConnectionError, NodeUnavailable)
+        await anyio.sleep(0.01)
+        service.up = True
 
         assert await cause_of(await engine.submit(graph)) is None
 
@@ -429,6 +443,76 @@ async def test_a_result_from_the_cache_means_the_same_as_one_that_is_computed(
     assert hits == 3
     assert [run.state for run in cached] == [run.state for run in plain]
     assert [list(run.visited) for run in cached] == [list(run.visited) for run in plain]
+
+
+@attrs.define
+class Graded:
+    n: int
+    rows: list[int] = attrs.field(factory=list)
+
+
+def returns(state: Any) -> Any:
+    return {"rows": [state["n"]]}
+
+
+def sets(state: Any) -> None:
+    state["rows"] = [state["n"]]
+
+
+def goes_on(state: Any) -> Any:
+    return Goto("last", {"rows": [state["n"]]})
+
+
+def is_whole(state: Any) -> Any:
+    return Graded(state.n, [state.n])
+
+
+@pytest.mark.parametrize("function", [returns, sets, goes_on, is_whole])
+async def test_what_is_done_to_a_result_in_place_is_done_to_that_of_one_run(function: Callable[[Any], Any]) -> None:
+    def last(state: Any) -> None:
+        (state.rows if isinstance(state, Graded) else state["rows"]).append(2)
+
+    graph = Graph("g", state=Graded if function is is_whole else dict)
+    graph.add_node("work", function, goto=["last"] if function is goes_on else [], cache=Cache(60, "n"))
+    graph.add_node("last", last).set_entry_point("work")
+    if function is not goes_on:
+        graph.add_edge("work", "last")
+    found = []
+    async with Engine() as engine:
+        runs = [await engine.submit(graph, Graded(1) if function is is_whole else {"n": 1}) for _ in range(3)]
+        for run in runs:
+            state = (await run.result()).state
+            rows = state.rows if isinstance(state, Graded) else state["rows"]
+            found.append(list(rows))
+            rows.append(3)
+        again = (await engine.run(graph, Graded(1) if function is is_whole else {"n": 1})).state
+        found.append(again.rows if isinstance(again, Graded) else again["rows"])
+
+    assert found == [[1, 2]] * 4
+
+
+async def test_what_is_done_to_a_maps_result_in_place_is_done_to_that_of_one_run() -> None:
+    graph = Graph("g").add_map("work", lambda item: [item], over="items", into="rows", cache=Cache(60))
+    graph.set_entry_point("work")
+    async with Engine() as engine:
+        for _ in range(3):
+            rows = (await engine.run(graph, {"items": [1, 1]})).state["rows"]
+            assert rows == [[1], [1]]
+            rows[0].append(2)
+
+
+async def test_a_result_that_cannot_be_copied_is_shared_and_said_to_be(caplog: pytest.LogCaptureFixture) -> None:
+    client = threading.Lock()
+    graph = one(lambda state: {"client": client, "rows": []}, cache=Cache(60, "n"))
+    async with Engine() as engine:
+        for _ in range(3):
+            state = (await engine.run(graph, {"n": 1})).state
+            assert state["client"] is client
+            assert state["rows"] == []
+            state["rows"].append(1)
+
+    (said,) = [record.message for record in caplog.records if "client" in record.message]
+    assert "'work'" in said
 
 
 async def test_a_failure_is_shared_by_those_who_waited_and_kept_for_nobody() -> None:
