@@ -107,11 +107,16 @@ async def begun_on(engine: Engine, graph: str, **options: Any) -> Run:
     """A run that this engine has."""
     fleet = engine._fleet
     assert fleet is not None
-    # Otherwise it waits behind what may be waiting, and begins wherever there is a place first.
-    await until(lambda: not fleet._others_wait and not fleet.is_full)
-    run = await engine.submit(graph, {}, **options)
-    assert not isinstance(run, AwayRun)
-    return run
+    with anyio.fail_after(10):
+        while True:
+            # Otherwise it waits behind what may be waiting, and begins wherever there is a place first; as it does if
+            # this engine looks for others' runs in just the moment in which it is accepted.
+            await until(lambda: not fleet._others_wait and not fleet.is_full)
+            run = await engine.submit(graph, {}, **options)
+            if not isinstance(run, AwayRun):
+                return run
+            await run.cancel("begins elsewhere")
+            await run.wait()
 
 
 # --- a run that another engine has ------------------------------------------------------------------------
