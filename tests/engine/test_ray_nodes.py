@@ -104,9 +104,11 @@ async def test_a_body_that_holds_the_lock_in_c_is_hunted_down(ray_cluster: Clust
         await run.cancel()
         assert await run.wait() == "cancelled"
         took = time.monotonic() - began
+        with anyio.fail_after(2):
+            while is_alive(pid):  # noqa: ASYNC110  # killed it is, and the system takes a moment
+                await anyio.sleep(0.01)
 
     print(f"hunted down after {took:.2f} s")
-    assert not is_alive(pid)
 
 
 async def test_a_killed_worker_is_one_failed_attempt_after_one_execution(ray_cluster: Cluster, tmp_path: Path) -> None:
