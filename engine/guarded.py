@@ -17,7 +17,6 @@ import anyio
 import attrs
 
 from .breaking import Circuit
-from .codec import pack
 from .counts import Histogram, Waits
 from .elsewhere import done_again, done_to
 from .errors import CacheKeyInvalid, NodeUnavailable, NotStorable, noted
@@ -315,6 +314,8 @@ def _key(activation: Activation, cache: Cache) -> bytes:
         value = subject
     else:
         value = sorted(values_in(subject).items(), key=lambda item: str(item[0]))
+    from .codec import pack  # with the JSON that journals are written in; most engines have no cache
+
     try:
         return blake2b(pack(value), digest_size=32).digest()
     except NotStorable as error:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 PACKAGES = ["actors", "engine"]
+ROOT = Path(__file__).parent.parent
 
 # What the core may load besides the standard library: its dependencies and what these import.
 CORE_DEPENDENCIES = {
@@ -125,7 +126,7 @@ def loaded_by(code: str) -> set[str]:
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parent.parent,
+        cwd=ROOT,
     )
     return set(ran.stdout.split()) - sys.stdlib_module_names
 
@@ -153,6 +154,16 @@ def test_the_types_are_there_for_users(package: ModuleType) -> None:
 @pytest.mark.parametrize("name", PACKAGES)
 def test_importing_a_package_loads_the_core_dependencies_only(name: str) -> None:
     assert loaded_by(f"import {name}") - CORE_DEPENDENCIES - set(PACKAGES) == set()
+
+
+# What only some engines use is loaded by those: `import engine` is what every program and command waits for.
+NOT_AT_ONCE = {"anyio.from_thread", "anyio.to_thread", "concurrent.futures", "engine.stores", "engine.web", "orjson"}
+
+
+def test_what_only_some_engines_use_is_not_loaded_at_once() -> None:
+    script = "import sys; import engine; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert NOT_AT_ONCE & set(ran.stdout.split()) == set()
 
 
 # The rest shows that the tests above can fail.

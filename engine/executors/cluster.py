@@ -10,10 +10,9 @@ import logging
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from functools import partial
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import anyio
@@ -28,6 +27,9 @@ from .places import BaseExecutor, _closed
 from .ray_link import CLOSE_SECONDS, RayLink, imported_ray, link_to
 from .remote import Remote, hunt, run_guarded, unpacked
 from .work import Capabilities, Health, Work
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 logger = logging.getLogger("engine")
 
@@ -214,6 +216,8 @@ class RayExecutor(BaseExecutor):
         link, post = self._link, self._post
         if link is None or post is None:
             raise _closed(self)
+        from concurrent.futures import Future  # it brings much along
+
         found = []
         for remote in remotes:
             asked: Future[Any] = Future()

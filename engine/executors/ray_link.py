@@ -12,12 +12,14 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from importlib import import_module
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ClusterLost
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 logger = logging.getLogger("engine")
 
@@ -67,6 +69,8 @@ class RayLink:
 
     def open(self) -> Future[None]:
         """Connect, once; done when that is through."""
+        from concurrent.futures import Future
+
         opened: Future[None] = Future()
         self._users += 1
         if self._users == 1:
@@ -78,6 +82,8 @@ class RayLink:
 
     def close(self) -> Future[None]:
         """Disconnect once nobody uses it any more; done when that is through."""
+        from concurrent.futures import Future
+
         closed: Future[None] = Future()
         self._users -= 1
         if self._users:

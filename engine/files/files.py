@@ -11,13 +11,13 @@ import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-import anyio.from_thread
+import anyio
 
 from ..errors import FileMissing, FilesUnavailable
 from ..file import CHUNK, Contents, File, InMemory, Kept, Passing, open_stores, piece_of
 from ..mediatypes import UNKNOWN
 from ..ports import FileStore, Upload
-from ..threads import in_thread
+from ..threads import check_wanted, in_thread
 from ..typecheck import shown
 from .digests import checked
 
@@ -175,7 +175,7 @@ async def _each(chunks: AsyncIterable[bytes] | Iterable[bytes]) -> Any:
 
 def _write_all(chunks: Iterable[bytes], upload: Upload) -> None:
     for chunk in chunks:
-        anyio.from_thread.check_cancelled()
+        check_wanted()
         upload.write(_bytes_of(chunk))
 
 
@@ -183,7 +183,7 @@ def _copy(contents: Contents, upload: Upload) -> None:
     place = 0
     try:
         while chunk := contents.read(place, piece_of(contents)):
-            anyio.from_thread.check_cancelled()
+            check_wanted()
             upload.write(chunk)
             place += len(chunk)
     except OSError as error:
