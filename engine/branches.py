@@ -53,6 +53,8 @@ class Branches(Live):
         """What these are worth together; without a log if nothing else is live, or will be."""
         if len(branches) == 1 and not getattr(branches[0], "folded", False):
             return branches[0].values, branches[0].log
+        if not self.plan.carries and _nobody_wrote(branches):
+            return branches[0].values, None if alone and not self.tracked else PARTING
         meeting = self._meeting(name, settled=settled)
         if alone and not self.tracked:
             return self._with_files(meeting.values(branches), branches), None
@@ -163,3 +165,11 @@ class Branches(Live):
                 folded.folded = True
                 kept.append(folded)
         self._ended_limit = max(live.MANY, 2 * len(self.ended))
+
+
+def _nobody_wrote(branches: Sequence[Branch]) -> bool:
+    """Whether none of these wrote anything since they parted: what all carry is the same."""
+    for branch in branches:  # noqa: SIM110  (`all` takes twice as long, for every join)
+        if branch.log is not PARTING:
+            return False
+    return True

@@ -240,8 +240,7 @@ class _Fork:
         run._link(activation)
         run.started += 1
         name = run.prefix + node.name
-        run.history.visit(name)
-        run.history.event("node_started", run.tree.now, name, activation.number, 1)
+        run.history.started(run.tree.now, name, activation.number, 1)
         if node.join == JOIN_COUNT and len(tokens) < len(node.ins):
             waiting = run.joins.open(node)
             wave = Wave()

@@ -59,6 +59,10 @@ class Event:
 RawLog = tuple[str, int, int, LogStatus, float, float, BaseException | str | None, tuple[str, ...]]
 
 
+Way = str | tuple[str, str, int]
+"""An edge that was taken: its target, and what started there if that was at once (name and number)."""
+
+
 RawData = Mapping[str, Any] | str | int | tuple[Any, ...] | None
 """An event's data before it is read: a target, an attempt, or an attempt and its keys stand for themselves."""
 
@@ -109,8 +113,10 @@ class History:
     def entry(self, raw: RawLog) -> None:
         self._log.append(raw)
 
-    def visit(self, node: str) -> None:
+    def started(self, time: float, node: str, number: int, attempt: int) -> None:
+        """An activation started."""
         self._visited.append(node)
+        self.event("node_started", time, node, number, attempt)
 
     def step(self, raw: RawLog, target: str, next_node: str, next_number: int) -> None:
         """An activation succeeded, its one edge was taken, the next one started."""
@@ -129,11 +135,12 @@ class History:
         if len(self._events) > self._full:
             self._cut_back()
 
-    def forked(self, time: float, node: str, number: int, target: str, next_node: str, next_number: int) -> None:
-        """One of several edges was taken, and the next activation started."""
-        self.seq = seq = self.seq + 2
-        self._events.append((seq, time, node, number, target, next_node, next_number))
-        self._visited.append(next_node)
+    def forked(self, raw: RawLog, ways: Sequence[Way], started: Sequence[str]) -> None:
+        """An activation succeeded, and its edges were taken: to joins, or to activations that started."""
+        self.seq = seq = self.seq + 1 + len(ways) + len(started)
+        self._log.append(raw)
+        self._events.append((seq, raw, ways, len(ways) + len(started)))
+        self._visited += started
         if len(self._events) > self._full:
             self._cut_back()
 
@@ -197,7 +204,7 @@ class History:
         if not self._events:
             return self.seq + 1
         oldest = self._events[0]
-        lowest: int = oldest[0] - _MORE[len(oldest)]
+        lowest: int = oldest[0] - _before(oldest)
         return max(lowest, self.seq - self.limit + 1)
 
     def log(self) -> list[LogEntry]:
@@ -234,30 +241,37 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-# How many events stand before the one whose number a raw one has, by its length.
-_EVENT, _BEGAN, _STEP, _ARRIVED, _FORKED = 6, 2, 5, 3, 7
-_MORE = {_EVENT: 0, _BEGAN: 1, _STEP: 2, _ARRIVED: 1, _FORKED: 1}
+# What a raw event is, by its length.
+_EVENT, _BEGAN, _STEP, _ARRIVED, _FORKED = 6, 2, 5, 3, 4
+_BEFORE = {_EVENT: 0, _BEGAN: 1, _STEP: 2, _ARRIVED: 1}
+
+
+def _before(raw: tuple[Any, ...]) -> int:
+    """How many events stand before the one whose number a raw one has."""
+    before: int = raw[3] if len(raw) == _FORKED else _BEFORE[len(raw)]
+    return before
 
 
 def _events(raw: tuple[Any, ...]) -> Iterator[Event]:
-    kind, seq = len(raw), raw[0]
+    kind = len(raw)
     if kind == _EVENT:
-        _, type_, time, node, number, data = raw
+        seq, type_, time, node, number, data = raw
         yield Event(seq, type_, time, node, number, _data(data))
         return
+    seq = raw[0] - _before(raw)
     if kind == _BEGAN:
-        yield Event(seq - 1, "run_submitted", raw[1])
-        yield Event(seq, "run_started", raw[1])
+        yield Event(seq, "run_submitted", raw[1])
+        yield Event(seq + 1, "run_started", raw[1])
         return
-    if kind == _FORKED:
-        _, time, node, number, target, *started = raw
-    else:
-        _, (node, number, attempt, _, _, time, _, keys), target, *started = raw
-        yield Event(seq - _MORE[kind], "node_succeeded", time, node, number, _data((attempt, keys)))
-    yield Event(seq - bool(started), "edge_taken", time, node, number, {"target": target})
-    if started:
-        next_node, next_number = started
-        yield Event(seq, "node_started", time, next_node, next_number, {"attempt": 1})
+    node, number, attempt, _, _, time, _, keys = raw[1]
+    yield Event(seq, "node_succeeded", time, node, number, _data((attempt, keys)))
+    for way in raw[2] if kind == _FORKED else (raw[2] if kind == _ARRIVED else raw[2:],):
+        seq += 1
+        target = way if isinstance(way, str) else way[0]
+        yield Event(seq, "edge_taken", time, node, number, {"target": target})
+        if not isinstance(way, str):
+            seq += 1
+            yield Event(seq, "node_started", time, way[1], way[2], {"attempt": 1})
 
 
 def _data(raw: RawData) -> Mapping[str, Any]:

@@ -8,6 +8,10 @@ a join of n branches costs n questions in all, not n each step.
 
 Within one wait the answer "no longer" is final, since tokens only come from
 tokens. So the search for a witness goes on where it ended and never back.
+
+Most graphs have no choices before their joins: there one token comes by each
+way, unless something fails (`Plan.sure`). Such joins ask nothing and are told
+nothing of who leaves; they count. At the first failure they begin to ask.
 """
 
 from __future__ import annotations
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 # What a run that never forks does without.
 _NOT_YET: Any = None
 _NO_JOINS: Any = MappingProxyType({})
+# What a join has behind the first token of each edge, mostly.
+_NO_TOKENS: Any = MappingProxyType({})
 
 
 class Wave:
@@ -44,7 +50,7 @@ class Wave:
 class Waiting:
     """What one join holds: tokens per incoming edge (`all`) or waves (`first`, `k`)."""
 
-    __slots__ = ("count", "node", "pointer", "queues", "since", "successors", "waves", "witness")
+    __slots__ = ("behind", "count", "first", "node", "pointer", "since", "successors", "waves", "witness")
 
     def __init__(self, node: PlanNode) -> None:
         self.node = node
@@ -52,7 +58,10 @@ class Waiting:
         """Tokens that wait here."""
         self.since = 0.0
         """When the first of them came, or the last activation started if that was later."""
-        self.queues: dict[int, list[Token]] = {}  # each short: mostly one token, and never none
+        self.first: dict[int, Token] = {}
+        """By slot, the token that came first."""
+        self.behind: dict[int, list[Token]] = _NO_TOKENS
+        """By slot, those that came after it, if there are any."""
         self.waves: list[Wave] = []
         self.pointer = 0
         self.witness = -1
@@ -63,16 +72,20 @@ class Waiting:
                     self.successors |= 1 << edge.target.rank
 
     def tokens(self) -> Iterator[Token]:
-        for slot in sorted(self.queues):
-            yield from self.queues[slot]
+        for slot in sorted(self.first):
+            yield from self.queue(slot)
         for wave in self.waves:
             if not wave.activation:
                 yield from (wave.arrived[slot] for slot in sorted(wave.arrived))
 
+    def queue(self, slot: int) -> list[Token]:
+        """The tokens of an edge that has some, in the order of their arrival."""
+        return [self.first[slot], *self.behind.get(slot, ())]
+
     def missing(self) -> list[PlanEdge]:
         """The edges that an activation would still lack."""
         if self.node.join == JOIN_ALL:
-            return [edge for edge in self.node.ins if edge.slot not in self.queues]
+            return [edge for edge in self.node.ins if edge.slot not in self.first]
         wave = self.open_wave()
         return [e for e in self.node.ins if wave is not None and e.slot not in wave.delivered]
 
@@ -84,7 +97,7 @@ class Waiting:
 class Joins:
     """All joins of one run. The run tells it of arrivals and of places that become empty."""
 
-    __slots__ = ("_run", "_watched", "at", "count", "knots", "live", "plan", "to_check")
+    __slots__ = ("_run", "_watched", "at", "count", "knots", "live", "plan", "to_check", "trusting")
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -99,23 +112,31 @@ class Joins:
         self._watched: dict[int, dict[int, None]] = _NOT_YET
         self.knots: dict[int, set[int]] = _NOT_YET
         """Components on a cycle -> the joins in them that wait."""
+        self.trusting = run.plan.sure and not run.journals
+        """Joins count what comes, and ask nothing. Not where a record may have to be followed: it may be of another
+        graph, which took other ways."""
 
     # --- what happens -------------------------------------------------------------------------------
 
     def arrive(self, token: Token) -> bool:
         """A token came to a join. False if it is absorbed."""
-        node = token.edge.target
+        edge = token.edge
+        node, slot = edge.target, edge.slot
         assert node is not None
         waiting = self.at.get(node.index)
         if waiting is None:
             waiting = self.open(node)
+        if self.trusting:
+            waiting.first[slot] = token
+            waiting.count = count = waiting.count + 1
+            self.count += 1
+            if count == 1:
+                waiting.since = self._run.tree.now
+            elif count == node.needed:
+                self.to_check[node.index] = None
+            return True
         if node.join == JOIN_ALL:
-            slot = token.edge.slot
-            queue = waiting.queues.get(slot)
-            if queue is None:
-                waiting.queues[slot] = [token]
-            else:
-                queue.append(token)
+            self._queue(waiting, slot, token)
             if waiting.count:
                 waiting.count += 1
                 self.count += 1
@@ -128,19 +149,42 @@ class Joins:
         self.to_check[node.index] = None
         return True
 
+    def _queue(self, waiting: Waiting, slot: int, token: Token) -> None:
+        if slot not in waiting.first:
+            waiting.first[slot] = token
+            return
+        if waiting.behind is _NO_TOKENS:
+            waiting.behind = {}
+        waiting.behind.setdefault(slot, []).append(token)
+
+    def distrust(self) -> None:
+        """Something failed, and what joins wait for may not come: from here on they ask."""
+        if not self.trusting:
+            return
+        self.trusting = False
+        if self.count:
+            self._look_around()
+            for index, waiting in self.at.items():
+                self.live |= 1 << waiting.node.rank
+                self.to_check[index] = None
+
     def open(self, node: PlanNode) -> Waiting:
         """The place where tokens for this node wait."""
         waiting = self.at.get(node.index)
         if waiting is None:
             if self.at is _NO_JOINS:
                 self.at = {}
+            if self.to_check is _NOT_YET:
+                self.to_check, self._watched, self.knots = {}, {}, {}
             waiting = self.at[node.index] = Waiting(node)
         return waiting
 
-    def put_back(self, node: PlanNode, queues: dict[int, list[Token]], waves: list[Wave]) -> Waiting:
+    def put_back(self, node: PlanNode, tokens: Iterable[Token], waves: list[Wave]) -> Waiting:
         """After a snapshot: what waits at this node. The run's activations are live already."""
         waiting = self.open(node)
-        waiting.queues, waiting.waves = queues, waves
+        for token in tokens:
+            self._queue(waiting, token.edge.slot, token)
+        waiting.waves = waves
         count = sum(1 for _ in waiting.tokens())
         if count:
             self._hold(waiting, count)
@@ -229,18 +273,20 @@ class Joins:
 
     def _look_around(self) -> None:
         """Begin to keep `live`: nothing did while no token waited."""
-        if self.to_check is _NOT_YET:
-            self.to_check, self._watched, self.knots = {}, {}, {}
         self.live = 0
         for activation in self._run.active:
             self.live |= 1 << activation.node.rank
 
     def started(self, node: PlanNode) -> None:
         """An activation of this node is live now. Call only while tokens wait."""
+        if self.trusting:
+            return
         self.live |= 1 << node.rank
 
     def left(self, node: PlanNode) -> None:
         """No activation of this node is live any more. Call only while tokens wait."""
+        if self.trusting:
+            return
         waiting = self.at.get(node.index)
         if waiting is not None and waiting.count:
             # It stays a place where tokens are; but it no longer counts as being at its own successors.
@@ -262,9 +308,12 @@ class Joins:
 
     def go(self) -> None:
         """Start every join that has nothing left to wait for; of those that wait for each other, the first."""
-        if not self.to_check and not self.knots:
-            return
         run = self._run
+        if not self.to_check and not self.knots:
+            assert run.active or not self.trusting, f"joins of {self.plan!r} wait for what cannot come"
+            return
+        while self.trusting and self.to_check and not run.ending:
+            self._start_next()
         while self.count and not run.ending:
             while self.to_check:
                 index = next(iter(self.to_check))
@@ -277,6 +326,16 @@ class Joins:
             if not self.knots or not self._untie_knot():
                 return
 
+    def _start_next(self) -> None:
+        """All that will ever come to a join has come."""
+        index = next(iter(self.to_check))
+        del self.to_check[index]
+        waiting = self.at.pop(index)
+        first = waiting.first
+        tokens = [first[slot] for slot in range(waiting.node.needed)]
+        self.count -= len(tokens)
+        self._start(waiting, tokens)
+
     def _start(self, waiting: Waiting, tokens: list[Token], fault: Exception | None = None) -> int:
         run, now = self._run, self._run.tree.now
         if run.tree.counts is not None and not run.tree.replaying:
@@ -287,7 +346,7 @@ class Joins:
     def _try(self, waiting: Waiting) -> None:
         node = waiting.node
         if node.join == JOIN_ALL:
-            if len(waiting.queues) == node.needed or not self._waits(waiting):
+            if len(waiting.first) == node.needed or not self._waits(waiting):
                 self._take(waiting)
             return
         wave = waiting.open_wave()
@@ -337,7 +396,7 @@ class Joins:
 
     def _lacks(self, waiting: Waiting, slot: int) -> bool:
         if waiting.node.join == JOIN_ALL:
-            return slot not in waiting.queues
+            return slot not in waiting.first
         wave = waiting.open_wave()
         return wave is not None and slot not in wave.delivered
 
@@ -346,19 +405,30 @@ class Joins:
 
     def _take(self, waiting: Waiting) -> None:
         """An `all` join runs with the first token of each edge that has one."""
-        tokens = []
-        queues = waiting.queues
-        for slot in sorted(queues):
-            queue = queues[slot]
-            tokens.append(queue.pop(0))
-            if not queue:
-                del queues[slot]
+        first = waiting.first
+        tokens = [first[slot] for slot in sorted(first)]
+        if waiting.behind:
+            self._move_up(waiting)
+        else:
+            first.clear()
         self._hold(waiting, -len(tokens))
         waiting.pointer = 0
         waiting.witness = -1
         if waiting.count:
             self.to_check[waiting.node.index] = None
         self._start(waiting, tokens)
+
+    def _move_up(self, waiting: Waiting) -> None:
+        """The first token of each edge has been taken."""
+        first, behind = waiting.first, waiting.behind
+        for slot in list(first):
+            queue = behind.get(slot)
+            if queue is None:
+                del first[slot]
+                continue
+            first[slot] = queue.pop(0)
+            if not queue:
+                del behind[slot]
 
     def _fire(self, waiting: Waiting, wave: Wave) -> None:
         node = waiting.node

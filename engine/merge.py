@@ -125,7 +125,7 @@ class Meeting:
                 values[key], traces[key] = branch.values[key], first
             else:
                 values[key], traces[key] = self._merge_key(key, [t for t, _ in found], branch.values[key])
-        return values, Log.of(traces)
+        return values, Log.of(traces) if traces else PARTING
 
     def values(self, branches: Sequence[Branch]) -> Values:
         """The values alone, where nothing else is live: who wrote what does not matter from here on."""

@@ -277,6 +277,7 @@ class Plan:
         "order",
         "signals",
         "state",
+        "sure",
         "version",
     )
 
@@ -297,6 +298,8 @@ class Plan:
         self.signals = frozenset(_signals(decl))
         self.absorbs = any(node.join == JOIN_COUNT for node in nodes)
         """Has joins at which tokens may end without effect."""
+        self.sure = _is_sure(nodes, order)
+        """Unless something fails, a token comes to each of its joins by each way: none has to ask what it waits for."""
         self._bound: dict[int, dict[int, frozenset[int]]] = {}
         self._edge_reach: dict[int, Reach] = {}
         self._component_reach: dict[int, Reach] = {}
@@ -326,6 +329,29 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"<Plan {self.name!r} {self.version!r}, {len(self.nodes)} nodes, {len(self.edges)} edges>"
+
+
+def _is_sure(nodes: Sequence[PlanNode], order: Order) -> bool:
+    """Whether every join is an `all` join that each of its ways brings exactly one token, unless something fails."""
+    if not any(node.join for node in nodes):
+        return False  # nothing to be sure of
+    once: set[int] = set()
+    for index in order.node_of_rank:
+        node = nodes[index]
+        runs_once = node.join == JOIN_ALL or (node.join == JOIN_NONE and len(node.ins) == 1)
+        if runs_once and not node.cyclic and all(_surely_taken(edge, once) for edge in node.ins):
+            once.add(index)
+        elif node.join:
+            return False
+    return True
+
+
+def _surely_taken(edge: PlanEdge, once: set[int]) -> bool:
+    """Whether it is an entry, or its source runs once and then takes it, whatever the state."""
+    source = edge.source
+    if source is None:
+        return True
+    return edge.kind == "plain" and source.always is not None and not source.gotos and source.index in once
 
 
 def _bound_for(join: PlanNode) -> dict[int, frozenset[int]]:

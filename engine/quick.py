@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .going_on import GoingOn
-from .history import RawLog
+from .history import RawLog, Way
 from .plan import PlanEdge, PlanNode
-from .routes import travel
+from .routes import largest, travel
+from .state import Values
 from .tokens import SETTLED, Activation, Counts, Token
 from .writes import PARTING, Log
 
@@ -62,44 +63,79 @@ class Quick(GoingOn):
                 tree.history.arrived(raw, target.name)
                 self._arrive(edge, activation, log, counts)
             else:
-                following = self._follow(edge, target, activation, log, counts)
+                following = self._follow(edge, target, activation.values, log, counts, activation.number)
                 tree.history.step(raw, target.name, self.prefix + target.name, following.number)
         if not self.active or joins.to_check or joins.knots:
             self._join()
         return True
 
     def _fork(self, activation: Activation, edges: tuple[PlanEdge, ...], log: Log, raw: RawLog) -> None:
-        history, now, prefix = self.tree.history, self.tree.now, self.prefix
-        name, number = raw[0], raw[1]
-        history.entry(raw)
-        history.event("node_succeeded", now, name, number, (raw[2], raw[7]))
+        prefix, counts = self.prefix, activation.counts
+        ways: list[Way] = []
+        started: list[str] = []
         for edge in edges:
             target: PlanNode = edge.target  # type: ignore[assignment]
-            counts = activation.counts
-            if counts is not None:
-                counts = travel(self.plan, counts, edge)
+            carried = counts if counts is None else travel(self.plan, counts, edge)
             if target.join:
-                history.event("edge_taken", now, name, number, target.name)
-                self._arrive(edge, activation, log, counts)
+                ways.append(target.name)
+                self._arrive(edge, activation, log, carried)
             else:
-                following = self._follow(edge, target, activation, log, counts)
-                history.forked(now, name, number, target.name, prefix + target.name, following.number)
+                following = self._follow(edge, target, activation.values, log, carried, activation.number)
+                name = prefix + target.name
+                ways.append((target.name, name, following.number))
+                started.append(name)
+        self.tree.history.forked(raw, tuple(ways), started)
 
     def _arrive(self, edge: PlanEdge, activation: Activation, log: Log | None, counts: Counts | None) -> None:
         self.next_token += 1
         self.joins.arrive(Token(self.next_token, edge, activation.number, activation.values, log, counts, None, None))
 
+    def start_join(self, node: PlanNode, tokens: list[Token], fault: Exception | None = None) -> int:
+        """As always; in one go where nothing failed and whatever can come has come."""
+        tree = self.tree
+        if not self.joins.trusting or node.kind != "function" or tree.careful or self.started >= self._limit:
+            return super().start_join(node, tokens, fault)
+        alone = not self.active and self._no_other_branches()
+        try:
+            values, log = self._merged(node.name, tokens, alone=alone)
+        except Exception:
+            return super().start_join(node, tokens, fault)  # which says what is wrong with it
+        counts = None
+        for token in tokens:
+            if token.counts is not None:
+                counts = largest([token.counts for token in tokens])
+                break
+        first = tokens[0]
+        ids = tuple([token.id for token in tokens])
+        following = self._live(first.edge, node, values, log, counts, ids, first.number)
+        following.arrived = tuple(tokens)
+        tree.history.started(tree.now, self.prefix + node.name, following.number, 1)
+        return following.number
+
     def _follow(
-        self, edge: PlanEdge, target: PlanNode, activation: Activation, log: Log | None, counts: Counts | None
+        self, edge: PlanEdge, target: PlanNode, values: Values, log: Log | None, counts: Counts | None, came_from: int
     ) -> Activation:
-        """The next activation, live and ordered."""
-        tree, values, index = self.tree, activation.values, target.index
+        """The next activation, by a token of its own."""
         self.next_token = token = self.next_token + 1
+        return self._live(edge, target, values, log, counts, (token,), came_from)
+
+    def _live(
+        self,
+        edge: PlanEdge,
+        target: PlanNode,
+        values: Values,
+        log: Log | None,
+        counts: Counts | None,
+        tokens: tuple[int, ...],
+        came_from: int,
+    ) -> Activation:
+        """An activation, live and ordered."""
+        tree, index = self.tree, target.index
         if self.reserved:
             number = self._number(target)
         else:
             self.numbers[index] = number = self.numbers[index] + 1
-        following = Activation(self.run, target, number, values, log, counts, None, (token,), edge, activation.number)
+        following = Activation(self.run, target, number, values, log, counts, None, tokens, edge, came_from)
         if self.last[index] is None:
             self.last[index] = following
             self.active[following] = None

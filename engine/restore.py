@@ -193,7 +193,7 @@ class _Reader:
         return ended
 
     def _waiting(self, run: Run, data: Data) -> None:
-        queues = {slot: [self._token(run, row) for row in rows] for slot, rows in data["queues"]}
+        tokens = [self._token(run, row) for _, rows in data["queues"] for row in rows]
         waves = []
         for activation, arrived, delivered in data["waves"]:
             wave = Wave()
@@ -201,7 +201,7 @@ class _Reader:
             for token in (self._token(run, row) for row in arrived):
                 wave.arrived[token.edge.slot] = token
             waves.append(wave)
-        waiting = run.joins.put_back(_node(run, data["node"]), queues, waves)
+        waiting = run.joins.put_back(_node(run, data["node"]), tokens, waves)
         waiting.since, waiting.pointer, waiting.witness = data["since"], data["pointer"], data["witness"]
 
 

@@ -150,6 +150,7 @@ class Settling(Stopping):
         error = None
         if outcome.edge is not None:
             assert outcome.error is not None
+            self.joins.distrust()
             error = _error_info(activation, outcome.error)
             data = {"attempts": activation.attempt, "error": described(outcome.error), "caught": True}
             tree.history.event("node_failed", tree.now, name, activation.number, data)

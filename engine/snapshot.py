@@ -309,7 +309,7 @@ class _Writer:
             "since": waiting.since,
             "pointer": waiting.pointer,
             "witness": waiting.witness,
-            "queues": [[slot, tokens(queue)] for slot, queue in waiting.queues.items() if queue],
+            "queues": [[slot, tokens(waiting.queue(slot))] for slot in waiting.first],
             "waves": [
                 [wave.activation, tokens(wave.arrived.values()), sorted(wave.delivered)] for wave in waiting.waves
             ],

@@ -7,7 +7,7 @@ from typing import Any
 
 from .branches import Branches
 from .errors import ActivationLimit, JoinStarved
-from .plan import PlanEdge, PlanNode
+from .plan import JOIN_ALL, JOIN_COUNT, PlanEdge, PlanNode
 from .routes import largest
 from .state import Values
 from .tokens import DONE, HELD, RUNNING, Activation, Counts, Descent, ErrorInfo, Outcome, Record, Token
@@ -95,20 +95,18 @@ class Starting(Branches):
         except Exception as error:
             conflict = error
             values, log = self._taken_as_last(node.name, tokens)
-        activation = Activation(
-            self.run,
-            node,
-            number,
-            values,
-            log,
-            largest([token.counts for token in tokens if token.counts]),
-            self._descent(node, tokens, number),
-            tuple([token.id for token in tokens]),
-            tokens[0].edge,
-            tokens[0].number,
-        )
-        errors = [token.error for token in tokens if token.error is not None]
-        activation.error = errors[0] if errors else None
+        info: ErrorInfo | None = None
+        plain = node.join == JOIN_ALL
+        for token in tokens:
+            if info is None:
+                info = token.error
+            if token.counts or token.descent is not None:
+                plain = False
+        counts = None if plain else largest([token.counts for token in tokens])
+        descent = None if plain else self._descent(node, tokens, number)
+        ids, first = tuple([token.id for token in tokens]), tokens[0]
+        activation = Activation(self.run, node, number, values, log, counts, descent, ids, first.edge, first.number)
+        activation.error = info
         activation.arrived = tuple(tokens)
         return activation, conflict
 
@@ -119,7 +117,7 @@ class Starting(Branches):
             if token.descent is not None:
                 for join, numbers in token.descent.items():
                     merged[join] = merged.get(join, frozenset()) | numbers
-        if node.cyclic and node.join == 2:
+        if node.cyclic and node.join == JOIN_COUNT:
             waiting = self.joins.at.get(node.index)
             open_waves = {wave.activation for wave in waiting.waves} if waiting is not None else set()
             merged[node.index] = (merged.get(node.index, frozenset()) & open_waves) | {number}
@@ -177,8 +175,7 @@ class Starting(Branches):
             self._run_node(activation)
             return
         name = self.prefix + node.name
-        tree.history.visit(name)
-        tree.history.event("node_started", tree.now, name, activation.number, 1)
+        tree.history.started(tree.now, name, activation.number, 1)
         try:
             activation.state = node.input.give(activation.values)
         except Exception as error:
@@ -199,8 +196,7 @@ class Starting(Branches):
         """Start a live activation's work, by what its node is."""
         node, tree = activation.node, self.tree
         name = self.prefix + node.name
-        tree.history.visit(name)
-        tree.history.event("node_started", tree.now, name, activation.number, activation.attempt)
+        tree.history.started(tree.now, name, activation.number, activation.attempt)
         self._order_attempt(activation)
 
     def _order_attempt(self, activation: Activation) -> None:

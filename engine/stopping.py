@@ -45,6 +45,7 @@ class Stopping(Starting):
 
     def _fail(self, activation: Activation, error: BaseException, stage: Stage) -> None:
         tree, node = self.tree, activation.node
+        self.joins.distrust()
         attempts = 0 if stage == "start" else activation.attempt
         self.failures = appended(self.failures, NodeFailed(node.name, activation.number, attempts, error))
         activation.stage = stage

@@ -7,7 +7,7 @@ import pytest
 from engine.errors import HistoryGone
 from engine.runs import Run
 from engine.tokens import Activation
-from tests.driver import edge, graph, same
+from tests.driver import Driver, edge, graph, same
 
 
 def looped(history: int, iterations: int) -> Run:
@@ -65,6 +65,39 @@ def test_the_short_way_leaves_the_events_of_the_long_one() -> None:
         ("edge_taken", "a", 1),
         ("node_started", "b", 1),
     ]
+
+
+def forked(journal: bool, history: int = 1000) -> Run:
+    plan = graph(dict.fromkeys("abcdj", same), "a -> b,c,j", "b -> j", "c -> d,j", "d -> j", history=history)
+    return Driver(plan, journal=journal).start().finish_named("a", "b", "c", "d", "j").run
+
+
+def test_the_short_way_of_a_fork_leaves_the_events_of_the_long_one() -> None:
+    short, long = (forked(journal).history for journal in (False, True))
+
+    assert short.events() == long.events()
+    assert short.log() == long.log()
+    assert short.visited() == long.visited()
+
+
+def test_events_of_a_fork_have_their_places_like_all_others() -> None:
+    history = forked(journal=False).history
+    every = history.events()
+
+    assert [event.seq for event in every] == list(range(1, history.seq + 1))
+    for after in range(history.seq + 1):
+        assert history.events(after) == every[after:]
+
+
+@pytest.mark.parametrize("limit", range(1, 24))
+def test_a_short_history_of_forks_drops_no_more_than_it_must(limit: int) -> None:
+    history, whole = forked(False, limit).history, forked(False).history
+
+    events = history.events(after=history.first_kept - 1)
+
+    assert events == whole.events()[-len(events) :]
+    assert [event.seq for event in events] == list(range(history.first_kept, history.seq + 1))
+    assert len(events) <= limit
 
 
 def test_a_log_entry_has_start_duration_and_keys() -> None:

@@ -62,11 +62,13 @@ class Profile:
     maps: int = 15
     joins: tuple[str | int, ...] = ("all",)
     stop: int = 0
+    plain: bool = False  # no choices: what waits at joins is known beforehand, unless something fails
 
 
 EXACT = Profile()
 SMALL = Profile(nodes=5)
 ANY = Profile(nodes=6, joins=("any",))
+PLAIN = Profile(nodes=9, back_edges=0, failures=60, plain=True)
 RACY = Profile(nodes=5, joins=("all", "any", "first", 2), stop=30, failures=20)
 
 NUMBERS = ("x", "y", "z")
@@ -204,7 +206,7 @@ class Generator:
         chance, routes, choosing = self.chance, list[Edge | Choice](), dict[str, list[str]]()
         for pair in pairs:
             source, target = pair
-            roll = chance.below(100)
+            roll = 0 if self.profile.plain else chance.below(100)
             if roll < (8 if pair in back else 76):
                 routes.append(Edge(source, target))
             elif roll < (75 if pair in back else 87):
@@ -237,7 +239,7 @@ class Generator:
         """Some nodes may jump: to new places, or along their plain and conditional edges."""
         chance, found = self.chance, []
         for node in nodes:
-            if node.map is None and chance.yes(6):
+            if node.map is None and not self.profile.plain and chance.yes(6):
                 taken = {
                     r.target for r in routes if isinstance(r, Edge) and r.source == node.name and r.kind == "error"
                 }

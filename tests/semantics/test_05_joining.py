@@ -9,7 +9,7 @@ import pytest
 
 from engine.errors import JoinStarved
 from engine.runs import Run
-from tests.driver import Driver, edge, graph, same, sets, with_context
+from tests.driver import Driver, choice, edge, fails, graph, same, sets, with_context
 
 SEEDS = range(60)
 
@@ -67,6 +67,58 @@ def test_a_branch_that_loops_is_waited_for_until_it_leaves_its_loop(seed: int) -
     run = ended(plan, {"i": 0}, seed)
 
     assert (times(run, "j"), run.state["i"]) == (1, 5)
+
+
+@pytest.mark.parametrize("journal", [False, True])
+def test_a_join_that_lost_a_branch_goes_as_soon_as_nothing_more_can_come(journal: bool) -> None:
+    plan = graph(
+        {**dict.fromkeys("abdj", same), "c": fails(ValueError())}, "a -> b,c,d", "b,c -> j", on_failure="continue"
+    )
+    driver = Driver(plan, journal=journal).start().finish_named("a", "b", "c")
+
+    # d goes on, but it leads elsewhere.
+    assert driver.ids == ["d#1"]
+    assert [type(failure.cause) for failure in driver.run.failures] == [ValueError, JoinStarved]
+
+
+@pytest.mark.parametrize("journal", [False, True])
+def test_a_join_whose_branch_took_its_error_edge_goes_as_soon_as_nothing_more_can_come(journal: bool) -> None:
+    plan = graph(
+        {**dict.fromkeys("abdej", same), "c": fails(ValueError())},
+        "a -> b,c,d",
+        "b,c -> j",
+        edge("c -> e", on_error=(ValueError,)),
+    )
+    driver = Driver(plan, journal=journal).start().finish_named("a", "c", "b")
+
+    assert driver.ids == ["d#1", "e#1", "j#1"]
+
+
+@pytest.mark.parametrize(
+    ("sure", "edges"),
+    [
+        (True, ["a -> b,c -> j"]),
+        (True, ["a -> b,c -> j -> d,e -> k"]),
+        (True, ["a -> b -> j", "a -> j", edge("j -> d", when=bool), edge("j -> e", otherwise=True)]),
+        (False, ["a -> b -> c"]),  # there is none
+        (False, ["a -> b,c", "b -> j", edge("c -> j", when=bool), edge("c -> END", otherwise=True)]),
+        (False, [edge("a -> b", when=bool), edge("a -> c", otherwise=True), "b,c -> j"]),
+        (False, ["a -> b,c -> j", edge("b -> j", on_error=(ValueError,))]),
+        (False, ["a -> b,c -> j", edge("j -> a", when=bool), edge("j -> END", otherwise=True)]),
+        (False, ["a -> b,c -> j", choice("j", str, "d", "e"), "d,e -> k"]),
+    ],
+)
+def test_a_plan_tells_whether_a_token_comes_to_each_join_by_each_way(sure: bool, edges: list[Any]) -> None:
+    assert graph(dict.fromkeys("abcdejk", same), *edges).sure is sure
+
+
+def test_a_node_that_may_jump_or_is_run_by_each_token_brings_no_surety() -> None:
+    jumping = graph({"a": same, "b": {"function": same, "goto": ("d",)}, **dict.fromkeys("cdj", same)}, "a -> b,c -> j")
+    several = graph(
+        {**dict.fromkeys("abcej", same), "d": {"function": same, "join": "any"}}, "a -> b,c -> d -> e -> j", "a -> j"
+    )
+
+    assert (jumping.sure, several.sure) == (False, False)
 
 
 def test_an_unrelated_branch_is_never_waited_for() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.reference.compare import differences
-from tests.reference.generate import ANY, EXACT, RACY, SMALL, Profile, random_spec
-from tests.semantics.random_graphs import run_core
+from tests.reference.generate import ANY, EXACT, PLAIN, RACY, SMALL, Profile, random_spec
+from tests.semantics.random_graphs import Core, run_core
 
-PROFILES = {"exact": (EXACT, 1200), "small": (SMALL, 600), "any": (ANY, 150), "racy": (RACY, 60)}
+PROFILES = {"exact": (EXACT, 1200), "small": (SMALL, 600), "plain": (PLAIN, 600), "any": (ANY, 150), "racy": (RACY, 60)}
 TENTHS = range(10)
 
 
@@ -34,6 +34,14 @@ def test_the_core_comes_to_the_same_with_a_journal_as_without(tenth: int) -> Non
 
         assert (short.status, short.state, short.activations) == (long.status, long.state, long.activations)
         assert (short.routes, short.errors) == (long.routes, long.errors)
+
+
+def test_many_plain_graphs_have_joins_that_count_until_something_fails() -> None:
+    specs = [random_spec(seed, PLAIN) for seed in range(200)]
+    sure = [(seed, spec) for seed, spec in enumerate(specs) if Core(spec).plan.sure]
+
+    assert len(sure) > 80
+    assert sum(bool(run_core(spec, seed).errors) for seed, spec in sure) > 20
 
 
 def test_what_is_forgotten_early_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
