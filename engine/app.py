@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar, copy_context
 from functools import partial
-from pathlib import Path
 from random import Random
 from time import perf_counter
 from types import TracebackType
@@ -27,12 +26,9 @@ from .beside import Beside
 from .blocking import Backend, BlockingEngine
 from .books import Books
 from .call import is_async
-from .carried import FILES
 from .errors import (
     EngineClosed,
     EngineError,
-    EphemeralRefused,
-    FileMismatch,
     GraphInUse,
     GraphNotFound,
     IdempotencyConflict,
@@ -40,19 +36,13 @@ from .errors import (
     RunIdTaken,
     RunNotFound,
     RunTimeout,
-    StateFault,
-    StateInvalid,
     TooDeep,
     UnknownNode,
 )
 from .executors import ProcessExecutor, ThreadExecutor
 from .executors.worker import backend_here
-from .file import File
-from .filebody import kept_inside
-from .files.files import Files
-from .files.inputs import input_files
-from .files.memory import MemoryFiles
-from .files.urls import files_beside, open_files
+from .files.choosing import check_files, files_for
+from .filestart import with_files
 from .graph import Graph
 from .handle import Run
 from .history import Event
@@ -174,7 +164,7 @@ class Engine:
         self.tools: Final = tools_of(tools)
         """The registry of its tools: the process-wide one unless others were given."""
         self.threads: Threads | None = None
-        self.files: Final = _files(files, store)
+        self.files: Final = files_for(files, store)
         """Keeps and finds the contents of files."""
         self.resolver: Final[Resolver] = PortsResolver(self.tools, self.files) if resolver is None else resolver
         """Where nodes' functions and files come from, and go."""
@@ -297,7 +287,7 @@ class Engine:
             children = [ChildSpec("timers", Beside, ("timers", self._timers.serve))]
             if self._durable is not None:
                 await self._durable.open(stack.enter_async_context)
-                _check_files(self._durable.store, self.files)
+                check_files(self._durable.store, self.files)
                 children.append(ChildSpec("journal", Beside, ("journal", self._durable.serve)))
             places: dict[str, tuple[Executor, int]] = {}
             for name, executor in executors.items():
@@ -467,7 +457,8 @@ class Engine:
             registered = await self._find(graph, version) if isinstance(graph, str) else self._register(graph)
             await registered.start(self._root)
             if registered.plan.carries or files:
-                state = await self._with_files(registered.plan, state, files)
+                recorded = self._durable is not None
+                state = await with_files(registered.plan, state, files, self.files, recorded=recorded)
             # Nothing waits from here on: what is checked still holds when the run is in the books.
             self._check_open()
             values = registered.plan.state.admit({} if state is None else state)
@@ -497,28 +488,6 @@ class Engine:
             reason = _reason(error)
             self._rejected[reason] = self._rejected.get(reason, 0) + 1
             raise
-
-    async def _with_files(self, plan: Plan, state: Any, files: Mapping[str, Any] | None) -> Any:
-        """The state as it is admitted, all files in it and beside it kept."""
-        if not plan.carries:
-            raise FileMismatch("START", f"no node of graph {plan.name!r} takes files", list(files or ()))
-
-        async def keep(file: File) -> File:
-            if file.ephemeral and self._durable is not None:
-                raise EphemeralRefused(
-                    f"the run is submitted on the ephemeral file {file.name!r}, which it would need after a crash, and "
-                    f"nothing makes it again; give it without ephemeral=True"
-                )
-            return await self.files.keep(file)
-
-        if isinstance(state, Mapping) and FILES in state:
-            raise StateInvalid.of("the initial state", [StateFault((FILES,), "the key is the engine's own")])
-        # What does not fit is refused before anything is kept for it.
-        values = plan.state.admit({} if state is None else state)
-        given = input_files(files or {})
-        found = [(role, "", number, await keep(file)) for number, (role, file) in enumerate(given)]
-        kept: Values = await kept_inside(values, keep)
-        return plan.state.seed({**kept, FILES: tuple(found)} if found or FILES not in kept else kept)
 
     async def _find(self, name: str, version: str | None) -> Registered:
         try:
@@ -1257,29 +1226,6 @@ class Options:
     due: float | None
     """The same on the loop's clock."""
     priority: int
-
-
-def _files(files: Any, store: Store | str | None) -> Files:
-    """Where files are kept, by what was said of it, or of the store."""
-    if isinstance(files, Files):
-        return files
-    if isinstance(files, str | Path):
-        return Files(open_files(files))
-    if files is not None:
-        return Files(files)
-    if store is None:
-        return Files(MemoryFiles(forgets=True))
-    beside = files_beside(store) if isinstance(store, str) else None
-    return Files(beside, "this store keeps no files beside its runs; say where: Engine(..., files='s3://bucket')")
-
-
-def _check_files(store: Store, files: Files) -> None:
-    """Refuse to have runs survive and what they name not."""
-    if store.facts.durable and files.has_store and not files.store.durable:
-        raise ValueError(
-            f"the files of {store.facts.url} would be in memory only ({files.store.url}), and missing when its runs go "
-            f"on after a restart; say files=a folder, or files='s3://bucket'"
-        )
 
 
 class _Restarts(NullObserver):

@@ -153,6 +153,7 @@ ORDER = {
         "result",
         "bodies",
         "filebody",
+        "filestart",
         "elsewhere",
         "hands",
         "nodes",
