@@ -23,7 +23,7 @@ import attrs
 from actors import ActorRef, ChildSpec, NullObserver, State, Tree, Waker, new_waker, supervise
 
 from .beside import Beside
-from .blocking import Backend, BlockingEngine
+from .blocking import Backend, BlockingEngine, BlockingMethod, run_blocking
 from .books import Books
 from .call import is_async
 from .errors import (
@@ -102,23 +102,6 @@ class EngineStatistics:
     submitted: int
     ended: Mapping[str, int]
     refused: int
-
-
-class _Blocking:
-    """A method that, asked of the class, first makes an engine of its arguments."""
-
-    def __init__(self, method: Callable[..., BlockingEngine]) -> None:
-        self._method = method
-        self.__doc__ = method.__doc__
-
-    def __get__(self, engine: Engine | None, owner: type[Engine]) -> Callable[..., BlockingEngine]:
-        if engine is not None:
-            return partial(self._method, engine)
-
-        def blocking(*args: Any, backend: Backend = "asyncio", **options: Any) -> BlockingEngine:
-            return self._method(owner(*args, **options), backend)
-
-        return blocking
 
 
 class Engine:
@@ -630,19 +613,8 @@ class Engine:
         """The runs that match, oldest first, at most `limit`; `after` is the id of the last one seen."""
         if self._returning is not None:
             return await self._returning.find(status, graph, tags or {}, since, limit, after)
-        everything = sorted([*self._books.ended.values(), *self._books.active.values()], key=lambda run: run.number)
-        if after is not None:
-            number = (await self.get(after)).number
-            everything = [run for run in everything if run.number > number]
-        wanted = tags or {}
-        return [
-            run
-            for run in everything
-            if (status is None or run.status == status)
-            and (graph is None or run.graph == graph)
-            and (since is None or run.submitted_at >= since)
-            and all(run.tags.get(name) == value for name, value in wanted.items())
-        ][:limit]
+        number = None if after is None else (await self.get(after)).number
+        return self._books.find(status, graph, tags or {}, since, limit, number)
 
     async def fork(self, run_id: str, at: str, update: Mapping[str, Any] | None = None) -> Run:
         """Start a new run from one activation (`"score#2"`) of an older run, by cause.
@@ -759,18 +731,12 @@ class Engine:
         """
         engine = self if self._open else self._another()
         try:
-            with engine.blocking(backend) as blocking:
-                return blocking.run(graph, state, **options)
-        except BaseExceptionGroup as group:
-            leaf = _only_leaf(group)
-            if isinstance(group, Exception) or isinstance(leaf, Exception | BaseExceptionGroup):
-                raise
-            raise leaf from None  # an interrupt is no less one for having passed a task group
+            return run_blocking(engine, backend, graph, state, options)
         finally:
             if engine is not self:
                 self._past.append(engine.statistics())
 
-    @_Blocking
+    @BlockingMethod
     def blocking(self, backend: Backend = "asyncio") -> BlockingEngine:
         """This engine for sync programs and other threads, in `with`; on the class, a new one: `Engine.blocking()`."""
         return BlockingEngine(self, backend)
@@ -1242,10 +1208,3 @@ class _Restarts(NullObserver):
 def _reason(error: EngineError) -> str:
     """An error's class as a label: `engine_busy`."""
     return re.sub(r"(?<=.)(?=[A-Z])", "_", type(error).__name__).lower()
-
-
-def _only_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    leaf: BaseException = group
-    while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
-        leaf = leaf.exceptions[0]
-    return leaf

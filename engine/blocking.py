@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 
@@ -169,6 +170,44 @@ class BlockingEngine:
             )
         answer = anyio.from_thread.run(begin, token=engine.token)
         return answer
+
+
+class BlockingMethod:
+    """A method that, asked of the class, first makes an engine of its arguments."""
+
+    def __init__(self, method: Callable[..., BlockingEngine]) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, engine: Engine | None, owner: type[Engine]) -> Callable[..., BlockingEngine]:
+        if engine is not None:
+            return partial(self._method, engine)
+
+        def blocking(*args: Any, backend: Backend = "asyncio", **options: Any) -> BlockingEngine:
+            return self._method(owner(*args, **options), backend)
+
+        return blocking
+
+
+def run_blocking(
+    engine: Engine, backend: Backend, graph: Graph | str, state: Any, options: Mapping[str, Any]
+) -> RunResult:
+    """Run a graph on an engine, which is started for it unless it is running."""
+    try:
+        with engine.blocking(backend) as blocking:
+            return blocking.run(graph, state, **options)
+    except BaseExceptionGroup as group:
+        leaf = _only_leaf(group)
+        if isinstance(group, Exception) or isinstance(leaf, Exception | BaseExceptionGroup):
+            raise
+        raise leaf from None  # an interrupt is no less one for having passed a task group
+
+
+def _only_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    leaf: BaseException = group
+    while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
+        leaf = leaf.exceptions[0]
+    return leaf
 
 
 def in_a_loop() -> bool:
