@@ -20,12 +20,11 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-from actors import ActorRef, ChildSpec, NullObserver, State, Tree, Waker, new_waker, supervise
+from actors import ActorRef, ChildSpec, NullObserver, State, Tree, supervise
 
 from .beside import Beside
 from .blocking import Backend, BlockingEngine, BlockingMethod, run_blocking
 from .books import Books
-from .call import is_async
 from .errors import (
     EngineClosed,
     EngineError,
@@ -45,7 +44,6 @@ from .files.choosing import check_files, files_for
 from .filestart import with_files
 from .graph import Graph
 from .handle import Run
-from .history import Event
 from .ids import new_id
 from .limits import LimitChanges, Limits, change_faults, changed, labelled
 from .loading import Reloaded, prepare_reload, tools_of
@@ -66,6 +64,7 @@ from .stored import Kept, RunRow
 from .submitting import engine_faults, keep_faults, refuse, sharing_faults, submission_faults, timeout_fault
 from .timers import Timers
 from .toolbox import Threads
+from .watchers import Watcher, Watchers
 
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
@@ -89,8 +88,6 @@ _NONE_GIVEN: Final = (None, None, None, None)
 
 # So long run() waits for a run that waits for a signal before it says so.
 _SILENT_SECONDS: Final = 2.0
-
-Watcher = Callable[[Run, Event], object]
 
 
 @attrs.frozen
@@ -152,7 +149,6 @@ class Engine:
         self.resolver: Final[Resolver] = PortsResolver(self.tools, self.files) if resolver is None else resolver
         """Where nodes' functions and files come from, and go."""
         self.watched = False
-        self._watchers: dict[object, Watcher] = {}
         self._settings = settings or Settings()
         self._arguments = {
             "store": store,
@@ -190,6 +186,7 @@ class Engine:
                 self._durable.run_beside(partial(self._durable.keep_only, keep, collect))
         self._books = Books(max_runs, max_queued, self._settings.keep_runs)
         self._books.others_bring_back = store is not None
+        self._watchers = Watchers(self, self._books)
         self._fleet: Fleet | None = None
         if shared and self._durable is not None:
             from .fleet import Fleet  # for those who share
@@ -203,7 +200,7 @@ class Engine:
                 max_runs=max_runs,
                 claims=self._settings.recover,
                 learn=self._learn,
-                wake=self._wake_idle,
+                wake=self._watchers.wake_idle,
             )
             self._durable.share = self._fleet.join
         # With what they were submitted on, as it was then.
@@ -221,7 +218,6 @@ class Engine:
         self._draining = False
         self._drain_callbacks: list[Callable[[], object]] = []
         self._abandoned = False
-        self._idle: dict[Waker, None] = {}
         self._stack: AsyncExitStack | None = None
 
     # -- its life
@@ -296,7 +292,7 @@ class Engine:
                 self._timers,
                 self._root,
                 self._made,
-                self._wake_idle,
+                self._watchers.wake_idle,
                 self._fleet,
             )
             if self._fleet is not None:
@@ -364,7 +360,7 @@ class Engine:
         refuse("drain", [("timeout", fault)] if (fault := timeout_fault(timeout)) else ())
         self._begin_draining()
         with anyio.move_on_after(timeout):
-            await self._until(lambda: not self._books.active)
+            await self._watchers.until(lambda: not self._books.active)
         return list(self._books.active.values())
 
     async def settle(self, timeout: float | None = None) -> bool:
@@ -874,20 +870,7 @@ class Engine:
 
         What the callback raises is logged and harms no run.
         """
-        given: object = callback
-        if not callable(given) or is_async(given):
-            raise TypeError(f"subscribe({given!r}): must be a plain function of a run and an event, called in the loop")
-        subscription = object()
-        self._watchers[subscription] = callback
-        for run in self._books.active.values():
-            run.told = run.machine.history.seq
-        self._look()
-
-        def end() -> None:
-            self._watchers.pop(subscription, None)
-            self._look()
-
-        return end
+        return self._watchers.subscribe(callback)
 
     def statistics(self) -> EngineStatistics:
         """A snapshot."""
@@ -951,9 +934,7 @@ class Engine:
 
     def notice(self, run: Run) -> None:
         """A run has changed, and somebody cares: watchers, or who waits for the engine to come to rest."""
-        if self._watchers:
-            self._tell(run)
-        self._wake_idle()
+        self._watchers.notice(run)
 
     def run_over(self, run: Run) -> None:
         """A run has ended: keep it among the ended ones, and let the next in the queue begin."""
@@ -971,7 +952,7 @@ class Engine:
             self._books.begin_queued()
             if self._fleet is not None:
                 self._fleet.place_free()
-        self.notice(run)
+        self._watchers.notice(run)
 
     def waited_for(self, run: Run) -> None:
         """Let a queued run begin, whatever the places, if it is a node that waits for it.
@@ -1020,8 +1001,7 @@ class Engine:
         another = Engine(**self._arguments)
         for known in self._registry.all():
             another._registry.register(known.plan)
-        another._watchers = self._watchers
-        another._look()
+        another._watchers.join(self._watchers)
         return another
 
     def _check_open(self) -> None:
@@ -1118,8 +1098,8 @@ class Engine:
         active = self._books.active
         if self._returning is not None:
             returning = self._returning
-            await self._until(lambda: returning.is_through)
-        await self._until(lambda: all(run.at_rest for run in active.values() if run.counted))
+            await self._watchers.until(lambda: returning.is_through)
+        await self._watchers.until(lambda: all(run.at_rest for run in active.values() if run.counted))
 
     async def _abandon(self, *, gives_up: bool = False) -> None:
         """Leave with what runs; who `gives_up` has waited before, and does not wait for a store in trouble again."""
@@ -1133,7 +1113,7 @@ class Engine:
         for run in list(self._books.active.values()):
             await run.cancel("the engine was left by an exception")
         with anyio.move_on_after(self._settings.close_seconds, shield=True):
-            await self._until(lambda: not self._books.active)
+            await self._watchers.until(lambda: not self._books.active)
 
     async def _leave_to_the_store(self) -> None:
         """Let go of every run that is not over, once all that is decided is written: the next start goes on with it."""
@@ -1147,37 +1127,6 @@ class Engine:
             self._books.active.clear()
             if self._fleet is not None:
                 await self._fleet.leave()
-
-    def _wake_idle(self) -> None:
-        for waker in self._idle:
-            waker.wake()
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        waker = new_waker()
-        self._idle[waker] = None
-        self._look()
-        try:
-            while not condition():
-                await waker.park()
-        finally:
-            del self._idle[waker]
-            self._look()
-
-    def _look(self) -> None:
-        # One flag for the hot path.
-        self.watched = bool(self._watchers or self._idle)
-
-    def _tell(self, run: Run) -> None:
-        history = run.machine.history
-        for event in history.events(max(run.told, history.first_kept - 1)):
-            run.told = event.seq
-            for watcher in list(self._watchers.values()):
-                try:
-                    watcher(run, event)
-                except Exception:
-                    logger.exception(
-                        "a subscriber raised on an event of run %s", run.id, extra=about(run.id, run.graph)
-                    )
 
 
 @attrs.frozen

@@ -28,8 +28,9 @@ from .runs import Status
 if TYPE_CHECKING:
     import anyio.from_thread
 
-    from .app import Engine, EngineStatistics, Watcher
+    from .app import Engine, EngineStatistics
     from .stored import Compacted
+    from .watchers import Watcher
 
 T = TypeVar("T")
 

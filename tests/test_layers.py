@@ -202,6 +202,7 @@ ORDER = {
         "kept",
         "away",
         "books",
+        "watchers",
         "blocking",
         "vitals",
         "returning",
