@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar, copy_context
@@ -20,7 +18,7 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-from actors import ActorRef, ChildSpec, NullObserver, State, Tree, supervise
+from actors import ChildSpec, State, Tree, supervise
 
 from .beside import Beside
 from .blocking import Backend, BlockingEngine, BlockingMethod, run_blocking
@@ -62,6 +60,7 @@ from .sharing import Sharing
 from .state import Values
 from .stored import Kept, RunRow
 from .submitting import engine_faults, keep_faults, refuse, sharing_faults, submission_faults, timeout_fault
+from .tally import EngineStatistics, Restarts, Tally
 from .timers import Timers
 from .toolbox import Threads
 from .watchers import Watcher, Watchers
@@ -88,17 +87,6 @@ _NONE_GIVEN: Final = (None, None, None, None)
 
 # So long run() waits for a run that waits for a signal before it says so.
 _SILENT_SECONDS: Final = 2.0
-
-
-@attrs.frozen
-class EngineStatistics:
-    """What an engine has taken on."""
-
-    running: int
-    queued: int
-    submitted: int
-    ended: Mapping[str, int]
-    refused: int
 
 
 class Engine:
@@ -165,7 +153,6 @@ class Engine:
             "resolver": resolver,
             "shared": shared,
         }
-        self._past: list[EngineStatistics] = []
         self._executors = dict(executors or {})
         self._timers = Timers()
         # Threads of their own: a source that blocks must not take a place that its own items wait for.
@@ -187,6 +174,18 @@ class Engine:
         self._books = Books(max_runs, max_queued, self._settings.keep_runs)
         self._books.others_bring_back = store is not None
         self._watchers = Watchers(self, self._books)
+        restarts = Restarts()
+        self._actors = Tree(restarts)
+        self._entered: list[tuple[str, Executor]] = []
+        self._tally = Tally(
+            self._registry,
+            self._books,
+            self._durable,
+            self._entered,
+            self._actors,
+            restarts,
+            shows_metrics=metrics,
+        )
         self._fleet: Fleet | None = None
         if shared and self._durable is not None:
             from .fleet import Fleet  # for those who share
@@ -205,12 +204,6 @@ class Engine:
             self._durable.share = self._fleet.join
         # With what they were submitted on, as it was then.
         self._by_key: dict[str, tuple[Run, Values]] = {}
-        self._rejected: dict[str, int] = {}
-        self._show_metrics = metrics
-        self._metrics: CollectorRegistry | None = None
-        self._restarts = _Restarts()
-        self._actors = Tree(self._restarts)
-        self._entered: list[tuple[str, Executor]] = []
         self._open = False
         self._audit_log: AuditLog | None = None
         self.thread: int | None = None
@@ -464,8 +457,7 @@ class Engine:
                 self._by_key[idempotency_key] = (run, kept)
             return run
         except EngineError as error:
-            reason = _reason(error)
-            self._rejected[reason] = self._rejected.get(reason, 0) + 1
+            self._tally.reject(error)
             raise
 
     async def _find(self, name: str, version: str | None) -> Registered:
@@ -730,7 +722,7 @@ class Engine:
             return run_blocking(engine, backend, graph, state, options)
         finally:
             if engine is not self:
-                self._past.append(engine.statistics())
+                self._tally.keep(engine.statistics())
 
     @BlockingMethod
     def blocking(self, backend: Backend = "asyncio") -> BlockingEngine:
@@ -819,7 +811,7 @@ class Engine:
             if active or unfinished is not None:
                 raise GraphInUse(name, version, active[0].id if active else str(unfinished))
             self._registry.forget(known)
-            self._past.append(EngineStatistics(0, 0, 0, dict(known.counts.ended), 0))
+            self._tally.keep_ended(known)
             await known.stop(self._root)
             if self._durable is not None and (name, version) in self._durable.kept:
                 await self._durable.forget_definition(known.plan)
@@ -874,53 +866,12 @@ class Engine:
 
     def statistics(self) -> EngineStatistics:
         """A snapshot."""
-        ended: Counter[str] = Counter()
-        for known in self._registry.ever():
-            ended.update(known.counts.ended)
-        books = self._books
-        submitted, refused = books.submitted, books.refused
-        for past in self._past:
-            ended.update(past.ended)
-            submitted += past.submitted
-            refused += past.refused
-        return EngineStatistics(books.running, len(books.queued), submitted, dict(ended), refused)
+        return self._tally.statistics()
 
     @property
     def metrics(self) -> CollectorRegistry:
         """A `prometheus_client` registry of this engine alone, empty with `Engine(metrics=False)`; for any thread."""
-        if self._metrics is None:
-            # Not at the top: it brings an HTTP server along, 50 ms for everybody who imports the engine.
-            from .metrics import EngineNumbers, GraphNumbers, JournalNumbers, registry_of
-
-            def graphs() -> list[GraphNumbers]:
-                return [
-                    GraphNumbers(known.plan.name, known.counts, known.scheduler.all_crews, known.scheduler.hands.lag)
-                    for known in self._registry.ever()
-                ]
-
-            durable = self._durable
-            kept = None
-            if durable is not None:
-                recovered, available = lambda: durable.recovered, lambda: durable.available
-                kept = JournalNumbers(
-                    durable.commit_seconds,
-                    durable.batch_records,
-                    recovered,
-                    available,
-                    lambda: durable.audit_log.dropped,
-                )
-            numbers = EngineNumbers(
-                graphs=graphs,
-                in_flight=lambda: Counter(run.graph for run in list(self._books.active.values()) if run.counted),
-                queued=lambda: [(run.graph, run.submitted_at) for run in self._books.queued],
-                rejected=self._rejected,
-                dead_letters=self._actors.letters.counts.copy,
-                restarts=lambda: self._restarts.count,
-                executors=lambda: [(name, executor.health()) for name, executor in self._entered],
-                journal=kept,
-            )
-            self._metrics = registry_of(numbers if self._show_metrics else None)
-        return self._metrics
+        return self._tally.metrics
 
     # -- for its runs
 
@@ -1141,19 +1092,3 @@ class Options:
     due: float | None
     """The same on the loop's clock."""
     priority: int
-
-
-class _Restarts(NullObserver):
-    """Counts what supervisors start anew."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def restarting(self, ref: ActorRef[Any], incarnation: int, delay: float) -> None:
-        """One more."""
-        self.count += 1
-
-
-def _reason(error: EngineError) -> str:
-    """An error's class as a label: `engine_busy`."""
-    return re.sub(r"(?<=.)(?=[A-Z])", "_", type(error).__name__).lower()

@@ -28,8 +28,9 @@ from .runs import Status
 if TYPE_CHECKING:
     import anyio.from_thread
 
-    from .app import Engine, EngineStatistics
+    from .app import Engine
     from .stored import Compacted
+    from .tally import EngineStatistics
     from .watchers import Watcher
 
 T = TypeVar("T")

@@ -203,6 +203,7 @@ ORDER = {
         "away",
         "books",
         "watchers",
+        "tally",
         "blocking",
         "vitals",
         "returning",
