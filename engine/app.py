@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from functools import partial
 from random import Random
 from time import perf_counter
@@ -23,6 +23,7 @@ from actors import ChildSpec, State, Tree, supervise
 from .beside import Beside
 from .blocking import Backend, BlockingEngine, BlockingMethod, run_blocking
 from .books import Books
+from .door import Door, nesting
 from .errors import (
     EngineClosed,
     EngineError,
@@ -43,6 +44,7 @@ from .filestart import with_files
 from .graph import Graph
 from .handle import Run
 from .ids import new_id
+from .leaving import Leaving
 from .limits import LimitChanges, Limits, change_faults, changed, labelled
 from .loading import Reloaded, prepare_reload, tools_of
 from .locks import Locks
@@ -78,9 +80,6 @@ if TYPE_CHECKING:
     from .vitals import Vitals
 
 logger = logging.getLogger("engine")
-
-# How many runs the one whose node submits now is inside of.
-_depth: Final[ContextVar[int]] = ContextVar("workflow_engine_depth", default=0)
 
 # What most submissions say of their run's id, key, tags and deadline.
 _NONE_GIVEN: Final = (None, None, None, None)
@@ -186,6 +185,10 @@ class Engine:
             restarts,
             shows_metrics=metrics,
         )
+        self._door = Door()
+        self._leaving = Leaving(
+            self._door, self._books, self._watchers, self._durable, close_seconds=self._settings.close_seconds
+        )
         self._fleet: Fleet | None = None
         if shared and self._durable is not None:
             from .fleet import Fleet  # for those who share
@@ -202,15 +205,12 @@ class Engine:
                 wake=self._watchers.wake_idle,
             )
             self._durable.share = self._fleet.join
+            self._leaving.fleet = self._fleet
         # With what they were submitted on, as it was then.
         self._by_key: dict[str, tuple[Run, Values]] = {}
-        self._open = False
         self._audit_log: AuditLog | None = None
         self.thread: int | None = None
         self.token: Any = None
-        self._draining = False
-        self._drain_callbacks: list[Callable[[], object]] = []
-        self._abandoned = False
         self._stack: AsyncExitStack | None = None
 
     # -- its life
@@ -218,25 +218,16 @@ class Engine:
     @property
     def is_open(self) -> bool:
         """Whether it has been entered and not been left."""
-        return self._open
+        return self._door.open
 
     @property
     def is_draining(self) -> bool:
         """Whether it takes no new runs any more."""
-        return self._draining
+        return self._door.draining
 
     def on_drain(self, callback: Callable[[], object]) -> None:
         """Have this called, in the loop, when the engine begins to drain: at once if it does already."""
-        if self._draining:
-            callback()
-        else:
-            self._drain_callbacks.append(callback)
-
-    def _begin_draining(self) -> None:
-        self._draining = True
-        callbacks, self._drain_callbacks = self._drain_callbacks, []
-        for callback in callbacks:
-            callback()
+        self._door.on_drain(callback)
 
     def __enter__(self) -> NoReturn:
         raise TypeError(
@@ -274,7 +265,7 @@ class Engine:
             self._stack = stack.pop_all()
         self.thread = threading.get_ident()
         self.token = anyio.lowlevel.current_token()
-        self._open = True
+        self._door.open = True
         if self._durable is not None:
             from .returning import Returning
 
@@ -288,6 +279,7 @@ class Engine:
                 self._watchers.wake_idle,
                 self._fleet,
             )
+            self._leaving.returning = self._returning
             if self._fleet is not None:
                 self._fleet.begin(self._returning)
             self._know_again(self._durable)
@@ -330,19 +322,19 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         assert self._stack is not None
-        self._begin_draining()
+        self._door.drain()
         try:
             if error is None:
-                await self._finish()
+                await self._leaving.finish()
             else:
-                await self._abandon()
+                await self._leaving.abandon()
         except BaseException:
             kind, error, traceback = sys.exc_info()
-            self._open = False
-            await self._abandon(gives_up=True)
+            self._door.open = False
+            await self._leaving.abandon(gives_up=True)
             await self._stack.__aexit__(kind, error, traceback)
             raise
-        self._open = False
+        self._door.open = False
         return bool(await self._stack.__aexit__(kind, error, traceback))
 
     async def drain(self, timeout: float | None = None) -> list[Run]:
@@ -351,7 +343,7 @@ class Engine:
         What a node submits is no new run, but part of one that is waited for.
         """
         refuse("drain", [("timeout", fault)] if (fault := timeout_fault(timeout)) else ())
-        self._begin_draining()
+        self._door.drain()
         with anyio.move_on_after(timeout):
             await self._watchers.until(lambda: not self._books.active)
         return list(self._books.active.values())
@@ -363,9 +355,9 @@ class Engine:
         finds is what it can leave to the store at once.
         """
         refuse("settle", [("timeout", fault)] if (fault := timeout_fault(timeout)) else ())
-        self._begin_draining()
+        self._door.drain()
         with anyio.move_on_after(timeout):
-            await self._come_to_rest()
+            await self._leaving.come_to_rest()
             return True
         return False
 
@@ -374,14 +366,14 @@ class Engine:
         """Whether it is well, at this moment; looks at memory only, and may be asked by any thread."""
         from .vitals import Vitals
 
-        alive = self._open and not self._abandoned and self._root.state is State.RUNNING
+        alive = self._door.open and not self._door.abandoned and self._root.state is State.RUNNING
         durable = self._durable
-        if durable is None or not self._open:
-            return Vitals(alive=alive, draining=self._draining)
+        if durable is None or not self._door.open:
+            return Vitals(alive=alive, draining=self._door.draining)
         trouble = durable.journal.trouble if self._fleet is None else self._fleet.trouble or durable.journal.trouble
         return Vitals(
             alive=alive,
-            draining=self._draining,
+            draining=self._door.draining,
             store=durable.store.facts.url,
             fell_back=durable.fell_back,
             trouble=None if trouble is None else str(trouble),
@@ -389,7 +381,7 @@ class Engine:
 
     async def check_store(self) -> None:
         """Return if the store answers; raises `StoreUnavailable` at once if it cannot be read or written."""
-        if not self._open:
+        if not self._door.open:
             raise EngineClosed()
         if self._durable is not None:
             if self._fleet is not None:
@@ -425,14 +417,14 @@ class Engine:
         if (run_id, idempotency_key, tags, deadline) != _NONE_GIVEN or priority != 0 or type(priority) is not int:
             refuse("submit", submission_faults(run_id, idempotency_key, tags, deadline, priority))
         try:
-            self._check_open()
+            self._door.check()
             registered = await self._find(graph, version) if isinstance(graph, str) else self._register(graph)
             await registered.start(self._root)
             if registered.plan.carries or files:
                 recorded = self._durable is not None
                 state = await with_files(registered.plan, state, files, self.files, recorded=recorded)
             # Nothing waits from here on: what is checked still holds when the run is in the books.
-            self._check_open()
+            self._door.check()
             values = registered.plan.state.admit({} if state is None else state)
             seconds = registered.plan.decl.deadline if deadline is None else deadline
             due = None if seconds is None else anyio.current_time() + seconds
@@ -488,8 +480,8 @@ class Engine:
         plan, key, fleet = registered.plan, options.key, self._fleet
         if key is None and options.run_id is None:
             if fleet is not None:
-                await fleet.check_room(_depth.get())
-                self._check_open()
+                await fleet.check_room(nesting.get())
+                self._door.check()
             return await self._admit_durably(durable, registered, values, options)
         async with self._locks.of("key", key), self._locks.of("run", options.run_id):
             if (known := await self._known_by_key(durable, plan, key, values)) is not None:
@@ -497,8 +489,8 @@ class Engine:
             if options.run_id is not None and await durable.load(options.run_id) is not None:
                 raise RunIdTaken(options.run_id)
             if fleet is not None:
-                await fleet.check_room(_depth.get())
-            self._check_open()
+                await fleet.check_room(nesting.get())
+            self._door.check()
             return await self._admit_durably(durable, registered, values, options)
 
     async def _admit_durably(self, durable: Durable, registered: Registered, values: Values, options: Options) -> Run:
@@ -511,7 +503,7 @@ class Engine:
         books.admitting[run.id] = run  # the store may have it a moment before it is told here
         row: RunRow | None = None
         try:
-            row = await durable.admit(run, plan, values, deadline=options.deadline, depth=_depth.get())
+            row = await durable.admit(run, plan, values, deadline=options.deadline, depth=nesting.get())
         except Exception as error:
             books.submitted -= 1
             if not isinstance(error, KeyTaken):
@@ -549,7 +541,7 @@ class Engine:
             run.let_go(fleet.trouble)  # it goes on elsewhere
         elif run.ending:
             self._books.end(run)  # somebody has cancelled it, who had its id
-        elif fleet is not None and row is not None and not fleet.begins_here(run.graph, _depth.get()):
+        elif fleet is not None and row is not None and not fleet.begins_here(run.graph, nesting.get()):
             run.registered.counts.submitted += 1
             return fleet.queue(run.registered, row)
         else:
@@ -614,7 +606,7 @@ class Engine:
         Raises `ActivationNotFound`; what is wrong with the update; `HistoryGone` if records of the run, or of one that
         it is a fork of, are gone; `VersionMismatch` if what the fork keeps means something else on the graph of now.
         """
-        self._check_open()
+        self._door.check()
         if self._returning is None:
             raise EngineError(
                 "fork needs the records of the run: give the engine a store, Engine('memory://') at least"
@@ -629,7 +621,7 @@ class Engine:
         so, or if nobody can tell since the store does not have the definition that it began on; then nothing has
         changed.
         """
-        self._check_open()
+        self._door.check()
         if self._returning is None:
             raise RunNotFound(run_id)
         return await self._returning.migrate(run_id)
@@ -648,7 +640,7 @@ class Engine:
 
         Lines of the audit log stay, whatever becomes of the runs, but for those older than `keep_audit_seconds`.
         """
-        self._check_open()
+        self._door.check()
         if self._durable is None:
             raise EngineError("there is no store to compact: runs in memory are limited by Settings(keep_runs=...)")
         from .stored import Kept
@@ -699,7 +691,7 @@ class Engine:
         )
 
     def _audited(self) -> Durable:
-        if not self._open:
+        if not self._door.open:
             raise EngineClosed()
         if self._durable is None:
             raise EngineError(
@@ -717,7 +709,7 @@ class Engine:
         For one that is not running, each call is an engine of its own with the same arguments, graphs and subscribers,
         on a loop of its own; `statistics()` counts their runs, `metrics` does not.
         """
-        engine = self if self._open else self._another()
+        engine = self if self._door.open else self._another()
         try:
             return run_blocking(engine, backend, graph, state, options)
         finally:
@@ -739,7 +731,7 @@ class Engine:
         that the new tools do not fit keep the old ones, and are told in `refused`. Classes that states are made of
         belong in modules without tools: a class that is imported anew is another class.
         """
-        self._check_open()
+        self._door.check()
         assert self.threads is not None
         async with self._locks.of("tools", "all"):
             prepared = await self.threads.run(prepare_reload, [self.tools], {})
@@ -767,7 +759,7 @@ class Engine:
                 f"Graph({name!r}).add_node({name!r}, {name}).set_entry_point({name!r})"
             )
         known = self._registry.register(graph)
-        if self._open:
+        if self._door.open:
             self._recover(known)
         return known
 
@@ -781,7 +773,7 @@ class Engine:
         So it is there again after a restart, and its unfinished runs go on, without anybody defining it once more.
         Raises `GraphInvalid`, `GraphConflict`, `StoreUnavailable`; then nothing is kept.
         """
-        self._check_open()
+        self._door.check()
         graph = Graph.from_dict(data, tools=self.tools)
         async with self._locks.of("graph", graph.name):
             there = self._registry.get(graph.name, graph.version)
@@ -802,7 +794,7 @@ class Engine:
 
         Of its runs that have ended no more than that can be told once they are out of memory.
         """
-        self._check_open()
+        self._door.check()
         async with self._locks.of("graph", name):
             known = self._registry.find(name, version)
             unfinished = None if self._durable is None else await self._durable.unfinished_of(name, version)
@@ -838,7 +830,7 @@ class Engine:
         the new limits allow it. It holds as long as this engine does, also for runs that begin later; another engine
         goes by the graph. A node of a graph inside is named as in the metrics, `inner.node`. Call it in the loop.
         """
-        self._check_open()
+        self._door.check()
         known, found = self._node_of(graph, node, version)
         refuse("set_limits", change_faults(found, changes))
         limits = changed(self.limits(graph, node, version=version), changes)
@@ -877,7 +869,7 @@ class Engine:
 
     def past(self, run: Run) -> Past | None:
         """What tells of events that memory does not keep any more."""
-        if self._durable is None or not self._open:
+        if self._durable is None or not self._door.open:
             return None
         from .past import Past
 
@@ -910,7 +902,7 @@ class Engine:
 
         Or it might wait for the very place that the run of that node holds, or one that it is inside of: for ever.
         """
-        if not _depth.get():
+        if not nesting.get():
             return
         self._books.begin_now(run)
         if self._fleet is not None:
@@ -918,9 +910,9 @@ class Engine:
 
     async def check_kept(self, run: Run) -> None:
         """Raise `RunNotFound` if the store has removed a run that ended: what goes on there would be kept nowhere."""
-        if self._fleet is not None and self._open:
+        if self._fleet is not None and self._door.open:
             await self._fleet.take_ended(run)
-        elif self._durable is not None and self._open and not await self._durable.has(run.id):
+        elif self._durable is not None and self._door.open and not await self._durable.has(run.id):
             raise RunNotFound(run.id, "it has been removed from the store since it ended; submit another")
 
     def stays_ended(self, run: Run) -> None:
@@ -930,7 +922,7 @@ class Engine:
 
     def check_retry(self, run: Run) -> None:
         """Raise what forbids that a failed run goes on, before anything has changed."""
-        self._check_open()
+        self._door.check()
         self._check_known(run.registered)
         if run.deadline_at is not None and run.deadline_at <= anyio.current_time():
             assert run.deadline_seconds is not None
@@ -955,20 +947,13 @@ class Engine:
         another._watchers.join(self._watchers)
         return another
 
-    def _check_open(self) -> None:
-        if not self._open:
-            raise EngineClosed()
-        # What a node submits belongs to a run that is still waited for.
-        if self._abandoned or (self._draining and not _depth.get()):
-            raise EngineClosed("the engine is draining: it takes no more runs")
-
     def _check_known(self, registered: Registered) -> None:
         if registered.forgotten:
             raise GraphNotFound(registered.plan.name, [name for name, _ in self.graphs()])
 
     def _admit(self, registered: Registered, options: Options) -> Run:
         """Accept a run, or say why not, before anything of it is there."""
-        depth = _depth.get()
+        depth = nesting.get()
         if depth >= self._settings.max_depth:
             raise TooDeep(depth)
         self._check_known(registered)
@@ -994,7 +979,7 @@ class Engine:
         machine = Machine(registered.plan, run_id, journal=journal)
         machine.tree.counts = registered.counts
         variables = copy_context()
-        variables.run(_depth.set, depth + 1)
+        variables.run(nesting.set, depth + 1)
         books = self._books
         books.made += 1
         return Run(
@@ -1020,64 +1005,6 @@ class Engine:
         except BaseException:
             books.give_back(run)
             raise
-
-    async def _finish(self) -> None:
-        """Wait for what is running; what only waits for a signal or a timer stays in the store, or is given up."""
-        active = self._books.active
-        if self._durable is not None and self._returning is not None:
-            self._durable.tell_what_is_waited_for()
-            await self._come_to_rest()
-            await self._leave_to_the_store()
-            return
-        while active:
-            await self._come_to_rest()
-            left = [run for run in active.values() if run.counted]
-            if left:
-                logger.warning(
-                    "leaving the engine cancels %d runs that only wait, since memory does not outlive it: %s",
-                    len(left),
-                    ", ".join(f"{run.id} of {run.graph!r} ({run.status})" for run in left),
-                    extra=about(runs=[run.id for run in left]),
-                )
-            # Each may hold the place that a queued run waits for: that one begins now, and is waited for in its turn.
-            for run in left:
-                await run.cancel("the engine was left")
-            for run in left:
-                await run.wait()
-
-    async def _come_to_rest(self) -> None:
-        active = self._books.active
-        if self._returning is not None:
-            returning = self._returning
-            await self._watchers.until(lambda: returning.is_through)
-        await self._watchers.until(lambda: all(run.at_rest for run in active.values() if run.counted))
-
-    async def _abandon(self, *, gives_up: bool = False) -> None:
-        """Leave with what runs; who `gives_up` has waited before, and does not wait for a store in trouble again."""
-        self._abandoned = True
-        self._books.clear_queue()
-        if self._durable is not None:
-            seconds = 0.0 if gives_up and self._durable.journal.stuck else self._settings.close_seconds
-            with anyio.move_on_after(seconds, shield=True):
-                await self._leave_to_the_store()
-            return
-        for run in list(self._books.active.values()):
-            await run.cancel("the engine was left by an exception")
-        with anyio.move_on_after(self._settings.close_seconds, shield=True):
-            await self._watchers.until(lambda: not self._books.active)
-
-    async def _leave_to_the_store(self) -> None:
-        """Let go of every run that is not over, once all that is decided is written: the next start goes on with it."""
-        assert self._durable is not None
-        try:
-            await self._durable.journal.finish()
-        finally:
-            # Whatever could be written: nothing happens in them any more, and nobody may wait for them.
-            for run in list(self._books.active.values()):
-                run.let_go()
-            self._books.active.clear()
-            if self._fleet is not None:
-                await self._fleet.leave()
 
 
 @attrs.frozen

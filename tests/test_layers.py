@@ -204,6 +204,8 @@ ORDER = {
         "books",
         "watchers",
         "tally",
+        "door",
+        "leaving",
         "blocking",
         "vitals",
         "returning",
