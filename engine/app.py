@@ -23,19 +23,17 @@ from actors import ChildSpec, State, Tree, supervise
 from .beside import Beside
 from .blocking import Backend, BlockingEngine, BlockingMethod, run_blocking
 from .books import Books
+from .catalogue import Catalogue
 from .door import Door, nesting
 from .errors import (
     EngineClosed,
     EngineError,
-    GraphInUse,
-    GraphNotFound,
     IdempotencyConflict,
     KeyTaken,
     RunIdTaken,
     RunNotFound,
     RunTimeout,
     TooDeep,
-    UnknownNode,
 )
 from .executors import ProcessExecutor, ThreadExecutor
 from .executors.worker import backend_here
@@ -45,11 +43,11 @@ from .graph import Graph
 from .handle import Run
 from .ids import new_id
 from .leaving import Leaving
-from .limits import LimitChanges, Limits, change_faults, changed, labelled
+from .limits import LimitChanges, Limits
 from .loading import Reloaded, prepare_reload, tools_of
 from .locks import Locks
 from .logs import about
-from .plan import Plan, PlanNode
+from .plan import Plan
 from .ports import Executor, Store
 from .registry import Registered, Registry
 from .remembered import equal, remembered
@@ -189,6 +187,16 @@ class Engine:
         self._leaving = Leaving(
             self._door, self._books, self._watchers, self._durable, close_seconds=self._settings.close_seconds
         )
+        self._catalogue = Catalogue(
+            self._registry,
+            self.tools,
+            self._door,
+            self._books,
+            self._tally,
+            self._locks,
+            self._durable,
+            recovers=self._settings.recover,
+        )
         self._fleet: Fleet | None = None
         if shared and self._durable is not None:
             from .fleet import Fleet  # for those who share
@@ -201,11 +209,11 @@ class Engine:
                 self._books,
                 max_runs=max_runs,
                 claims=self._settings.recover,
-                learn=self._learn,
+                learn=self._catalogue.learn,
                 wake=self._watchers.wake_idle,
             )
             self._durable.share = self._fleet.join
-            self._leaving.fleet = self._fleet
+            self._catalogue.fleet = self._leaving.fleet = self._fleet
         # With what they were submitted on, as it was then.
         self._by_key: dict[str, tuple[Run, Values]] = {}
         self._audit_log: AuditLog | None = None
@@ -279,12 +287,12 @@ class Engine:
                 self._watchers.wake_idle,
                 self._fleet,
             )
-            self._leaving.returning = self._returning
+            self._catalogue.returning = self._leaving.returning = self._returning
             if self._fleet is not None:
                 self._fleet.begin(self._returning)
-            self._know_again(self._durable)
+            self._catalogue.know_again()
             for known in self._registry.all():
-                self._recover(known)
+                self._catalogue.recover(known)
         return self
 
     async def _start(self, name: str, executor: Executor, stack: AsyncExitStack) -> None:
@@ -292,31 +300,6 @@ class Engine:
         stack.push_async_callback(executor.close)
         await executor.start()
         self._entered.append((name, executor))
-
-    def _know_again(self, durable: Durable) -> None:
-        """Make the graphs known whose definitions the store keeps; those that cannot be are told in the log."""
-        for (name, version), data in durable.kept.items():
-            if self._registry.get(name, version) is not None:
-                continue
-            try:
-                self._registry.register(Graph.from_dict(data, tools=self.tools))
-            except EngineError as error:
-                logger.warning(
-                    "graph %r version %r, which the store keeps, is not known: %s",
-                    name,
-                    version,
-                    error,
-                    extra=about(graph=name),
-                )
-
-    async def _learn(self) -> None:
-        """Know the graphs that other engines have defined since."""
-        assert self._durable is not None
-        before = len(self._registry.all())
-        await self._durable.read_definitions()
-        self._know_again(self._durable)
-        if self._fleet is not None and len(self._registry.all()) > before:
-            self._fleet.graph_has_come()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -418,7 +401,11 @@ class Engine:
             refuse("submit", submission_faults(run_id, idempotency_key, tags, deadline, priority))
         try:
             self._door.check()
-            registered = await self._find(graph, version) if isinstance(graph, str) else self._register(graph)
+            registered = (
+                await self._catalogue.find(graph, version)
+                if isinstance(graph, str)
+                else self._catalogue.register(graph)
+            )
             await registered.start(self._root)
             if registered.plan.carries or files:
                 recorded = self._durable is not None
@@ -451,15 +438,6 @@ class Engine:
         except EngineError as error:
             self._tally.reject(error)
             raise
-
-    async def _find(self, name: str, version: str | None) -> Registered:
-        try:
-            return self._registry.find(name, version)
-        except GraphNotFound:
-            if self._fleet is None:
-                raise
-        await self._learn()
-        return self._registry.find(name, version)
 
     def _take_on(self, run: Run, values: Values, options: Options) -> None:
         """Start it, or queue it, with its deadline."""
@@ -748,24 +726,7 @@ class Engine:
 
     def register(self, graph: Graph) -> None:
         """Make a graph known by its name and version, so that it can be submitted by name."""
-        self._register(graph)
-
-    def _register(self, graph: Graph) -> Registered:
-        given: Any = graph
-        if callable(given) and not isinstance(given, Graph | Plan):
-            name = getattr(given, "__name__", "node")
-            raise TypeError(
-                f"expected a graph or the name of one, found the function {name!r}; to run it alone: "
-                f"Graph({name!r}).add_node({name!r}, {name}).set_entry_point({name!r})"
-            )
-        known = self._registry.register(graph)
-        if self._door.open:
-            self._recover(known)
-        return known
-
-    def _recover(self, known: Registered) -> None:
-        if self._returning is not None and self._settings.recover:
-            self._returning.recover(known)
+        self._catalogue.register(graph)
 
     async def define(self, data: Mapping[str, Any]) -> Graph:
         """Make a graph known from its definition as data, and keep that in the store, if there is one.
@@ -774,20 +735,7 @@ class Engine:
         Raises `GraphInvalid`, `GraphConflict`, `StoreUnavailable`; then nothing is kept.
         """
         self._door.check()
-        graph = Graph.from_dict(data, tools=self.tools)
-        async with self._locks.of("graph", graph.name):
-            there = self._registry.get(graph.name, graph.version)
-            known = self._registry.register(graph)
-            if self._durable is not None and (there is None or there.forgotten):
-                try:
-                    await self._durable.keep_definition(known.plan, dict(data))
-                except BaseException:
-                    self._registry.forget(known)
-                    raise
-                if self._fleet is not None:
-                    self._fleet.graph_is_defined()
-            self._recover(known)
-        return known.graph or graph
+        return await self._catalogue.define(data)
 
     async def forget(self, name: str, version: str) -> None:
         """Know a graph no more, in the store either. Raises `GraphNotFound`, or `GraphInUse` while runs need it.
@@ -795,18 +743,7 @@ class Engine:
         Of its runs that have ended no more than that can be told once they are out of memory.
         """
         self._door.check()
-        async with self._locks.of("graph", name):
-            known = self._registry.find(name, version)
-            unfinished = None if self._durable is None else await self._durable.unfinished_of(name, version)
-            # Nothing waits from here until it is unknown: a submission under way sees that it is.
-            active = self._books.of_graph(name, version)
-            if active or unfinished is not None:
-                raise GraphInUse(name, version, active[0].id if active else str(unfinished))
-            self._registry.forget(known)
-            self._tally.keep_ended(known)
-            await known.stop(self._root)
-            if self._durable is not None and (name, version) in self._durable.kept:
-                await self._durable.forget_definition(known.plan)
+        await self._catalogue.forget(name, version, self._root)
 
     def graph(self, name: str, version: str | None = None) -> Graph | None:
         """The graph of this name and version, or its newest; None if it was given as a plan. Or `GraphNotFound`."""
@@ -818,8 +755,7 @@ class Engine:
 
     def limits(self, graph: Graph | str, node: str, *, version: str | None = None) -> Limits:
         """What holds for a node at present, over all runs; raises `GraphNotFound`, or `UnknownNode`."""
-        known, found = self._node_of(graph, node, version)
-        return known.scheduler.limits.get(node) or Limits.of(found.decl.options)
+        return self._catalogue.limits(graph, node, version)
 
     def set_limits(
         self, graph: Graph | str, node: str, *, version: str | None = None, **changes: Unpack[LimitChanges]
@@ -831,23 +767,11 @@ class Engine:
         goes by the graph. A node of a graph inside is named as in the metrics, `inner.node`. Call it in the loop.
         """
         self._door.check()
-        known, found = self._node_of(graph, node, version)
-        refuse("set_limits", change_faults(found, changes))
-        limits = changed(self.limits(graph, node, version=version), changes)
-        for one in self._registry.generations(known):
-            one.scheduler.set_limits(node, limits)
-        return limits
-
-    def _node_of(self, graph: Graph | str, node: str, version: str | None) -> tuple[Registered, PlanNode]:
-        known = self._registry.find(graph, version) if isinstance(graph, str) else self._registry.register(graph)
-        nodes = dict(labelled(known.plan))
-        if node not in nodes:
-            raise UnknownNode(node, list(nodes))
-        return known, nodes[node]
+        return self._catalogue.set_limits(graph, node, version, changes)
 
     def graphs(self) -> list[tuple[str, str]]:
         """Name and version of each graph, in the order of their registration."""
-        return [(known.plan.name, known.plan.version) for known in self._registry.all()]
+        return self._catalogue.names()
 
     def subscribe(self, callback: Watcher) -> Callable[[], None]:
         """Call `callback(run, event)` for each event of every run, in the loop; returns what ends it.
@@ -923,7 +847,7 @@ class Engine:
     def check_retry(self, run: Run) -> None:
         """Raise what forbids that a failed run goes on, before anything has changed."""
         self._door.check()
-        self._check_known(run.registered)
+        self._catalogue.check_known(run.registered)
         if run.deadline_at is not None and run.deadline_at <= anyio.current_time():
             assert run.deadline_seconds is not None
             raise RunTimeout(run.id, run.deadline_seconds, "it is too late for a retry, submit another run")
@@ -947,16 +871,12 @@ class Engine:
         another._watchers.join(self._watchers)
         return another
 
-    def _check_known(self, registered: Registered) -> None:
-        if registered.forgotten:
-            raise GraphNotFound(registered.plan.name, [name for name, _ in self.graphs()])
-
     def _admit(self, registered: Registered, options: Options) -> Run:
         """Accept a run, or say why not, before anything of it is there."""
         depth = nesting.get()
         if depth >= self._settings.max_depth:
             raise TooDeep(depth)
-        self._check_known(registered)
+        self._catalogue.check_known(registered)
         if options.run_id is not None and self._books.get(options.run_id) is not None:
             raise RunIdTaken(options.run_id)
         self._books.check_room()

@@ -206,6 +206,7 @@ ORDER = {
         "tally",
         "door",
         "leaving",
+        "catalogue",
         "blocking",
         "vitals",
         "returning",
