@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from contextvars import copy_context
 from functools import partial
 from random import Random
 from time import perf_counter
@@ -20,28 +19,19 @@ import attrs
 
 from actors import ChildSpec, State, Tree, supervise
 
+from .admission import Admission, Options
 from .beside import Beside
 from .blocking import Backend, BlockingEngine, BlockingMethod, run_blocking
 from .books import Books
 from .catalogue import Catalogue
 from .door import Door, nesting
-from .errors import (
-    EngineClosed,
-    EngineError,
-    IdempotencyConflict,
-    KeyTaken,
-    RunIdTaken,
-    RunNotFound,
-    RunTimeout,
-    TooDeep,
-)
+from .errors import EngineClosed, EngineError, IdempotencyConflict, RunNotFound, RunTimeout
 from .executors import ProcessExecutor, ThreadExecutor
 from .executors.worker import backend_here
 from .files.choosing import check_files, files_for
 from .filestart import with_files
 from .graph import Graph
 from .handle import Run
-from .ids import new_id
 from .leaving import Leaving
 from .limits import LimitChanges, Limits
 from .loading import Reloaded, prepare_reload, tools_of
@@ -49,16 +39,15 @@ from .locks import Locks
 from .logs import about
 from .plan import Plan
 from .ports import Executor, Store
-from .registry import Registered, Registry
+from .registry import Registry
 from .remembered import equal, remembered
 from .resolving import Functions, PortsResolver, Resolver
 from .result import RunResult
-from .runs import Run as Machine
 from .runs import Status
 from .settings import Settings
 from .sharing import Sharing
 from .state import Values
-from .stored import Kept, RunRow
+from .stored import Kept
 from .submitting import engine_faults, keep_faults, refuse, sharing_faults, submission_faults, timeout_fault
 from .tally import EngineStatistics, Restarts, Tally
 from .timers import Timers
@@ -71,7 +60,7 @@ if TYPE_CHECKING:
     from .auditing import AuditLine, AuditLog, AuditPage
     from .durable import Durable
     from .fleet import Fleet
-    from .keeping import Durability, RunJournal
+    from .keeping import Durability
     from .past import Past
     from .returning import Returning
     from .stored import Compacted
@@ -134,6 +123,7 @@ class Engine:
         self.resolver: Final[Resolver] = PortsResolver(self.tools, self.files) if resolver is None else resolver
         """Where nodes' functions and files come from, and go."""
         self.watched = False
+        """Whether anybody looks at its runs, in one flag for the hot path."""
         self._settings = settings or Settings()
         self._arguments = {
             "store": store,
@@ -170,7 +160,8 @@ class Engine:
                 self._durable.run_beside(partial(self._durable.keep_only, keep, collect))
         self._books = Books(max_runs, max_queued, self._settings.keep_runs)
         self._books.others_bring_back = store is not None
-        self._watchers = Watchers(self, self._books)
+        self.watchers: Final = Watchers(self, self._books)
+        """Those who do."""
         restarts = Restarts()
         self._actors = Tree(restarts)
         self._entered: list[tuple[str, Executor]] = []
@@ -185,7 +176,7 @@ class Engine:
         )
         self._door = Door()
         self._leaving = Leaving(
-            self._door, self._books, self._watchers, self._durable, close_seconds=self._settings.close_seconds
+            self._door, self._books, self.watchers, self._durable, close_seconds=self._settings.close_seconds
         )
         self._catalogue = Catalogue(
             self._registry,
@@ -210,12 +201,21 @@ class Engine:
                 max_runs=max_runs,
                 claims=self._settings.recover,
                 learn=self._catalogue.learn,
-                wake=self._watchers.wake_idle,
+                wake=self.watchers.wake_idle,
             )
             self._durable.share = self._fleet.join
             self._catalogue.fleet = self._leaving.fleet = self._fleet
-        # With what they were submitted on, as it was then.
-        self._by_key: dict[str, tuple[Run, Values]] = {}
+        self._admission = Admission(
+            self,
+            self._door,
+            self._catalogue,
+            self._books,
+            self._timers,
+            self._locks,
+            self._durable,
+            self._fleet,
+            max_depth=self._settings.max_depth,
+        )
         self._audit_log: AuditLog | None = None
         self.thread: int | None = None
         self.token: Any = None
@@ -283,8 +283,8 @@ class Engine:
                 self._books,
                 self._timers,
                 self._root,
-                self._made,
-                self._watchers.wake_idle,
+                self._admission.make,
+                self.watchers.wake_idle,
                 self._fleet,
             )
             self._catalogue.returning = self._leaving.returning = self._returning
@@ -328,7 +328,7 @@ class Engine:
         refuse("drain", [("timeout", fault)] if (fault := timeout_fault(timeout)) else ())
         self._door.drain()
         with anyio.move_on_after(timeout):
-            await self._watchers.until(lambda: not self._books.active)
+            await self.watchers.until(lambda: not self._books.active)
         return list(self._books.active.values())
 
     async def settle(self, timeout: float | None = None) -> bool:
@@ -416,11 +416,12 @@ class Engine:
             seconds = registered.plan.decl.deadline if deadline is None else deadline
             due = None if seconds is None else anyio.current_time() + seconds
             options = Options(run_id, idempotency_key, tags or {}, seconds, due, priority)
+            admission = self._admission
             if self._durable is not None:
-                return await self._submit_durably(self._durable, registered, values, options)
+                return await admission.submit_durably(self._durable, registered, values, options)
             kept: Values = {}
             if idempotency_key is not None:
-                known = self._by_key.get(idempotency_key)
+                known = admission.by_key.get(idempotency_key)
                 if known is not None:
                     first, input = known
                     if first.registered is not registered or not equal(input, values):
@@ -429,102 +430,15 @@ class Engine:
                     return first
                 # Before the run begins, whose nodes may change what they must not.
                 kept = remembered(values)
-            run = self._admit(registered, options)
-            self._take_on(run, values, options)
+            run = admission.admit(registered, options)
+            admission.take_on(run, values, options)
             if idempotency_key is not None:
                 run.key = idempotency_key
-                self._by_key[idempotency_key] = (run, kept)
+                admission.by_key[idempotency_key] = (run, kept)
             return run
         except EngineError as error:
             self._tally.reject(error)
             raise
-
-    def _take_on(self, run: Run, values: Values, options: Options) -> None:
-        """Start it, or queue it, with its deadline."""
-        if options.due is not None:
-            assert options.deadline is not None
-            run.set_deadline(options.deadline, options.due, self._timers)
-        try:
-            self._begin_or_queue(run, values)
-        except BaseException:
-            self._books.submitted -= 1
-            run.forget_deadline()
-            raise
-        run.registered.counts.submitted += 1
-
-    async def _submit_durably(self, durable: Durable, registered: Registered, values: Values, options: Options) -> Run:
-        """Start it once the store has it."""
-        durable.check_writable()
-        plan, key, fleet = registered.plan, options.key, self._fleet
-        if key is None and options.run_id is None:
-            if fleet is not None:
-                await fleet.check_room(nesting.get())
-                self._door.check()
-            return await self._admit_durably(durable, registered, values, options)
-        async with self._locks.of("key", key), self._locks.of("run", options.run_id):
-            if (known := await self._known_by_key(durable, plan, key, values)) is not None:
-                return known
-            if options.run_id is not None and await durable.load(options.run_id) is not None:
-                raise RunIdTaken(options.run_id)
-            if fleet is not None:
-                await fleet.check_room(nesting.get())
-            self._door.check()
-            return await self._admit_durably(durable, registered, values, options)
-
-    async def _admit_durably(self, durable: Durable, registered: Registered, values: Values, options: Options) -> Run:
-        # Before there is a run, and nothing waits until the journal asks, too: what comes later finds the store has it.
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        plan, books = registered.plan, self._books
-        run = self._admit(registered, options)
-        run.key = options.key
-        run.machine.expect(values)
-        books.admitting[run.id] = run  # the store may have it a moment before it is told here
-        row: RunRow | None = None
-        try:
-            row = await durable.admit(run, plan, values, deadline=options.deadline, depth=nesting.get())
-        except Exception as error:
-            books.submitted -= 1
-            if not isinstance(error, KeyTaken):
-                raise
-            # Another engine, or whoever writes to the store besides, was quicker by a moment.
-            if (known := await self._known_by_key(durable, plan, options.key, values)) is not None:
-                return known
-            raise IdempotencyConflict(error.key, error.run_id, "at the same moment") from None
-        except BaseException:
-            # Whoever submitted it is gone, but the store has it (see Journal.write).
-            self._admitted(run, None, values, options)
-            raise
-        finally:
-            del books.admitting[run.id]
-        return self._admitted(run, row, values, options)
-
-    async def _known_by_key(self, durable: Durable, plan: Plan, key: str | None, values: Values) -> Run | None:
-        """The run that was submitted under this key before; raises `IdempotencyConflict` if it is of something else."""
-        known = None if key is None else await durable.by_key(key)
-        if known is None or key is None:
-            return None
-        row, input = known
-        theirs, ours = (row.graph, row.version), (plan.name, plan.version)
-        if theirs != ours or not equal(input, values):
-            raise IdempotencyConflict.between(key, row.run_id, theirs, ours)
-        return await self.get(row.run_id)
-
-    def _admitted(self, run: Run, row: RunRow | None, values: Values, options: Options) -> Run:
-        """The store has it."""
-        assert self._durable is not None
-        fleet = self._fleet
-        if self._durable.journal.closed:
-            run.let_go()  # it goes on at the next start
-        elif fleet is not None and fleet.trouble is not None:
-            run.let_go(fleet.trouble)  # it goes on elsewhere
-        elif run.ending:
-            self._books.end(run)  # somebody has cancelled it, who had its id
-        elif fleet is not None and row is not None and not fleet.begins_here(run.graph, nesting.get()):
-            run.registered.counts.submitted += 1
-            return fleet.queue(run.registered, row)
-        else:
-            self._take_on(run, values, options)
-        return run
 
     async def run(self, graph: Graph | str, state: Any = None, **options: Any) -> RunResult:
         """Submit a run and wait for its result."""
@@ -621,8 +535,6 @@ class Engine:
         self._door.check()
         if self._durable is None:
             raise EngineError("there is no store to compact: runs in memory are limited by Settings(keep_runs=...)")
-        from .stored import Kept
-
         removed = await self._durable.compact(
             Kept(seconds=keep_seconds, count=keep_count, audit_seconds=keep_audit_seconds)
         )
@@ -778,7 +690,7 @@ class Engine:
 
         What the callback raises is logged and harms no run.
         """
-        return self._watchers.subscribe(callback)
+        return self.watchers.subscribe(callback)
 
     def statistics(self) -> EngineStatistics:
         """A snapshot."""
@@ -799,10 +711,6 @@ class Engine:
 
         return Past(self._durable, run.machine)
 
-    def notice(self, run: Run) -> None:
-        """A run has changed, and somebody cares: watchers, or who waits for the engine to come to rest."""
-        self._watchers.notice(run)
-
     def run_over(self, run: Run) -> None:
         """A run has ended: keep it among the ended ones, and let the next in the queue begin."""
         counted = run.counted
@@ -811,7 +719,7 @@ class Engine:
             return
         for gone in forgotten:
             if gone.key is not None:
-                self._by_key.pop(gone.key, None)
+                self._admission.by_key.pop(gone.key, None)
         counts = run.registered.counts
         counts.ended[run.status] = counts.ended.get(run.status, 0) + 1
         if counted:
@@ -819,7 +727,7 @@ class Engine:
             self._books.begin_queued()
             if self._fleet is not None:
                 self._fleet.place_free()
-        self._watchers.notice(run)
+        self.watchers.notice(run)
 
     def waited_for(self, run: Run) -> None:
         """Let a queued run begin, whatever the places, if it is a node that waits for it.
@@ -868,74 +776,5 @@ class Engine:
         another = Engine(**self._arguments)
         for known in self._registry.all():
             another._registry.register(known.plan)
-        another._watchers.join(self._watchers)
+        another.watchers.join(self.watchers)
         return another
-
-    def _admit(self, registered: Registered, options: Options) -> Run:
-        """Accept a run, or say why not, before anything of it is there."""
-        depth = nesting.get()
-        if depth >= self._settings.max_depth:
-            raise TooDeep(depth)
-        self._catalogue.check_known(registered)
-        if options.run_id is not None and self._books.get(options.run_id) is not None:
-            raise RunIdTaken(options.run_id)
-        self._books.check_room()
-        run_id = options.run_id or new_id()
-        journal = None if self._durable is None else self._durable.journal_for(registered.plan, run_id)
-        self._books.submitted += 1
-        return self._made(registered, run_id, journal, depth, options.tags, options.priority)
-
-    def _made(
-        self,
-        registered: Registered,
-        run_id: str,
-        journal: RunJournal | None,
-        depth: int,
-        tags: Mapping[str, str],
-        priority: int,
-        submitted_at: float | None = None,
-    ) -> Run:
-        """A run that nothing has happened to."""
-        machine = Machine(registered.plan, run_id, journal=journal)
-        machine.tree.counts = registered.counts
-        variables = copy_context()
-        variables.run(nesting.set, depth + 1)
-        books = self._books
-        books.made += 1
-        return Run(
-            self,
-            registered,
-            machine,
-            variables,
-            tags=tags,
-            priority=priority,
-            number=books.made,
-            submitted_at=submitted_at,
-        )
-
-    def _begin_or_queue(self, run: Run, values: Values) -> None:
-        books = self._books
-        if books.is_full:
-            run.machine.expect(values)
-            books.enqueue(run, partial(run.begin, values))
-            return
-        books.begin(run)
-        try:
-            run.begin(values)
-        except BaseException:
-            books.give_back(run)
-            raise
-
-
-@attrs.frozen
-class Options:
-    """What a submission says beside its graph and state."""
-
-    run_id: str | None
-    key: str | None
-    tags: Mapping[str, str]
-    deadline: float | None
-    """In seconds from its submission, its own or its graph's."""
-    due: float | None
-    """The same on the loop's clock."""
-    priority: int

@@ -23,7 +23,7 @@ Watcher = Callable[[Run, Event], object]
 
 
 class Watchers:
-    """Tells all who look; that there are any is a flag of the engine."""
+    """Tells all who look. That there are any is a flag of the engine, for the hot path."""
 
     def __init__(self, engine: Engine, books: Books) -> None:
         self._engine = engine
@@ -77,7 +77,6 @@ class Watchers:
             self._look()
 
     def _look(self) -> None:
-        # One flag for the hot path.
         self._engine.watched = bool(self._watchers or self._idle)
 
     def _tell(self, run: Run) -> None:

@@ -213,6 +213,7 @@ ORDER = {
         "bell",
         "following",
         "fleet",
+        "admission",
         "beside",
         "app",
         "readable",
