@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar, Unpack
 
 import anyio
 import anyio.lowlevel
@@ -221,14 +221,32 @@ def in_a_loop() -> bool:
     return True
 
 
-class BlockingRun:
-    """A run whose methods block."""
+class Submitted(Protocol):
+    """What never changes of a run."""
 
-    __slots__ = ("_engine", "_run")
+    @property
+    def id(self) -> str: ...
+    @property
+    def graph(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def submitted_at(self) -> float: ...
 
-    def __init__(self, engine: BlockingEngine, run: Run) -> None:
-        self._engine = engine
-        self._run = run
+
+R = TypeVar("R", bound=Submitted)
+
+
+class BlockingFacts(Generic[R]):
+    """What is known of a run without asking for it."""
+
+    __slots__ = ("_run",)
+
+    _run: R
 
     @property
     def id(self) -> str:
@@ -259,6 +277,16 @@ class BlockingRun:
     def submitted_at(self) -> float:
         """When it was submitted."""
         return self._run.submitted_at
+
+
+class BlockingRun(BlockingFacts[Run]):
+    """A run whose methods block."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: BlockingEngine, run: Run) -> None:
+        self._engine = engine
+        self._run = run
 
     @property
     def counters(self) -> dict[str, int]:
