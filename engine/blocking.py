@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack
 
 import anyio
 import anyio.lowlevel
@@ -22,6 +22,7 @@ from .graph import Graph
 from .handle import Run
 from .history import Event, LogEntry
 from .limits import LimitChanges, Limits
+from .listed import Submitted
 from .result import RunResult
 from .runs import Status
 
@@ -219,23 +220,6 @@ def in_a_loop() -> bool:
     except anyio.NoEventLoopError:
         return False
     return True
-
-
-class Submitted(Protocol):
-    """What never changes of a run."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def graph(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def tags(self) -> Mapping[str, str]: ...
-    @property
-    def priority(self) -> int: ...
-    @property
-    def submitted_at(self) -> float: ...
 
 
 R = TypeVar("R", bound=Submitted)

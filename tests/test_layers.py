@@ -207,6 +207,7 @@ ORDER = {
         "door",
         "leaving",
         "catalogue",
+        "listed",
         "blocking",
         "vitals",
         "returning",
