@@ -1,6 +1,6 @@
 """Graphs of functions, run as supervised actors."""
 
-from .app import Engine, EngineStatistics
+from .app import Engine
 from .context import Context
 from .errors import (
     ActivationLimit,
@@ -78,6 +78,7 @@ from .retry import Retry
 from .settings import Settings
 from .sharing import Sharing
 from .stored import Kept
+from .tally import EngineStatistics
 from .tokens import ErrorInfo
 from .toolbox import ToolBox
 from .tools import Tool, ToolRegistry, get_tool_registry, tool

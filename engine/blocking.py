@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack
 
 import anyio
 import anyio.lowlevel
@@ -21,14 +22,17 @@ from .graph import Graph
 from .handle import Run
 from .history import Event, LogEntry
 from .limits import LimitChanges, Limits
+from .listed import Submitted
 from .result import RunResult
 from .runs import Status
 
 if TYPE_CHECKING:
     import anyio.from_thread
 
-    from .app import Engine, EngineStatistics, Watcher
+    from .app import Engine
     from .stored import Compacted
+    from .tally import EngineStatistics
+    from .watchers import Watcher
 
 T = TypeVar("T")
 
@@ -171,6 +175,44 @@ class BlockingEngine:
         return answer
 
 
+class BlockingMethod:
+    """A method that, asked of the class, first makes an engine of its arguments."""
+
+    def __init__(self, method: Callable[..., BlockingEngine]) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, engine: Engine | None, owner: type[Engine]) -> Callable[..., BlockingEngine]:
+        if engine is not None:
+            return partial(self._method, engine)
+
+        def blocking(*args: Any, backend: Backend = "asyncio", **options: Any) -> BlockingEngine:
+            return self._method(owner(*args, **options), backend)
+
+        return blocking
+
+
+def run_blocking(
+    engine: Engine, backend: Backend, graph: Graph | str, state: Any, options: Mapping[str, Any]
+) -> RunResult:
+    """Run a graph on an engine, which is started for it unless it is running."""
+    try:
+        with engine.blocking(backend) as blocking:
+            return blocking.run(graph, state, **options)
+    except BaseExceptionGroup as group:
+        leaf = _only_leaf(group)
+        if isinstance(group, Exception) or isinstance(leaf, Exception | BaseExceptionGroup):
+            raise
+        raise leaf from None  # an interrupt is no less one for having passed a task group
+
+
+def _only_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    leaf: BaseException = group
+    while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
+        leaf = leaf.exceptions[0]
+    return leaf
+
+
 def in_a_loop() -> bool:
     """Whether the caller runs in an event loop."""
     try:
@@ -180,14 +222,15 @@ def in_a_loop() -> bool:
     return True
 
 
-class BlockingRun:
-    """A run whose methods block."""
+R = TypeVar("R", bound=Submitted)
 
-    __slots__ = ("_engine", "_run")
 
-    def __init__(self, engine: BlockingEngine, run: Run) -> None:
-        self._engine = engine
-        self._run = run
+class BlockingFacts(Generic[R]):
+    """What is known of a run without asking for it."""
+
+    __slots__ = ("_run",)
+
+    _run: R
 
     @property
     def id(self) -> str:
@@ -218,6 +261,16 @@ class BlockingRun:
     def submitted_at(self) -> float:
         """When it was submitted."""
         return self._run.submitted_at
+
+
+class BlockingRun(BlockingFacts[Run]):
+    """A run whose methods block."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: BlockingEngine, run: Run) -> None:
+        self._engine = engine
+        self._run = run
 
     @property
     def counters(self) -> dict[str, int]:

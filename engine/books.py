@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush
 from time import perf_counter
 from typing import Final
@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from .errors import EngineBusy
 from .handle import Run
+from .runs import Status
 
 # Runs that may wait for a place, where only `max_runs` was given.
 QUEUE_FACTOR: Final = 10
@@ -168,6 +169,27 @@ class Books:
         """The runs of a graph that have not ended."""
         mine = [run for run in (*self.active.values(), *self.admitting.values()) if not run.over]
         return [run for run in mine if (run.graph, run.version) == (name, version)]
+
+    def find(
+        self,
+        status: Status | None,
+        graph: str | None,
+        tags: Mapping[str, str],
+        since: float | None,
+        limit: int,
+        after: int | None,
+    ) -> list[Run]:
+        """The runs in memory that match, oldest first; `after` is the number of the last one seen."""
+        everything = sorted([*self.ended.values(), *self.active.values()], key=lambda run: run.number)
+        return [
+            run
+            for run in everything
+            if (after is None or run.number > after)
+            and (status is None or run.status == status)
+            and (graph is None or run.graph == graph)
+            and (since is None or run.submitted_at >= since)
+            and all(run.tags.get(name) == value for name, value in tags.items())
+        ][:limit]
 
     def drop(self, run_id: str) -> None:
         """One that has ended, but may have gone on elsewhere since, is not known any more."""

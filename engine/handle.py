@@ -377,7 +377,7 @@ class Run:
             for waker in self._readers:
                 waker.wake()
         if self._engine.watched:
-            self._engine.notice(self)
+            self._engine.watchers.notice(self)
 
     def run_over(self) -> None:
         """It has ended and nothing of it is left running."""

@@ -11,6 +11,7 @@ import anyio
 import attrs
 
 from ..errors import RunEnded
+from ..listed import in_short
 from ..redaction import hide
 from ..runs import Status
 from .driving import errors_of
@@ -83,15 +84,7 @@ async def _ls(
 
 
 def _row(run: RemoteRun) -> dict[str, Any]:
-    return {
-        "run_id": run.id,
-        "graph": run.graph,
-        "version": run.version,
-        "status": run.status,
-        "submitted_at": shown_time(run.submitted_at),
-        "tags": dict(run.tags),
-        "priority": run.priority,
-    }
+    return {**in_short(run), "submitted_at": shown_time(run.submitted_at)}
 
 
 async def _show(setup: Setup, client: AsyncClient, run_id: str, as_json: bool) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import anyio.from_thread
 
-from ..blocking import Backend, in_a_loop
+from ..blocking import Backend, BlockingFacts, in_a_loop
 from ..errors import EngineClosed
 from ..file import File
 from ..history import Event, LogEntry
@@ -159,42 +159,12 @@ class Client:
         return answer
 
 
-class BlockingRemoteRun:
+class BlockingRemoteRun(BlockingFacts[RemoteRun]):
     """A run of a service. Its properties ask the service each time; `info` is what it last said."""
 
     def __init__(self, client: Client, run: RemoteRun) -> None:
         self._client = client
         self._run = run
-
-    @property
-    def id(self) -> str:
-        """The run's id."""
-        return self._run.id
-
-    @property
-    def graph(self) -> str:
-        """The name of its graph."""
-        return self._run.graph
-
-    @property
-    def version(self) -> str:
-        """The version of its graph."""
-        return self._run.version
-
-    @property
-    def tags(self) -> Mapping[str, str]:
-        """What it was submitted with."""
-        return self._run.tags
-
-    @property
-    def priority(self) -> int:
-        """What it was submitted with."""
-        return self._run.priority
-
-    @property
-    def submitted_at(self) -> float:
-        """When it was submitted."""
-        return self._run.submitted_at
 
     @property
     def info(self) -> RunInfo:

@@ -55,20 +55,6 @@ class AliasGraph:
 
 
 @attrs.frozen(kw_only=True)
-class AliasSubmission:
-    """A graph by its id, which is its name, and what to run it on."""
-
-    graph_id: Annotated[str, {"minLength": 1}]
-    initial_state: Annotated[Object | None, "the initial state"] = None
-    state: Annotated[Object | None, "the same"] = None
-    input: Annotated[Object | None, "the same"] = None
-    run_id: RunId = None
-    tags: Tags = attrs.field(factory=dict)
-    deadline: Deadline = None
-    priority: Priority = 0
-
-
-@attrs.frozen(kw_only=True)
 class AliasState:
     """What to run a graph on, over a socket that names it."""
 
@@ -79,6 +65,18 @@ class AliasState:
     tags: Tags = attrs.field(factory=dict)
     deadline: Deadline = None
     priority: Priority = 0
+
+
+def _id_first(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    """As bodies are described and refused, though a base class's fields come first otherwise."""
+    return sorted(fields, key=lambda field: field.name != "graph_id")
+
+
+@attrs.frozen(kw_only=True, field_transformer=_id_first)
+class AliasSubmission(AliasState):
+    """A graph by its id, which is its name, and what to run it on."""
+
+    graph_id: Annotated[str, {"minLength": 1}]
 
 
 @attrs.frozen(kw_only=True)
@@ -162,7 +160,7 @@ Placed = Callable[[Refused], Refused]
 """Leads the places of a refusal back to where they are in the client's words."""
 
 
-def submission_of(said: AliasSubmission | AliasState) -> Submission:
+def submission_of(said: AliasState) -> Submission:
     """The submission that it means; raises `Refused` if it gives several states."""
     given = [
         (name, state) for name in ("initial_state", "state", "input") if (state := getattr(said, name)) is not None

@@ -16,6 +16,7 @@ from ..graph import Graph
 from ..handle import Run
 from ..history import LogEntry
 from ..kept import KeptRun
+from ..listed import in_short
 from ..plan import Plan
 from ..readable import readable
 from .health import Readiness
@@ -53,21 +54,9 @@ def log_item(entry: LogEntry) -> LogItem:
     return LogItem(**{**attrs.asdict(entry), "keys": list(entry.keys)}, timestamp=moment(entry.start))
 
 
-def _item(run: Run) -> dict[str, Any]:
-    return {
-        "run_id": run.id,
-        "graph": run.graph,
-        "version": run.version,
-        "status": run.status,
-        "submitted_at": run.submitted_at,
-        "tags": dict(run.tags),
-        "priority": run.priority,
-    }
-
-
 def run_item(run: Run) -> RunItem:
     """A run in short."""
-    return RunItem(**_item(run))
+    return RunItem(**in_short(run))
 
 
 def run_info(run: Run, root: str = "") -> RunInfo:
@@ -110,7 +99,7 @@ def _info(
 ) -> RunInfo:
     not_run, unconsumed, last_event = more or ([], [], 0)
     return RunInfo(
-        **_item(run),
+        **in_short(run),
         state=readable(state),
         log=[log_item(entry) for entry in log[-MOST_SHOWN:]],
         log_dropped=log_dropped + max(0, len(log) - MOST_SHOWN),
@@ -134,7 +123,7 @@ def file_info(file: File, root: str = "") -> FileInfo:
 
 def _unavailable(run: Run, why: Exception) -> RunInfo:
     return RunInfo(
-        **_item(run),
+        **in_short(run),
         state=None,
         log=[],
         log_dropped=0,

@@ -50,7 +50,7 @@ async def run_until_it_waits(engine: Engine, rounds: int, history: int = HISTORY
 
 async def drained(engine: Engine) -> None:
     """Leaving waits for what runs; so does this, without leaving."""
-    await engine._until(lambda: all(run.at_rest for run in engine._books.active.values()))
+    await engine.watchers.until(lambda: all(run.at_rest for run in engine._books.active.values()))
 
 
 async def test_a_recovered_run_has_the_log_that_the_store_kept(engine_on: Reopen) -> None:

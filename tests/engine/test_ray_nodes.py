@@ -152,8 +152,7 @@ async def test_a_node_runs_where_its_resources_are(ray_cluster: Cluster) -> None
 async def test_the_loop_is_not_held_up_by_five_hundred_calls_in_flight(ray_cluster: Cluster) -> None:
     """The best of some rounds: what others do to this machine makes a loop late as well, but not each time.
 
-    Promised are 50 ms. The daemons have the same two cores here, so a machine that is busy besides may take twice that;
-    on the loop itself the same calls hold it up for 300.
+    Promised are 50 ms. On the loop itself the same calls hold it up for 300.
     """
     rounds: list[float] = []
     async with RayExecutor(ray_cluster.address, 500) as executor:
@@ -162,7 +161,7 @@ async def test_the_loop_is_not_held_up_by_five_hundred_calls_in_flight(ray_clust
             rounds.append(await worst_lag(executor, 500))
 
     print("500 calls in flight; lag of the loop at most", [f"{lag * 1000:.0f} ms" for lag in rounds])
-    assert min(rounds) < 0.1
+    assert min(rounds) < 0.05
 
 
 async def worst_lag(executor: RayExecutor, calls: int) -> float:
