@@ -258,7 +258,10 @@ class Graph:
 
     def _fingerprint(self, tools: ToolSource) -> Any:
         # For every submission.
-        parts = list(self._written.everything())
+        written = self._written
+        if not written.parts and not written.tools:
+            return written.revision
+        parts = list(written.everything())
         names = [name for part in parts for name in part.tools]
         found = [tools.get(name) for name in names]
         return [(id(part), part.revision) for part in parts], found, id(tools) if names else 0

@@ -227,8 +227,11 @@ class Run:
         """Wait for the result; raises `RunFailed` or `RunCancelled`, or `TimeoutError` (the run goes on)."""
         if timeout is not None and (fault := timeout_fault(timeout)):
             raise ValueError(f"result: timeout {fault}")
-        with anyio.move_on_after(timeout):
-            await self.wait()
+        if timeout is None:
+            await self.wait()  # nearly always: a scope costs what a node costs
+        else:
+            with anyio.move_on_after(timeout):
+                await self.wait()
         if not self.over:
             raise TimeoutError(f"run {self.id!r} is not over after {timeout:g} s; it goes on ({self.status})")
         error = self._error()

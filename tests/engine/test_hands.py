@@ -1,6 +1,9 @@
 """The tasks of a graph are lent to its nodes: who runs an attempt, and what an attempt cannot do to the next."""
 
 import asyncio
+import gc
+import weakref
+from contextvars import ContextVar
 from itertools import pairwise
 from typing import Any
 
@@ -110,6 +113,43 @@ async def test_workers_of_a_burst_are_let_go() -> None:
         await anyio.wait_all_tasks_blocked()
 
         assert (at_most, hands.workers) == (count, KEPT_IDLE)
+
+
+class Held:
+    """Something that one can see die."""
+
+
+held: ContextVar[Held | None] = ContextVar("held", default=None)
+
+
+async def test_an_idle_worker_keeps_nothing_of_what_it_did_last() -> None:
+    release = anyio.Event()
+
+    async def fail(state: dict[str, Any]) -> None:
+        await release.wait()
+        raise ValueError(state)
+
+    async def clear(state: dict[str, Any]) -> dict[str, Any]:
+        await anyio.lowlevel.checkpoint()
+        return {"thing": None}
+
+    graph = Graph("g").add_node("fail", fail).add_node("clear", clear).set_entry_point("fail")
+    graph.add_edge("fail", "clear", on_error=ValueError)
+    async with Engine() as engine:
+        things = [Held(), Held()]
+        seen = [weakref.ref(thing) for thing in things]
+        held.set(things[1])
+        run = await engine.submit(graph, {"thing": things[0]})
+        held.set(None)
+        things.clear()
+        await anyio.wait_all_tasks_blocked()
+        release.set()
+        await run.result()
+        await anyio.wait_all_tasks_blocked()
+        gc.collect()
+
+        assert hands_of(engine, "g").workers > 0
+        assert [thing() for thing in seen] == [None, None]
 
 
 async def test_what_was_in_hand_when_the_actor_went_down_runs_again() -> None:
