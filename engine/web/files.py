@@ -25,7 +25,7 @@ from ..typecheck import shown
 from .problems import Detail, Refused, answer_of, invalid, is_of_the_guard, of_error
 from .service import file_info
 from .table import Call
-from .wire import Answer, ClientGone, Receive, Scope, Send, Sends, header_value
+from .wire import Answer, ClientGone, Receive, Scope, Send, Sends, header_value, until_gone
 
 _SAYS_NOTHING: Final = frozenset({"", "application/x-www-form-urlencoded", UNKNOWN})
 """What clients send as the type of a body that they know nothing of."""
@@ -211,7 +211,7 @@ class _Download:
             return
         failed: list[Exception] = []
         async with anyio.create_task_group() as group:
-            group.start_soon(_until_gone, receive, group.cancel_scope)
+            group.start_soon(until_gone, receive, group.cancel_scope)
             try:
                 await self._send_contents(send)
             except Exception as error:
@@ -227,12 +227,6 @@ class _Download:
             async for piece in stream:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-
-
-async def _until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
 
 
 # --- as the input of runs -------------------------------------------------------------------------------

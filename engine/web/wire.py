@@ -186,6 +186,16 @@ class Answer:
 # --- ends -----------------------------------------------------------------------------------------------
 
 
+async def until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    """Cancel this once the client has left.
+
+    What is sent to one that has gone raises nothing on some servers: so somebody has to listen.
+    """
+    while not (await receive())["type"].endswith(".disconnect"):
+        pass
+    scope.cancel()
+
+
 def cut_off(scope: Scope) -> None:
     """Close a connection whose client takes nothing; does nothing on servers that cannot."""
     if (extension := (scope.get("extensions") or {}).get(CUT_OFF)) is not None:
