@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import perf_counter
 from typing import Any, Final
 
@@ -43,15 +43,9 @@ from .refusals import (
     Unauthenticated,
     internal_error,
 )
-from .wire import segments
+from .wire import ASGIApp, Message, Receive, Scope, Send, segments
 
 logger = logging.getLogger("engine.web")
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS: Final = ("/health", "/ready", "/openapi.json", "/docs")
 """For everybody: what a load balancer asks without a key, and what is no secret."""
