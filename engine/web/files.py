@@ -33,11 +33,6 @@ _RANGE: Final = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*")
 FOR_EVER: Final = "private, max-age=31536000, immutable"
 
 
-def root_of(call: Call) -> str:
-    """Where the application is mounted."""
-    return str(call.scope.get("root_path", ""))
-
-
 # --- in -------------------------------------------------------------------------------------------------
 
 
@@ -103,7 +98,7 @@ class _Upload:
         first = await anext(pieces, b"")
         kind = self.kind or guessed(self.name, first[:4096], False)
         file = File.from_chunks(_after(first, pieces), self.name, kind)
-        found = file_info(await self.call.service.engine.files.keep(file, expected=self.expected), root_of(self.call))
+        found = file_info(await self.call.service.engine.files.keep(file, expected=self.expected), self.call.root)
         assert found.url is not None
         return Answer(201, found, {"Location": found.url, "ETag": _etag(found.digest)})
 
