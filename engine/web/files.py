@@ -21,6 +21,7 @@ from ..errors import BadMediaType, FileDamaged, FileMissing
 from ..file import DIGEST, File, file_name_fault
 from ..guessing import guessed
 from ..mediatypes import UNKNOWN, media_type
+from ..shapes import below
 from ..typecheck import shown
 from .problems import Detail, Refused, answer_of, invalid, is_of_the_guard, of_error
 from .service import file_info
@@ -234,7 +235,8 @@ async def input_files(call: Call, said: Mapping[str, Any]) -> dict[str, list[Fil
     for role, value in said.items():
         several = value if isinstance(value, list) else [value]
         for number, one in enumerate(several):
-            at = f"/files/{_escaped(role)}" + (f"/{number}" if isinstance(value, list) else "")
+            at = below("/files", role)
+            at = below(at, number) if isinstance(value, list) else at
             file = await _input_file(call, one, at, details)
             if file is not None:
                 found.setdefault(role, []).append(file)
@@ -260,7 +262,3 @@ async def _input_file(call: Call, said: Any, at: str, details: list[Detail]) -> 
     except (ValueError, TypeError) as error:
         details.append(Detail(pointer=at, message=str(error)))
     return None
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")

@@ -20,6 +20,7 @@ import anyio.to_thread
 import attrs
 import orjson
 
+from ..shapes import below
 from ..texts import MOST_BYTES, MOST_DEEP, NotData, check_data, read_json
 
 Scope = MutableMapping[str, Any]
@@ -135,7 +136,7 @@ def _surrogate_in(data: Any) -> str | None:
         elif isinstance(value, dict):
             if not all(map(_is_text, value)):
                 return at
-            pending += [(f"{at}/{key.replace('~', '~0').replace('/', '~1')}", item) for key, item in value.items()]
+            pending += [(below(at, key), item) for key, item in value.items()]
         elif isinstance(value, list):
             pending += [(f"{at}/{index}", item) for index, item in enumerate(value)]
     return None
