@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from time import localtime, strftime, time
+from time import time
 from typing import Any
 
 import anyio
@@ -17,7 +17,7 @@ from .looking import at_store
 from .reading import shown_time, since_of
 from .runs import or_at_server
 from .setup import Setup, json_option, of_runs_option, prepared
-from .terminal import Terminal
+from .terminal import Terminal, local_time
 
 
 @click.command()
@@ -69,7 +69,7 @@ def show_lines(terminal: Terminal, lines: Sequence[dict[str, Any]], limit: int, 
     else:
         cells = [
             [
-                strftime("%Y-%m-%d %H:%M:%S", localtime(line["at"])),
+                local_time(line["at"]),
                 line["who"],
                 line["action"],
                 line["outcome"],

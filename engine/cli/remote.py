@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.util import find_spec
-from time import localtime, strftime, time
+from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -20,6 +20,7 @@ from .looking import ENDED, UNFINISHED
 from .reading import json_of, object_of, shown_time, since_of, tags_of
 from .runs import printer
 from .setup import NAME, Setup
+from .terminal import local_time
 
 if TYPE_CHECKING:
     from ..client import AsyncClient, RemoteRun
@@ -72,7 +73,7 @@ async def _ls(
                 run.id,
                 f"{run.graph} {run.version}",
                 run.status,
-                strftime("%Y-%m-%d %H:%M:%S", localtime(run.submitted_at)),
+                local_time(run.submitted_at),
                 " ".join(f"{name}={value}" for name, value in run.tags.items()),
             ]
             for run in found

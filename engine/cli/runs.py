@@ -31,7 +31,7 @@ from .setup import (
     prepared,
     tools_option,
 )
-from .terminal import clock
+from .terminal import clock, local_time
 
 FOLLOW_SECONDS: Final = 0.5
 _STATUSES: Final = (UNFINISHED, *ENDED)
@@ -126,7 +126,7 @@ def ls(
                 row.run_id,
                 f"{row.graph} {row.version}",
                 UNFINISHED if row.status == "running" else row.status,
-                strftime("%Y-%m-%d %H:%M:%S", localtime(row.submitted_at)),
+                local_time(row.submitted_at),
                 clock((row.ended_at or now) - row.submitted_at) if row.ended_at else "",
                 " ".join(f"{name}={value}" for name, value in row.tags.items()),
             ]

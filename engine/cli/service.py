@@ -29,8 +29,8 @@ from .settings import Settings
 from .setup import NAME, Setup, Verbs, files_option, prepared, store_option, tools_option
 
 if TYPE_CHECKING:
-    from ..web.guard import ASGIApp
     from ..web.keys import Keys
+    from ..web.wire import ASGIApp
 
 logger = logging.getLogger("engine.web")
 

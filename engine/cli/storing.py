@@ -13,8 +13,7 @@ import orjson
 
 from ..durable import named_files
 from ..exporting import lines_of
-from ..files.files import Files
-from ..files.urls import files_beside, open_files
+from ..files.choosing import files_for
 from ..ports import Store
 from ..stored import Compacted, Fault, Kept, StoreFacts
 from .faults import FAILED, SUCCESS, Refusal
@@ -135,7 +134,7 @@ def compact(
     keep = Kept(seconds=keep_seconds, count=keep_count, audit_seconds=audit_seconds)
 
     settings = _settings(setup, url)
-    files = Files(files_beside(settings.store) if settings.files is None else open_files(settings.files))
+    files = files_for(settings.files, settings.store)
 
     async def act(store: Store) -> Compacted:
         removed = await store.compact(keep, now=time())

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from time import time
+from time import localtime, strftime, time
 from typing import TYPE_CHECKING, Any, Final
 
 from ..readable import readable
@@ -245,6 +245,11 @@ def _beside(table: Any, bar: RenderableType, text: Text) -> RenderableType:
     grid.add_row(bar, text)
     found: RenderableType = grid
     return found
+
+
+def local_time(at: float) -> str:
+    """A time as people here have it."""
+    return strftime("%Y-%m-%d %H:%M:%S", localtime(at))
 
 
 def clock(seconds: float) -> str:

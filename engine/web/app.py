@@ -167,7 +167,7 @@ class Application:
         return read(route.body, data) if is_model else data
 
     async def _openapi(self, call: Call) -> Answer:
-        root = call.scope.get("root_path", "")
+        root = call.root
         if root not in self._documents:
             if len(self._documents) > 10:
                 self._documents.clear()  # where it is mounted is told by whoever asks

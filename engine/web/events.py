@@ -22,7 +22,7 @@ from .runs import run_of
 from .service import Service
 from .streams import TooSlow, Watch, event_json
 from .table import Call
-from .wire import Answer, Receive, Scope, Send, dumped
+from .wire import Answer, Receive, Scope, Send, dumped, until_gone
 
 HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -67,7 +67,7 @@ class EventStream:
         with Watch(self.service.streams, self.run, self.after) as watch:
             gone = True
             async with anyio.create_task_group() as group:
-                group.start_soon(self._until_gone, receive, group.cancel_scope)
+                group.start_soon(until_gone, receive, group.cancel_scope)
                 with suppress(OSError):  # some servers say so when the client has gone
                     await self._send(send, watch)
                     gone = False
@@ -76,12 +76,6 @@ class EventStream:
         # connection if what told it is cancelled in the middle of that.
         if not gone:
             await self._end(scope, send, watch)
-
-    async def _until_gone(self, receive: Receive, scope: anyio.CancelScope) -> None:
-        # What is sent to a client that has gone raises nothing on some servers: so somebody has to listen.
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        scope.cancel()
 
     async def _send(self, send: Send, watch: Watch) -> None:
         try:

@@ -21,21 +21,17 @@ from ..errors import BadMediaType, FileDamaged, FileMissing
 from ..file import DIGEST, File, file_name_fault
 from ..guessing import guessed
 from ..mediatypes import UNKNOWN, media_type
+from ..shapes import below
 from ..typecheck import shown
 from .problems import Detail, Refused, answer_of, invalid, is_of_the_guard, of_error
 from .service import file_info
 from .table import Call
-from .wire import Answer, ClientGone, Receive, Scope, Send, Sends, header_value
+from .wire import Answer, ClientGone, Receive, Scope, Send, Sends, header_value, until_gone
 
 _SAYS_NOTHING: Final = frozenset({"", "application/x-www-form-urlencoded", UNKNOWN})
 """What clients send as the type of a body that they know nothing of."""
 _RANGE: Final = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*")
 FOR_EVER: Final = "private, max-age=31536000, immutable"
-
-
-def root_of(call: Call) -> str:
-    """Where the application is mounted."""
-    return str(call.scope.get("root_path", ""))
 
 
 # --- in -------------------------------------------------------------------------------------------------
@@ -103,7 +99,7 @@ class _Upload:
         first = await anext(pieces, b"")
         kind = self.kind or guessed(self.name, first[:4096], False)
         file = File.from_chunks(_after(first, pieces), self.name, kind)
-        found = file_info(await self.call.service.engine.files.keep(file, expected=self.expected), root_of(self.call))
+        found = file_info(await self.call.service.engine.files.keep(file, expected=self.expected), self.call.root)
         assert found.url is not None
         return Answer(201, found, {"Location": found.url, "ETag": _etag(found.digest)})
 
@@ -211,7 +207,7 @@ class _Download:
             return
         failed: list[Exception] = []
         async with anyio.create_task_group() as group:
-            group.start_soon(_until_gone, receive, group.cancel_scope)
+            group.start_soon(until_gone, receive, group.cancel_scope)
             try:
                 await self._send_contents(send)
             except Exception as error:
@@ -229,12 +225,6 @@ class _Download:
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
-
-
 # --- as the input of runs -------------------------------------------------------------------------------
 
 
@@ -245,7 +235,8 @@ async def input_files(call: Call, said: Mapping[str, Any]) -> dict[str, list[Fil
     for role, value in said.items():
         several = value if isinstance(value, list) else [value]
         for number, one in enumerate(several):
-            at = f"/files/{_escaped(role)}" + (f"/{number}" if isinstance(value, list) else "")
+            at = below("/files", role)
+            at = below(at, number) if isinstance(value, list) else at
             file = await _input_file(call, one, at, details)
             if file is not None:
                 found.setdefault(role, []).append(file)
@@ -271,7 +262,3 @@ async def _input_file(call: Call, said: Any, at: str, details: list[Detail]) -> 
     except (ValueError, TypeError) as error:
         details.append(Detail(pointer=at, message=str(error)))
     return None
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")

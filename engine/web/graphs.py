@@ -104,7 +104,7 @@ async def put_graph(call: Call) -> Answer:
 
 def _defined(call: Call, graph: Graph, is_new: bool) -> Answer:
     call.note(graph=graph.name)
-    place = f"{call.scope.get('root_path', '')}/api/graphs/{quote(graph.name, safe='')}"
+    place = f"{call.root}/api/graphs/{quote(graph.name, safe='')}"
     headers = {"Location": f"{place}?version={quote(graph.version, safe='')}"}
     return Answer(201 if is_new else 200, graph_info(call.service, graph.name, graph.version), headers)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import perf_counter
 from typing import Any, Final
 
@@ -43,15 +43,9 @@ from .refusals import (
     Unauthenticated,
     internal_error,
 )
-from .wire import segments
+from .wire import ASGIApp, Message, Receive, Scope, Send, segments
 
 logger = logging.getLogger("engine.web")
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS: Final = ("/health", "/ready", "/openapi.json", "/docs")
 """For everybody: what a load balancer asks without a key, and what is no secret."""
@@ -157,7 +151,7 @@ class Guard:
 
     # -- who it is
 
-    def admit(self, scope: Scope, seen: dict[bytes, bytes]) -> Headers:
+    def admit(self, scope: Scope, seen: dict[bytes, bytes], most_bytes: int) -> Headers:
         """Look at everything that can be seen before the body; raises `Refused`, gives headers of the answer."""
         check_headers(scope["headers"], self.limits)
         check_host(seen.get(b"host"), self.hosts)
@@ -172,7 +166,7 @@ class Guard:
                 allowed(scope, "submit")
         if b"content-length" in seen and b"transfer-encoding" in seen:
             raise TwoLengths
-        check_announced(seen.get(b"content-length"), self.most_bytes(scope))
+        check_announced(seen.get(b"content-length"), most_bytes)
         return headers
 
     def most_bytes(self, scope: Scope) -> int:
@@ -224,7 +218,7 @@ class _Exchange:
         self._cut_off = False
         self._stream: str | None = None
         self._read = 0
-        self._most_bytes = guard.most_bytes(scope) if self._is_http else 0
+        self._most_bytes = guard.most_bytes(scope)
 
     async def go(self) -> None:
         numbers, began = self._guard.numbers, perf_counter()
@@ -246,7 +240,7 @@ class _Exchange:
     async def _answer(self) -> None:
         guard, scope = self._guard, self._scope
         try:
-            self._headers = guard.admit(scope, self._seen)
+            self._headers = guard.admit(scope, self._seen, self._most_bytes)
             if scope.get("method") == "OPTIONS" and b"access-control-request-method" in self._seen:
                 await self._put({"type": "http.response.start", "status": 204, "headers": preflight([])})
                 await self._put({"type": "http.response.body", "body": b""})

@@ -85,11 +85,10 @@ async def until_over(call: Call, run: Run, seconds: float | None) -> None:
 
 async def answer_when_over(call: Call, run: Run, seconds: float | None) -> Answer:
     """200 with the run if it is over in time; otherwise, and always without a time to wait, 202."""
-    root = str(call.scope.get("root_path", ""))
-    headers = {"Location": f"{root}/api/runs/{quote(run.id, safe='')}"}
+    headers = {"Location": f"{call.root}/api/runs/{quote(run.id, safe='')}"}
     await until_over(call, run, seconds)
     if seconds and run.over:
-        return Answer(200, run_info(run, root), headers)
+        return Answer(200, run_info(run, call.root), headers)
     return Answer(202, run_item(run), headers)
 
 
@@ -141,7 +140,7 @@ async def get_run(call: Call) -> Answer:
     """`GET /api/runs/{run_id}`."""
     run = await run_of(call)
     await until_over(call, run, call.query["wait"])
-    return Answer(data=run_info(run, str(call.scope.get("root_path", ""))))
+    return Answer(data=run_info(run, call.root))
 
 
 async def get_log(call: Call) -> Answer:

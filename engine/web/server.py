@@ -19,8 +19,8 @@ from typing import Any, Final, Protocol
 
 import anyio
 
-from .guard import BODY_IS_THERE, ASGIApp
-from .wire import CUT_OFF, without_linger
+from .guard import BODY_IS_THERE
+from .wire import CUT_OFF, ASGIApp, without_linger
 
 logger = logging.getLogger("engine.web")
 

@@ -41,9 +41,9 @@ from ..blocking import Backend
 from ..graph import Graph
 from ..logs import about
 from .draining import Draining
-from .guard import ASGIApp
 from .hangups import Hangups
 from .server import BACKLOG, SERVERS
+from .wire import ASGIApp
 
 logger = logging.getLogger("engine.web")
 

@@ -30,7 +30,7 @@ from .runs import run_of, submit
 from .service import run_info, run_item
 from .streams import TooSlow, Watch, event_json
 from .table import Call
-from .wire import Receive, Send, dumped, read_data
+from .wire import Receive, Send, dumped, read_data, until_gone
 
 CODES: Final = {"over": 1000, "draining": 1012, "idle": 4408, "too_slow": 1013, "lost": 4410}
 """Why a socket is closed."""
@@ -110,7 +110,7 @@ async def serve_socket(call: Call, begin: Begin, receive: Receive, send: Send) -
 async def _watch(call: Call, run: Run, socket: Socket) -> None:
     with Watch(call.service.streams, run, call.query["after"]) as watch:
         async with anyio.create_task_group() as group:
-            group.start_soon(_until_gone, socket.receive, group.cancel_scope)
+            group.start_soon(until_gone, socket.receive, group.cancel_scope)
             with suppress(OSError):  # some servers say so when the client has gone
                 with suppress(TooSlow):
                     while await _send_page(socket, watch):
@@ -141,10 +141,3 @@ async def _end(socket: Socket, run: Run, watch: Watch) -> None:
     elif reason != "too_slow":  # to whom nothing more can be said
         await socket.say(dumped({"type": "end", "reason": reason, "after": watch.sent_up_to}))
     await socket.close(CODES[reason], reason)
-
-
-async def _until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
-    # What is sent to a client that has gone raises nothing on some servers: so somebody has to listen.
-    while (await receive())["type"] != "websocket.disconnect":
-        pass
-    scope.cancel()

@@ -71,6 +71,11 @@ class Call:
     query: dict[str, Any]
     body: Any = None
 
+    @property
+    def root(self) -> str:
+        """Where the application is mounted."""
+        return str(self.scope.get("root_path", ""))
+
     def header(self, name: bytes) -> str | None:
         """What a header says, by its name in lower case; None if it is not there."""
         return header_of(self.scope, name)

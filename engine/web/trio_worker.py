@@ -23,8 +23,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 
-from .guard import ASGIApp
-from .wire import CUT_OFF, without_linger
+from .wire import CUT_OFF, ASGIApp, without_linger
 
 logger = logging.getLogger("engine.web")
 

@@ -20,6 +20,7 @@ import anyio.to_thread
 import attrs
 import orjson
 
+from ..shapes import below
 from ..texts import MOST_BYTES, MOST_DEEP, NotData, check_data, read_json
 
 Scope = MutableMapping[str, Any]
@@ -135,7 +136,7 @@ def _surrogate_in(data: Any) -> str | None:
         elif isinstance(value, dict):
             if not all(map(_is_text, value)):
                 return at
-            pending += [(f"{at}/{key.replace('~', '~0').replace('/', '~1')}", item) for key, item in value.items()]
+            pending += [(below(at, key), item) for key, item in value.items()]
         elif isinstance(value, list):
             pending += [(f"{at}/{index}", item) for index, item in enumerate(value)]
     return None
@@ -184,6 +185,16 @@ class Answer:
 
 
 # --- ends -----------------------------------------------------------------------------------------------
+
+
+async def until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    """Cancel this once the client has left.
+
+    What is sent to one that has gone raises nothing on some servers: so somebody has to listen.
+    """
+    while not (await receive())["type"].endswith(".disconnect"):
+        pass
+    scope.cancel()
 
 
 def cut_off(scope: Scope) -> None:

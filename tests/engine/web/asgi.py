@@ -9,7 +9,7 @@ import anyio
 import attrs
 import orjson
 
-from engine.web.guard import ASGIApp, Message, Receive, Scope, Send
+from engine.web.wire import ASGIApp, Message, Receive, Scope, Send
 
 
 @attrs.define

@@ -22,13 +22,14 @@ from starlette.websockets import WebSocket
 from engine import Engine, EngineClosed, EngineError, Graph, Settings
 from engine.logging_json import log_to
 from engine.web.draining import Draining
-from engine.web.guard import ASGIApp, guarded
+from engine.web.guard import guarded
 from engine.web.health import Readiness, health
 from engine.web.keys import Keys
 from engine.web.limits import Limits
 from engine.web.measures import numbers_of
 from engine.web.principals import allowed
 from engine.web.serving import CannotServe, Service, last_part, serve
+from engine.web.wire import ASGIApp
 
 
 def graph_in(folder: str) -> Graph:

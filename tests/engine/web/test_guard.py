@@ -9,7 +9,7 @@ import pytest
 
 from engine.auditing import AuditLine
 from engine.web.draining import Draining
-from engine.web.guard import ASGIApp, Message, Receive, Scope, Send, guarded
+from engine.web.guard import guarded
 from engine.web.keys import Keys, NewKey, new_key
 from engine.web.limits import Limits
 from engine.web.measures import HttpNumbers
@@ -17,6 +17,7 @@ from engine.web.principals import allowed
 from engine.web.rates import Rate
 from engine.web.refusals import Forbidden, Unauthenticated
 from engine.web.routes import ROUTES
+from engine.web.wire import ASGIApp, Message, Receive, Scope, Send
 from tests.engine.web.asgi import call, hello, http, swallow, websocket
 
 READER, SUBMITTER, ADMIN = (new_key(scope, [scope]) for scope in ("read", "submit", "admin"))

@@ -14,10 +14,11 @@ import anyio.to_thread
 import pytest
 
 from engine.web import server
-from engine.web.guard import ASGIApp, guarded
+from engine.web.guard import guarded
 from engine.web.keys import Keys, new_key
 from engine.web.limits import Limits
 from engine.web.serving import listening
+from engine.web.wire import ASGIApp
 from tests.engine.web.asgi import swallow
 
 REQUEST = b"GET /hello HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
