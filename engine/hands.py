@@ -26,16 +26,18 @@ from actors import Actor, StopReason, Waker, new_waker
 from actors.waker import cancel_requests, disown_cancellation
 
 from .counts import Waits
-from .timers import Timer
+from .timers import Timer, Timers
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
 # Jobs in a row that never wait, after which the loop gets a turn.
 BURST: Final = 64
-# Idle workers that are kept for the next burst: to wake one costs a third of what it costs to start its task. Each
-# holds some 3 KB.
-KEPT_IDLE: Final = 512
+# Idle workers that are kept for good; and those that a burst leaves behind for the next one, which mostly comes within
+# so many seconds: to wake one costs a third of what it costs to start its task, but each holds some 3 KB.
+KEPT_IDLE: Final = 64
+LEFT_IDLE: Final = 512
+NEXT_BURST: Final = 1.0
 
 Stopping = Literal["cancel", "timeout"]
 
@@ -91,7 +93,7 @@ class Borrower(Protocol):
 class Hands:
     """The workers of a graph, and the jobs that may start."""
 
-    def __init__(self, graph: str) -> None:
+    def __init__(self, graph: str, timers: Timers) -> None:
         self.graph: Final = graph
         """The name of the graph whose nodes they work for."""
         self.queue: deque[tuple[Borrower, Any]] = deque()
@@ -101,6 +103,9 @@ class Hands:
         self._told: set[str] = set()
         self._borrowers: list[Borrower] = []
         self._idle: list[Worker] = []
+        self._fewest_idle = 0
+        self._timers = timers
+        self._looks_again = False
         self._group: TaskGroup | None = None
         self._variables = Variables()
         # Whether somebody is on the way to the queue; also while there is nobody to send.
@@ -157,6 +162,7 @@ class Hands:
         self._group = None
         self._attended = True
         self._idle.clear()
+        self._fewest_idle = 0
         self.workers = 0
         self.queue.clear()
         for borrower in self._borrowers:
@@ -172,15 +178,19 @@ class Hands:
         self._called_at = perf_counter()
         if self._idle:
             worker = self._idle.pop()
+            if len(self._idle) < self._fewest_idle:
+                self._fewest_idle = len(self._idle)
             assert worker.waker is not None
             worker.waker.wake()
         else:
             assert self._group is not None
             self.workers += 1
             worker = Worker()
-            name = f"nodes of {self.graph}"
             # Not in the caller's context variables, which would live as long as the worker does.
-            worker.handle = self._variables.run(self._group.start_soon, self._work, worker, self._group, name=name)
+            self._variables.run(self._start, worker, self._group)
+
+    def _start(self, worker: Worker, group: TaskGroup) -> None:
+        worker.handle = group.start_soon(self._work, worker, group, name=f"nodes of {self.graph}")
 
     async def _work(self, worker: Worker, group: TaskGroup) -> None:
         """Do jobs until one is stopped, which ends the task, or there are workers enough."""
@@ -190,10 +200,12 @@ class Hands:
         while not worker.spent:
             if not queue:
                 self._attended = False
-                if len(idle) >= KEPT_IDLE:
+                if len(idle) >= LEFT_IDLE:
                     self.workers -= 1
                     return
                 idle.append(worker)
+                if len(idle) > KEPT_IDLE and not self._looks_again:
+                    self._look_again()
                 worker.job = borrower = job = rest = returned = raised = None  # an idle worker keeps no state alive
                 in_a_row = 0
                 try:
@@ -202,6 +214,9 @@ class Hands:
                     await worker.waker.park()
                 except BaseException as error:
                     self._go_on_after(error, worker)
+                if worker.spent:
+                    self.workers -= 1
+                    return
                 self.lag.add(perf_counter() - self._called_at)
                 continue
             in_a_row += 1
@@ -238,6 +253,22 @@ class Hands:
         self._attended = False
         if queue:
             self._call()
+
+    def _look_again(self) -> None:
+        self._looks_again = True
+        self._fewest_idle = len(self._idle)
+        self._timers.after(NEXT_BURST, self._let_go)
+
+    def _let_go(self) -> None:
+        """Let those end that nobody has needed for a while."""
+        self._looks_again = False
+        for _ in range(self._fewest_idle - KEPT_IDLE):
+            worker = self._idle.pop()
+            worker.spent = True
+            assert worker.waker is not None
+            worker.waker.wake()
+        if len(self._idle) > KEPT_IDLE:
+            self._look_again()
 
     def _go_on_after(self, error: BaseException, worker: Worker) -> None:
         """Do nothing about a cancellation between jobs that nobody asked for but a job that is gone."""

@@ -139,7 +139,7 @@ class Registry:
 
     def _make(self, plan: Plan, graph: Graph | None, generation: int = 1) -> Registered:
         self._check_executors(plan)
-        hands = Hands(plan.name)
+        hands = Hands(plan.name, self._timers)
         make = CrewMaker(self._timers, self._executors, hands)
         scheduler = Scheduler(plan, self._timers, hands, make, random=self._random.random, sources=self._sources)
         registered = Registered(plan, scheduler, graph, generation)

@@ -12,6 +12,7 @@ import pytest
 from actors import StopReason
 from engine import Context, Engine, EngineError, Graph, RunCancelled, RunFailed
 from engine.hands import Hands, NodesActor
+from engine.timers import Timers
 
 
 def one(function: Any, name: str = "one", **options: Any) -> Graph:
@@ -180,7 +181,7 @@ def test_progress_is_a_number_from_0_to_1(fraction: Any) -> None:
 
 
 async def test_the_tasks_of_a_graph_that_are_cancelled_from_within_are_a_crash() -> None:
-    hands = Hands("x")
+    hands = Hands("x", Timers())
 
     async def serve() -> StopReason:
         assert hands._group is not None

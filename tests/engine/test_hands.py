@@ -12,7 +12,7 @@ import pytest
 
 from actors import StrayCancellation
 from engine import Engine, Graph, RunFailed
-from engine.hands import KEPT_IDLE, Hands
+from engine.hands import KEPT_IDLE, LEFT_IDLE, Hands
 
 
 def chain(*functions: Any, name: str = "chain", **options: Any) -> Graph:
@@ -95,24 +95,65 @@ async def test_a_long_loop_gives_others_their_turns() -> None:
     assert turns >= 10
 
 
-async def test_workers_of_a_burst_are_let_go() -> None:
-    count = KEPT_IDLE + 40
-    release = anyio.Event()
+class Bursts:
+    """Has so many nodes wait at once, again and again."""
 
-    async def wait(state: dict[str, int]) -> None:
-        await release.wait()
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.graph = chain(self.wait)
 
-    async with Engine() as engine:
-        runs = [await engine.submit(chain(wait), {}) for _ in range(count)]
+    async def wait(self, state: dict[str, int]) -> None:
+        await self.release.wait()
+
+    async def __call__(self, count: int) -> int:
+        """Give how many workers there were."""
+        self.release = anyio.Event()
+        runs = [await self.engine.submit(self.graph, {}) for _ in range(count)]
         await anyio.wait_all_tasks_blocked()
-        hands = hands_of(engine)
-        at_most = hands.workers
-        release.set()
+        workers = hands_of(self.engine).workers
+        self.release.set()
         for run in runs:
             await run.result()
         await anyio.wait_all_tasks_blocked()
+        return workers
 
-        assert (at_most, hands.workers) == (count, KEPT_IDLE)
+
+async def test_workers_of_a_burst_stay_for_the_next_one_but_not_all_of_a_large_one() -> None:
+    async with Engine() as engine:
+        assert await Bursts(engine)(LEFT_IDLE + 40) == LEFT_IDLE + 40
+
+        assert hands_of(engine).workers == LEFT_IDLE
+
+
+async def test_workers_that_nobody_needs_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.hands.NEXT_BURST", 0.05)
+    async with Engine() as engine:
+        await Bursts(engine)(KEPT_IDLE + 40)
+        hands = hands_of(engine)
+        with anyio.fail_after(5):
+            while hands.workers > KEPT_IDLE:  # noqa: ASYNC110  (nothing tells of it)
+                await anyio.sleep(0.01)
+        await anyio.sleep(0.2)
+
+        assert (hands.workers, len(hands._idle)) == (KEPT_IDLE, KEPT_IDLE)
+        assert len(engine._timers) == 0, "nobody looks again"
+
+
+async def test_workers_that_the_last_burst_needed_stay_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.hands.NEXT_BURST", 3600.0)
+    async with Engine() as engine:
+        burst = Bursts(engine)
+        await burst(KEPT_IDLE + 40)
+        hands = hands_of(engine)
+        left = []
+        for needed in (KEPT_IDLE + 40, KEPT_IDLE + 30, 10):
+            hands._look_again()
+            await burst(needed)
+            hands._let_go()
+            await anyio.wait_all_tasks_blocked()
+            left.append(hands.workers)
+
+    assert left == [KEPT_IDLE + 40, KEPT_IDLE + 40, KEPT_IDLE + 10]
 
 
 class Held:
