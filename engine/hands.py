@@ -183,14 +183,15 @@ class Hands:
             assert worker.waker is not None
             worker.waker.wake()
         else:
-            assert self._group is not None
-            self.workers += 1
-            worker = Worker()
-            # Not in the caller's context variables, which would live as long as the worker does.
-            self._variables.run(self._start, worker, self._group)
+            # Not in the caller's context variables, which would live as long as the worker does. A copy, since where
+            # tasks start eagerly this one may call the next before it is back.
+            self._variables.copy().run(self._start)
 
-    def _start(self, worker: Worker, group: TaskGroup) -> None:
-        worker.handle = group.start_soon(self._work, worker, group, name=f"nodes of {self.graph}")
+    def _start(self) -> None:
+        assert self._group is not None
+        self.workers += 1
+        worker = Worker()
+        worker.handle = self._group.start_soon(self._work, worker, self._group, name=f"nodes of {self.graph}")
 
     async def _work(self, worker: Worker, group: TaskGroup) -> None:
         """Do jobs until one is stopped, which ends the task, or there are workers enough."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal
 
 import attrs
@@ -214,13 +215,13 @@ class History:
         return self._visited[-self.limit :]
 
     def events(self, after: int = 0, most: int | None = None) -> list[Event]:
-        """The events after this number, those of the first `most` entries; `HistoryGone` if one of them was dropped."""
+        """The events after this number, the first `most` of them; `HistoryGone` if one of them was dropped."""
         first = self.first_kept
         if after + 1 < first:
             raise HistoryGone(after + 1, first)
         begin = bisect_right(self._events, after, key=_number)
-        raws = self._events[begin : None if most is None else begin + most]
-        return [e for raw in raws for e in _events(raw) if e.seq > after and e.seq >= first]
+        raws = self._events[begin : None if most is None else begin + most]  # each stands for one at least
+        return list(islice((event for raw in raws for event in _events(raw, after)), most))
 
 
 def _number(raw: tuple[Any, ...]) -> int:
@@ -252,26 +253,30 @@ def _before(raw: tuple[Any, ...]) -> int:
     return before
 
 
-def _events(raw: tuple[Any, ...]) -> Iterator[Event]:
-    kind = len(raw)
+def _events(raw: tuple[Any, ...], after: int) -> Iterator[Event]:
+    """Those that a raw one stands for, with numbers above this one: the others cost nothing, a fork may have many."""
+    kind, seq = len(raw), raw[0] - _before(raw)
     if kind == _EVENT:
-        seq, type_, time, node, number, data = raw
+        _, type_, time, node, number, data = raw
         yield Event(seq, type_, time, node, number, _data(data))
         return
-    seq = raw[0] - _before(raw)
     if kind == _BEGAN:
-        yield Event(seq, "run_submitted", raw[1])
+        if seq > after:
+            yield Event(seq, "run_submitted", raw[1])
         yield Event(seq + 1, "run_started", raw[1])
         return
     node, number, attempt, _, _, time, _, keys = raw[1]
-    yield Event(seq, "node_succeeded", time, node, number, _data((attempt, keys)))
+    if seq > after:
+        yield Event(seq, "node_succeeded", time, node, number, _data((attempt, keys)))
     for way in raw[2] if kind == _FORKED else (raw[2] if kind == _ARRIVED else raw[2:],):
+        at_once = not isinstance(way, str)
         seq += 1
-        target = way if isinstance(way, str) else way[0]
-        yield Event(seq, "edge_taken", time, node, number, {"target": target})
-        if not isinstance(way, str):
+        if seq > after:
+            yield Event(seq, "edge_taken", time, node, number, {"target": way[0] if at_once else way})
+        if at_once:
             seq += 1
-            yield Event(seq, "node_started", time, way[1], way[2], {"attempt": 1})
+            if seq > after:
+                yield Event(seq, "node_started", time, way[1], way[2], {"attempt": 1})
 
 
 def _data(raw: RawData) -> Mapping[str, Any]:

@@ -112,9 +112,9 @@ class Joins:
         self._watched: dict[int, dict[int, None]] = _NOT_YET
         self.knots: dict[int, set[int]] = _NOT_YET
         """Components on a cycle -> the joins in them that wait."""
-        self.trusting = run.plan.sure and not run.journals
-        """Joins count what comes, and ask nothing. Not where a record may have to be followed: it may be of another
-        graph, which took other ways."""
+        self.trusting = run.plan.sure and not run.journals and not run.tree.replaying
+        """Joins count what comes, and ask nothing. Not where records are written or followed: they may be of another
+        graph, which took other ways, and begin after something has failed."""
 
     # --- what happens -------------------------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class Joins:
         waiting.behind.setdefault(slot, []).append(token)
 
     def distrust(self) -> None:
-        """Something failed, and what joins wait for may not come: from here on they ask."""
+        """Something failed or is told by records, and what joins wait for may not come: from here on they ask."""
         if not self.trusting:
             return
         self.trusting = False

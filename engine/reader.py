@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from .handle import Run
     from .past import Past
 
-PAGE: Final = 256
-"""Raw entries of a history that are made into events at once; one stands for three events at most."""
+PAGE: Final = 512
+"""Events that are made at once. A history keeps them closer: a fork is one entry, however many ways it goes."""
 
 
 class EventReader:

@@ -57,6 +57,7 @@ def begin(run: Run, began: float) -> None:
     """From here on decisions come from records."""
     tree = run.tree
     tree.replaying = tree.careful = True
+    run.joins.distrust()
     tree.now = began
     tree.history.began(began)
 

@@ -25,6 +25,7 @@ def restore(run: Run, snapshot: Snapshot, records: Iterable[Record]) -> None:
     if snapshot.data.get("format") != FORMAT:
         raise ReplayError(f"a snapshot of format {snapshot.data.get('format')!r}, expected {FORMAT}")
     run.tree.replaying = run.tree.careful = True
+    run.joins.distrust()
     reader = _Reader(snapshot)
     reader.run(run, snapshot.data["run"])
     reader.tree(run, snapshot.data["tree"])

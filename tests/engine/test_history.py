@@ -89,6 +89,19 @@ def test_events_of_a_fork_have_their_places_like_all_others() -> None:
         assert history.events(after) == every[after:]
 
 
+@pytest.mark.parametrize("journal", [False, True])
+@pytest.mark.parametrize("most", [1, 2, 7])
+def test_as_many_events_are_given_at_once_as_were_asked_for_however_wide_a_fork_is(most: int, journal: bool) -> None:
+    history = forked(journal).history
+    pages, after = [], 0
+    while page := history.events(after, most):
+        pages.append(page)
+        after = page[-1].seq
+
+    assert [event for page in pages for event in page] == history.events()
+    assert {len(page) for page in pages[:-1]} == {most}
+
+
 @pytest.mark.parametrize("limit", range(1, 24))
 def test_a_short_history_of_forks_drops_no_more_than_it_must(limit: int) -> None:
     history, whole = forked(False, limit).history, forked(False).history

@@ -12,7 +12,7 @@ import pytest
 from engine.errors import ActivationNotFound, MergeConflict, RunFailed
 from engine.forking import what_was_kept
 from engine.plan import MapDecl, SubgraphDecl, WaitDecl
-from engine.replay import ReplayError
+from engine.replay import Again, ReplayError
 from engine.retry import Retry
 from engine.runs import Run
 from engine.tokens import CANCELLED, CANCELLING, DONE, RETRYING, Record
@@ -573,6 +573,19 @@ def test_nothing_waits_for_workers_that_a_join_had_cancelled() -> None:
     assert following.ids == ["j#1"]
 
     assert following.to_end().state == {"j": 1}
+
+
+def test_who_follows_the_records_of_a_run_sees_it_go_the_ways_of_the_graph_that_it_was_on() -> None:
+    ways = edge("a -> b", when=lambda state: False), edge("a -> c", otherwise=True), "b,c -> j"
+    driver = journaled(graph(dict.fromkeys("abcj", same), *ways), {}).to_end()
+    changed = Run(graph(dict.fromkeys("abcj", same), "a -> b,c -> j"), "run")  # no journal: it only looks on
+    changed.replay({}, [], 0.0, held=True)
+    following = Again(changed)
+    for record in driver.records:
+        following.apply(record)
+
+    assert changed.status == "succeeded"
+    assert changed.history.visited() == driver.run.history.visited() == ["a", "c", "j"]
 
 
 def test_a_retry_that_does_not_settle_a_conflict_fails_again() -> None:

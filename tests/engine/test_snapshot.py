@@ -14,13 +14,14 @@ from attrs import evolve
 from engine import tokens
 from engine.errors import HistoryGone, RecordsGone, RunFailed
 from engine.plan import SubgraphDecl, WaitDecl
-from engine.replay import ReplayError
+from engine.replay import Again, ReplayError
 from engine.retry import Retry
 from engine.runs import Run
 from engine.snapshot import STATUSES, Snapshot
-from tests.driver import Driver, edge, freeze, graph, same, sets
+from engine.tokens import Record
+from tests.driver import Driver, edge, fails, freeze, graph, same, sets
 from tests.engine.test_records import history
-from tests.reference.generate import EXACT, RACY, Profile, random_spec
+from tests.reference.generate import EXACT, PLAIN, RACY, Profile, random_spec
 from tests.semantics.disturbed import MixedCore, MixedDriver, Packer, being_cancelled, completed, shape
 
 
@@ -106,6 +107,42 @@ def test_a_snapshot_and_the_records_after_it_are_the_run(tenth: int, profile: Pr
 def test_a_run_from_a_snapshot_comes_to_the_same_end(tenth: int) -> None:
     for seed in range(tenth * 15, tenth * 15 + 15):
         check_the_same_end(seed)
+
+
+# --- followed by one that drives nothing -----------------------------------------------------------------
+
+
+def followed(driver: Driver, snapshot: Snapshot, records: list[Record]) -> Run:
+    """What another engine makes of the run, which has no journal of its own for it."""
+    run = Run(driver.plan, "run")
+    run.restore(through_json(snapshot), [], driver.now, held=True)
+    again = Again(run)
+    for record in records:
+        again.apply(record)
+    return run
+
+
+def test_who_follows_a_run_from_a_snapshot_sees_a_join_go_that_had_lost_a_branch_before() -> None:
+    plan = graph({**dict.fromkeys("abdj", same), "c": fails(ValueError())}, "a -> b,c,d -> j", on_failure="continue")
+    driver = Driver(plan, journal=True).start().finish_named("a", "b", "c")
+    snapshot, first = driver.run.snapshot(), len(driver.records)
+    driver.finish_named("d")
+    run = followed(driver, snapshot, driver.records[first:])
+
+    assert run.status == driver.run.status == "failed"
+    assert [failure.node for failure in run.failures] == ["c", "j"]
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_who_follows_a_run_from_any_snapshot_sees_it_come_to_its_end(tenth: int) -> None:
+    for seed in range(tenth * 15, tenth * 15 + 15):
+        driver, seen = watched(seed, PLAIN, violence=False)
+        for first, (snapshot, _, _) in list(seen.items())[:: max(1, len(seen) // 6)]:
+            run = followed(driver, snapshot, driver.stored[first:])
+
+            where = f"graph {seed}, snapshot after record {first}"
+            assert run.status == driver.run.status, where
+            assert freeze(run.state) == freeze(driver.run.state), where
 
 
 # --- size -----------------------------------------------------------------------------------------------
