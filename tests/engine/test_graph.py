@@ -483,7 +483,7 @@ def test_compiling_costs_the_same_per_node_however_many_there_are() -> None:
 
     small = min(seconds_per_node(1_000) for _ in range(3))
 
-    assert seconds_per_node(20_000) < 4 * small
+    assert min(seconds_per_node(20_000) for _ in range(2)) < 4 * small
 
 
 # --- maps and waits

@@ -32,4 +32,7 @@ def test_ctrl_c_ends_a_program_without_a_traceback(name: str, backend: str, tmp_
         errors.seek(0)
         said = errors.read()
 
-    assert (code, "Traceback" in said) == (130, False), rest + said
+    # CPython ends a module by the signal, which a shell calls 130 too, if the interrupt once came out of `exec("...")`,
+    # as when a class is made while something is imported: though it was caught.
+    assert code in (130, -signal.SIGINT), rest + said
+    assert "Traceback" not in said
