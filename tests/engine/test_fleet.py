@@ -111,7 +111,7 @@ async def begun_on(engine: Engine, graph: str, **options: Any) -> Run:
         while True:
             # Otherwise it waits behind what may be waiting, and begins wherever there is a place first; as it does if
             # this engine looks for others' runs in just the moment in which it is accepted.
-            await until(lambda: not fleet._others_wait and not fleet.is_full)
+            await until(lambda: not fleet.claims.others_wait and not fleet.is_full)
             run = await engine.submit(graph, {}, **options)
             if not isinstance(run, AwayRun):
                 return run
@@ -473,7 +473,7 @@ async def test_a_run_that_became_its_own_by_an_act_whose_answer_was_lost_is_not_
         queued = await one.submit("holding", {})
         assert one._fleet is not None
         member = one._fleet.member
-        await until(lambda: not one._fleet._leaving)  # type: ignore[union-attr]
+        await until(lambda: not one._fleet.belongings.leaving)  # type: ignore[union-attr]
         take = member.take
 
         async def take_and_fail(run_id: str) -> Any:
