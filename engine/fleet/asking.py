@@ -12,7 +12,7 @@ from ..handing import hand_over
 from ..keeper import keeper_of
 from ..kept import KeptRun
 from ..orders import is_cancel, order
-from ..stored import SetStatus
+from ..stored import SetStatus, Whereabouts
 from .belongings import Belongings
 from .bringing import Bringer
 from .standing import Standing
@@ -38,33 +38,31 @@ class Asking:
 
     async def ask(self, run_id: str, id: str, data: bytes) -> None:
         """Have its owner do something; see `Others`."""
-        if await self._here(run_id, id, data):
-            return
-        self._standing.check()
-        where = await self._standing.member.post(run_id, id, data)
-        if where is None:
-            raise RunNotFound(run_id)
-        if where.status != "running":
+        where = await self._asked(run_id, id, data)
+        if where is not None and where.status != "running":
             raise RunEnded(run_id, where.status)
-        if where.owner == self._standing.member.id:
-            self._standing.ring("inbox")
 
     async def cancel(self, run_id: str, reason: str | None) -> None:
         """Have it end; see `Others`."""
-        id, data = order("cancel", reason)
-        if await self._here(run_id, id, data):
-            return
-        self._standing.check()
-        where = await self._standing.member.post(run_id, id, data)
-        if where is None:
-            raise RunNotFound(run_id)
-        if where.status == "running" and where.owner is None:
+        where = await self._asked(run_id, *order("cancel", reason))
+        if where is not None and where.status == "running" and where.owner is None:
             # Nobody drives it, and nobody may for long; whoever takes it before us finds the order.
             for run in await self._bringer.take_waiting(run_id):
                 if isinstance(run, KeptRun):
                     await self._cancel_parked(run_id)
-        elif where.owner == self._standing.member.id:
-            self._standing.ring("inbox")
+
+    async def _asked(self, run_id: str, id: str, data: bytes) -> Whereabouts | None:
+        """Do it, or put it where the run's owner finds it: where that is, unless it was done here."""
+        if await self._here(run_id, id, data):
+            return None
+        standing = self._standing
+        standing.check()
+        where = await standing.member.post(run_id, id, data)
+        if where is None:
+            raise RunNotFound(run_id)
+        if where.status == "running" and where.owner == standing.member.id:
+            standing.ring("inbox")
+        return where
 
     async def _here(self, run_id: str, id: str, data: bytes) -> bool:
         """Do it at once, if the run is in memory here."""
