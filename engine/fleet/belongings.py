@@ -1,10 +1,21 @@
-"""The runs that are an engine's own and not in memory: on their way in, on their way out, or to be kept as they are."""
+"""The runs that are an engine's own and not in memory: on their way in, on their way out, or to be kept as they are.
+
+**Why no two engines write one run.** The server checks a commit for its engine's lease, not for whose each run is:
+that would cost every batch. It need not, since a run changes hands in two ways only. When a lease is over, whoever
+takes over, this engine with its next lease included, changes the row that every commit under it holds FOR SHARE; so
+a commit comes before that as a whole, and is read by who goes on, or it is refused. And while its lease holds, a run
+leaves an engine by the engine's own doing: when it has ended, by the commit that says so, after which nothing is put
+into the journal for it; or when it is given back, here, after the journal has been flushed. What is left is a commit
+made again since its answer was lost: records that are there stay as they are, and an end is not set for a run that
+another engine goes on with by then (see `_SET_STATUS` of the store).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..books import Books
+from ..durable import Durable
 from ..errors import EngineError, LeaseLost, RunEnded, RunNotFound
 from ..handle import Run
 from ..keeper import keeper_of
@@ -16,7 +27,7 @@ from .standing import Standing
 class Belongings:
     """What is its own, by the ids of the runs."""
 
-    def __init__(self, standing: Standing, books: Books) -> None:
+    def __init__(self, standing: Standing, durable: Durable, books: Books) -> None:
         self.coming: dict[str, None] = {}
         """Runs that are its own and on their way into memory."""
         self.leaving: dict[str, None] = {}
@@ -26,6 +37,7 @@ class Belongings:
         self.unsure = False
         """Whether something may be its own that it does not know of."""
         self._standing = standing
+        self._durable = durable
         self._books = books
 
     def lose_all(self) -> None:
@@ -88,21 +100,26 @@ class Belongings:
 
     async def give_back(self) -> bool:
         """Have those that are to leave be anybody's; whether there were any."""
-        leaving = list(self.leaving)
-        if leaving:
+        if leaving := await self._written(self.leaving):
             await self._standing.member.give_back(leaving)
             for run_id in leaving:
                 self.leaving.pop(run_id, None)
         return bool(leaving)
 
     async def find_lost(self) -> None:
-        """Give back what became its own by an act whose answer was lost."""
+        """Have what became its own by an act whose answer was lost be among those that are to leave."""
         known = {*self._known()}
         owned = await self._standing.member.owned()
         known |= {*self._known()}
-        if lost := [run_id for run_id in owned if run_id not in known]:
-            await self._standing.member.give_back(lost)
+        self.leaving.update((run_id, None) for run_id in owned if run_id not in known)
         self.unsure = False
+
+    async def _written(self, runs: Mapping[str, None]) -> list[str]:
+        """Those of which nothing more is on its way into the store: one that gets them must not have it come after."""
+        those = list(runs)
+        if those:
+            await self._durable.journal.flush(gives_up=True)
+        return [run_id for run_id in those if run_id in runs]  # the lease may have been lost meanwhile
 
     def _known(self) -> Iterable[str]:
         return (*self._books.active, *self._books.admitting, *self.coming, *self.leaving, *self.parked)

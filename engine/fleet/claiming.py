@@ -127,9 +127,9 @@ class Claims:
         while True:
             if standing.lease is not None:
                 await standing.tried(self._tell_what_is_to_be_told, "cannot tell the other engines")
-                await standing.tried(self._give_back, "cannot give runs to the other engines")
                 if belongings.unsure:
                     await standing.tried(belongings.find_lost, "cannot see which runs are its own")
+                await standing.tried(self._give_back, "cannot give runs to the other engines")
                 if self.are_wanted and not self._engine.is_draining:
                     if not await standing.tried(self._claim_what_there_is, "cannot claim runs"):
                         belongings.unsure = True

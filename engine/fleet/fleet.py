@@ -53,7 +53,7 @@ class Fleet(Others):
         wake: Callable[[], None],
     ) -> None:
         self.standing = standing = Standing(sharing)
-        self.belongings = belongings = Belongings(standing, books)
+        self.belongings = belongings = Belongings(standing, durable, books)
         self.lease = LeaseKeeper(standing, durable, books, lost=self._lost, back=self._back)
         standing.lose = self.lose
         self._bringer = bringer = Bringer(standing, belongings, durable, books)

@@ -36,7 +36,7 @@ from engine import (
     UnknownSignal,
 )
 from engine.away import AwayKeptRun, AwayRun
-from engine.stored import Forget
+from engine.stored import Collect, Forget, SetStatus
 from engine.stores import postgres
 
 State = dict[str, Any]
@@ -63,6 +63,13 @@ class Nodes:
             return {"n": state.get("n", 0) + 1}
 
         return Graph("holding", **options).add_node("hold", hold).set_entry_point("hold")
+
+    async def failing_node(self, state: State, context: Context) -> State:
+        if self.fails:
+            raise ValueError("not yet")
+        self.began.append(context.run_id)
+        await self.free.wait()
+        return {"second": True}
 
     def failing(self) -> Graph:
         async def first(state: State) -> State:
@@ -643,6 +650,76 @@ async def test_an_engine_that_has_lost_its_lease_stops_and_says_so_and_comes_bac
         with anyio.fail_after(5):
             await (await one.get(waits.id)).signal("go", 2)
             assert (await (await two.get(waits.id)).result()).state == {"it": 2, "after": 4}
+
+
+async def test_an_end_that_is_written_again_does_not_end_what_another_engine_goes_on_with(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a commit is whose answer was lost, with the connection over which it came."""
+    nodes = Nodes()
+    waits_then_fails = waiting().add_node("fails", nodes.failing_node).add_edge("after", "fails")
+    async with engines(postgres_url, 2, waits_then_fails) as (one, two):
+        assert one._durable is not None
+        commit, ends = one._durable.store.commit, list[Any]()
+
+        async def note(writes: Any, **options: Any) -> None:
+            await commit(writes, **options)
+            if any(isinstance(write, SetStatus) for write in writes):
+                ends.append(list(writes))
+
+        monkeypatch.setattr(one._durable.store, "commit", note)
+        run = await begun_on(one, "waiting")
+        await run.signal("go", 1)
+        assert await run.wait() == "failed"
+        there = await two.get(run.id)
+        nodes.fails = False
+        await there.retry()
+        await until(lambda: nodes.began)
+        await commit(ends[-1])
+
+        stored = await one._durable.store.read(run.id)
+        assert stored is not None
+        assert stored.row.status == "running"
+        assert (await one.get(run.id)).status == "running"
+        nodes.free.set()
+        assert (await there.result(timeout=5)).state == {"it": 1, "after": 2, "second": True}
+
+
+async def test_a_run_is_given_to_others_only_once_all_that_was_decided_of_it_here_is_written(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with engines(postgres_url, 1, waiting()) as (one,):
+        assert one._fleet is not None
+        assert one._durable is not None
+        run = await begun_on(one, "waiting")
+        await until(lambda: run.status == "waiting")
+        commit, give_back = one._durable.store.commit, one._fleet.member.give_back
+        order, free = list[str](), anyio.Event()
+
+        async def slowly(*args: Any, **options: Any) -> None:
+            await free.wait()
+            await commit(*args, **options)
+            order.append("written")
+
+        async def note(run_ids: Any) -> None:
+            order.append("given back")
+            await give_back(run_ids)
+
+        monkeypatch.setattr(one._durable.store, "commit", slowly)
+        monkeypatch.setattr(one._fleet.member, "give_back", note)
+        one._durable.journal.put([Collect(run.id, [])])
+        one._fleet.release(run.id)
+        await anyio.sleep(3 * QUICK.poll)
+        before = list(order)
+        free.set()
+        await until(lambda: "given back" in order)
+        monkeypatch.undo()
+        one._fleet.lose(LeaseLost("one", "the test has given away what it drives"))
+        await until(lambda: one.vitals.trouble is None)
+        await (await one.get(run.id)).cancel()
+
+    assert before == []
+    assert order[0] == "written"
 
 
 async def test_while_an_engine_has_no_lease_it_accepts_nothing(
