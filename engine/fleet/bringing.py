@@ -16,8 +16,8 @@ from ..kept import KeptRun
 from ..logs import about
 from ..recovery import Found, found
 from ..returning import Returning
-from ..sharing import Lease
-from ..stored import StoredRun
+from ..sharing import Lease, judged
+from ..stored import Losses, StoredRun
 from .belongings import Belongings
 from .standing import Standing
 
@@ -77,7 +77,8 @@ class Bringer:
         run_id = stored.row.run_id
         self._books.drop(run_id)
         try:
-            run = await self.returning.bring(stored, partial(self._standing.check_lease, lease))
+            verdict = await self._verdict(stored)
+            run = await self.returning.bring(stored, partial(self._standing.check_lease, lease), verdict)
         except LeaseLost:
             return None
         except Exception as error:
@@ -88,6 +89,17 @@ class Bringer:
         if isinstance(run, KeptRun):
             self._belongings.parked[run_id] = None
         return run
+
+    async def _verdict(self, stored: Found) -> Losses | None:
+        """Why it is not to go on any more, if too many engines were lost with it."""
+        losses = stored.run.losses
+        judgment = judged(losses, stored.seq, self._standing.sharing.takeovers)
+        if judgment == "innocent" or self.returning.only_waits(stored):
+            return None
+        if judgment == "poison":
+            return losses
+        await self._standing.member.begins(stored.row.run_id)
+        return None
 
     async def _read(self, run_ids: Sequence[str]) -> list[StoredRun]:
         read = [await self._durable.store.read(run_id) for run_id in run_ids]

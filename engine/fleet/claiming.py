@@ -11,7 +11,7 @@ from ..durable import Durable, patiently
 from ..errors import EngineBusy
 from ..handle import Run
 from ..registry import Registry
-from ..sharing import begins_at_once, places_for
+from ..sharing import begins_at_once, places_for, wary_from
 from ..stored import Kind
 from .belongings import Belongings
 from .bringing import Bringer
@@ -156,7 +156,9 @@ class Claims:
             self.others_wait = False  # unless somebody says so meanwhile
             self.reserved += places
             try:
-                claimed = await standing.member.claim(kinds, places, standing.sharing.graph_runs)
+                claimed = await standing.member.claim(
+                    kinds, places, standing.sharing.graph_runs, wary_from(standing.sharing.takeovers)
+                )
                 if standing.lease is not lease:
                     return  # they are for anybody again
                 self._belongings.coming.update((run.row.run_id, None) for run in claimed)

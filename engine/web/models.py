@@ -273,6 +273,8 @@ class Failure:
     activation: int | None = None
     attempts: int | None = None
     seconds: Annotated[float | None, "that a run had, whose deadline has passed"] = None
+    times: Annotated[int | None, "how many engines in a row died with the run"] = None
+    engines: Annotated[list[str] | None, "the last of them"] = None
 
 
 @attrs.frozen(kw_only=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import psycopg
 import pytest
 
 from engine import (
@@ -24,6 +25,7 @@ from engine import (
     IdempotencyConflict,
     LeaseLost,
     NotStorable,
+    PoisonRun,
     Run,
     RunCancelled,
     RunEnded,
@@ -583,6 +585,36 @@ async def test_a_graph_that_is_defined_at_one_engine_is_known_at_the_others(post
     async with engines(postgres_url, 2) as (one, two):
         await one.define({**data, "version": "2"})
         await until(lambda: ("defined", "2") in two.graphs())
+
+
+async def test_a_run_that_too_many_engines_were_lost_with_fails_untouched_and_can_be_retried(
+    postgres_url: str,
+) -> None:
+    nodes = Nodes()
+    async with AsyncExitStack() as stack:
+        stack.push(lambda *_: True)
+        (one,) = await stack.enter_async_context(engines(postgres_url, 1, nodes.holding()))
+        run = await begun_on(one, "holding")
+        await until(lambda: nodes.began)
+        raise TimeoutError  # so that the engine does not wait for the run
+    nodes.began.clear()
+    with psycopg.connect(postgres_url.partition("?")[0], autocommit=True) as connection:
+        schema = postgres_url.rpartition("=")[2]
+        lost = f"INSERT INTO {schema}.losses SELECT number, 100, 0, 0, '{{a,b}}' FROM {schema}.runs"
+        connection.execute(lost.encode())
+    async with engines(postgres_url, 2, nodes.holding()) as found:
+        for engine in found:
+            with anyio.fail_after(5), pytest.raises(RunFailed) as failed:
+                await (await engine.get(run.id)).result()
+            (error,) = failed.value.exceptions
+            assert isinstance(error, PoisonRun)
+            assert (error.run_id, error.times, error.engines) == (run.id, 100, ("a", "b"))
+        assert not nodes.began
+        nodes.free.set()
+        again = await found[1].get(run.id)
+        await again.retry()
+        assert (await again.result(timeout=5)).state == {"n": 1}
+        assert nodes.began == [run.id]
 
 
 # --- leaving, dying and being away --------------------------------------------------------------------------

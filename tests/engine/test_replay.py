@@ -339,7 +339,8 @@ def test_a_fork_of_a_fork_runs_again_what_had_failed_beside_the_first() -> None:
 
 def test_a_run_that_is_held_is_queued_and_what_is_asked_of_it_is_done_when_it_goes_live() -> None:
     plan = graph({"a": fails_once(), "w": {"kind": "wait", "wait": WaitDecl(signals=("go",), into="it")}}, "a -> w")
-    for ask, status in ((None, "waiting"), ("pause", "paused"), ("cancel", "cancelled"), ("deadline", "failed")):
+    asked = ((None, "waiting"), ("pause", "paused"), ("cancel", "cancelled"), ("deadline", "failed"), ("die", "failed"))
+    for ask, status in asked:
         driver = journaled(plan, {"errors": [1]}).to_end()
         driver.done = False
         before = len(driver.records)
@@ -353,6 +354,8 @@ def test_a_run_that_is_held_is_queued_and_what_is_asked_of_it_is_done_when_it_go
             driver.carry_out(driver.run.cancel(2.0))
         if ask == "deadline":
             driver.carry_out(driver.run.deadline_hit(2.0, 2.0))
+        if ask == "die":
+            driver.carry_out(driver.run.engines_died(2.0, 9, ["one", "two"]))
         assert not driver.running
         kinds = [record.kind for record in driver.records[before:]]
         assert kinds[:3] == ["retry", "signal", "pause"]

@@ -137,7 +137,8 @@ _FORGET = """
     WITH gone AS (DELETE FROM $.runs WHERE run_id = ANY(%b::text[]) RETURNING number),
         records AS (DELETE FROM $.records USING gone WHERE run = number),
         snapshots AS (DELETE FROM $.snapshots USING gone WHERE run = number),
-        inbox AS (DELETE FROM $.inbox USING gone WHERE run = number)
+        inbox AS (DELETE FROM $.inbox USING gone WHERE run = number),
+        losses AS (DELETE FROM $.losses USING gone WHERE run = number)
     DELETE FROM $.refs USING gone WHERE run = number
 """
 _HOLD = "SELECT $.hold(%b::int8, %b::int8)"
