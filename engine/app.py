@@ -972,7 +972,7 @@ class Engine:
         """A `prometheus_client` registry of this engine alone, empty with `Engine(metrics=False)`; for any thread."""
         if self._metrics is None:
             # Not at the top: it brings an HTTP server along, 50 ms for everybody who imports the engine.
-            from .metrics import EngineNumbers, GraphNumbers, JournalNumbers, registry_of
+            from .metrics import EngineNumbers, FleetNumbers, GraphNumbers, JournalNumbers, registry_of
 
             def graphs() -> list[GraphNumbers]:
                 return [
@@ -991,6 +991,7 @@ class Engine:
                     available,
                     lambda: durable.audit_log.dropped,
                 )
+            fleet = self._fleet
             numbers = EngineNumbers(
                 graphs=graphs,
                 in_flight=lambda: Counter(run.graph for run in list(self._books.active.values()) if run.counted),
@@ -1000,6 +1001,7 @@ class Engine:
                 restarts=lambda: self._restarts.count,
                 executors=lambda: [(name, executor.health()) for name, executor in self._entered],
                 journal=kept,
+                fleet=None if fleet is None else FleetNumbers(fleet.standing.counts, lambda: fleet.lease.seconds_left),
             )
             self._metrics = registry_of(numbers if self._show_metrics else None)
         return self._metrics

@@ -43,6 +43,7 @@ class Bringer:
             if where is not None and not where.owner:
                 belongings.release(run_id)  # it has ended meanwhile
             return []
+        self._standing.counts.claimed += 1
         try:
             return await self.bring(await self._read([run_id]))
         except BaseException:
@@ -97,6 +98,7 @@ class Bringer:
         if judgment == "innocent" or self.returning.only_waits(stored):
             return None
         if judgment == "poison":
+            self._standing.counts.poisoned += 1
             return losses
         await self._standing.member.begins(stored.row.run_id)
         return None

@@ -161,6 +161,7 @@ class Claims:
                 )
                 if standing.lease is not lease:
                     return  # they are for anybody again
+                standing.counts.claimed += len(claimed)
                 self._belongings.coming.update((run.row.run_id, None) for run in claimed)
             except BaseException:
                 self.others_wait = True

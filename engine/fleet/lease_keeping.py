@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
+from time import monotonic
 from typing import Any, Final, cast
 
 import anyio
@@ -38,7 +39,8 @@ class LeaseKeeper:
         lost: Callable[[], None],
         back: Callable[[], None],
     ) -> None:
-        self.losses = 0
+        self._until = 0.0
+        """When the lease is over, on a clock that any thread may read."""
         self._standing = standing
         self._durable = durable
         self._books = books
@@ -60,7 +62,17 @@ class LeaseKeeper:
         if anyio.current_time() - asked > standing.sharing.renew:
             asked = anyio.current_time()
             await standing.member.renew()
-        return Lease(standing.sharing, asked)
+        lease = Lease(standing.sharing, asked)
+        self._note(lease)
+        return lease
+
+    def _note(self, lease: Lease) -> None:
+        self._until = monotonic() + lease.until - anyio.current_time()
+
+    @property
+    def seconds_left(self) -> float:
+        """Of the lease, if it is not renewed; 0 if there is none. For any thread."""
+        return max(0.0, self._until - monotonic()) if self._standing.lease is not None else 0.0
 
     async def leave(self) -> None:
         """Give what is its own to the others."""
@@ -88,6 +100,7 @@ class LeaseKeeper:
             elif await standing.tried(partial(self._renew, lease), "cannot renew its lease"):
                 wait = 0.0
             else:
+                standing.counts.renewals_failed += 1
                 wait = lease.wait_after_failure(anyio.current_time())
             await standing.bells["lease"].wait(wait)
 
@@ -100,6 +113,7 @@ class LeaseKeeper:
             return
         if self._standing.lease is lease:
             lease.renewed(asked)
+            self._note(lease)
 
     async def _rejoin(self) -> None:
         standing = self._standing
@@ -131,7 +145,7 @@ class LeaseKeeper:
         if standing.lease is None:
             return
         standing.lease, standing.lost = None, error
-        self.losses += 1
+        standing.counts.leases_lost += 1
         books = self._books
         runs = list(books.active.values())
         logger.error(

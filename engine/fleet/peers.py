@@ -23,8 +23,6 @@ class Peers:
     """Looks after the others."""
 
     def __init__(self, standing: Standing, claims: Claims, learn: Callable[[], Awaitable[None]]) -> None:
-        self.taken_over = 0
-        """Runs of other engines that it has made free for anybody."""
         self._standing = standing
         self._claims = claims
         self._learn = learn
@@ -41,7 +39,7 @@ class Peers:
 
     async def _take_over_once(self) -> None:
         for gone in await self._standing.member.take_over():
-            self.taken_over += gone.runs
+            self._standing.counts.taken_over += gone.runs
             logger.warning("engine %s is gone: its %d runs go on elsewhere", gone.name, gone.runs)
             self._standing.ring("claims")
 

@@ -11,6 +11,7 @@ from typing import Final
 import anyio
 
 from ..bell import Bell
+from ..counts import FleetCounts
 from ..errors import EngineClosed, EngineError, LeaseLost
 from ..ports import Member
 from ..sharing import Lease, Sharing
@@ -36,6 +37,7 @@ class Standing:
         """What ends its lease. Set before it serves."""
         self._failures: dict[str, int] = {}
         """In a row, of what does not work at present."""
+        self.counts: Final = FleetCounts()
         self.bells: Final = {name: Bell() for name in ("lease", "claims", "inbox", "graphs")}
 
     @property

@@ -609,12 +609,55 @@ async def test_a_run_that_too_many_engines_were_lost_with_fails_untouched_and_ca
             (error,) = failed.value.exceptions
             assert isinstance(error, PoisonRun)
             assert (error.run_id, error.times, error.engines) == (run.id, 100, ("a", "b"))
+        told = [engine.metrics.get_sample_value("workflow_runs_poisoned_total") for engine in found]
+        assert sorted(told, key=str) == [0, 1]
         assert not nodes.began
         nodes.free.set()
         again = await found[1].get(run.id)
         await again.retry()
         assert (await again.result(timeout=5)).state == {"n": 1}
         assert nodes.began == [run.id]
+
+
+async def test_what_becomes_of_leases_and_runs_is_in_the_metrics(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = Nodes()
+    async with engines(postgres_url, 2, nodes.holding()) as (one, two):
+
+        def value(engine: Engine, name: str) -> float | None:
+            return engine.metrics.get_sample_value(f"workflow_{name}")
+
+        assert one._fleet is not None
+        run = await begun_on(one, "holding")
+        await until(lambda: nodes.began)
+        assert 0 < (value(one, "lease_seconds") or 0) <= QUICK.lease
+
+        async def fail() -> None:
+            raise StoreUnavailable("the test has pulled the plug")
+
+        monkeypatch.setattr(one._fleet.member, "renew", fail)
+        monkeypatch.setattr(one._fleet.member, "join", fail)
+        await until(lambda: value(one, "leases_lost_total") == 1, 10)
+        assert (value(one, "lease_renewals_failed_total") or 0) > 1
+        assert value(one, "lease_seconds") == 0
+        assert value(two, "leases_lost_total") == 0
+        await until(lambda: value(two, "runs_taken_over_total") == 1)
+        await until(lambda: value(two, "runs_claimed_total") == 1)
+        monkeypatch.undo()
+        await until(lambda: (value(one, "lease_seconds") or 0) > 0)
+        nodes.free.set()
+        with anyio.fail_after(5):
+            assert await (await two.get(run.id)).wait() == "succeeded"
+        assert (value(one, "runs_claimed_total"), value(two, "runs_poisoned_total")) == (0, 0)
+
+
+async def test_an_engine_that_does_not_share_its_store_tells_nothing_of_leases(postgres_url: str) -> None:
+    async with Engine(postgres_url) as engine:
+        names = {family.name for family in engine.metrics.collect()}
+
+        assert "workflow_store_available" in names
+        assert not any("lease" in name or name.startswith("workflow_runs_claimed") for name in names)
 
 
 # --- leaving, dying and being away --------------------------------------------------------------------------
