@@ -304,8 +304,8 @@ class Member(Protocol):
         """
         ...
 
-    async def begins(self, run_id: str) -> None:
-        """Know that a run which was lost before, and is its own, is let go on here."""
+    async def begin(self, run_ids: Sequence[str]) -> None:
+        """Know that these, which were lost before and are its own, are let go on here: see `Losses`."""
         ...
 
     async def strangers(self, kinds: Sequence[Kind], seconds: float) -> Mapping[Kind, int]:

@@ -51,9 +51,9 @@ class Sharing:
     takeovers: int | None = attrs.field(default=100, validator=_takeovers)
     """How many engines in a row may be lost with a run that gets no further: then it fails, with `PoisonRun`.
 
-    A run that only waits, or was not let go on yet, does not count. Nobody knows which of those that an engine had in
-    hand has ended it: so from half of that on a run is tried while no other such run is, and is so told from those
-    that were only beside it. Less than 4 leaves no room for that. None tries for ever.
+    A run that only waits does not count. Nobody knows which of those that an engine had in hand has ended it: so from
+    half of that on a run is tried while no other such run is, and is so told from those that were only beside it. Less
+    than 4 leaves no room for that. None tries for ever.
     """
     graph_runs: Mapping[str, int] = attrs.field(factory=dict, validator=_limits)
     """Of a graph, by its name, so many runs at work at most, in all engines together. Give all engines the same."""

@@ -47,7 +47,7 @@ class Losses:
     """How often a run was lost with its engine, one after another, while it got no further; of a shared store."""
 
     times: int
-    """The first time it may only have waited for its turn there. Later ones count if it had been let go on."""
+    """The first time it may only have waited for its turn there. Later ones count if it was about to be let go on."""
     seq: int
     """The number of its last record, each time."""
     engines: Sequence[str] = ()

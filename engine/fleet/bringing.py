@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from anyio.lowlevel import checkpoint
@@ -17,7 +17,7 @@ from ..logs import about
 from ..recovery import Found, found
 from ..returning import Returning
 from ..sharing import Lease, judged
-from ..stored import Losses, StoredRun
+from ..stored import StoredRun
 from .belongings import Belongings
 from .standing import Standing
 
@@ -58,10 +58,12 @@ class Bringer:
         standing, belongings = self._standing, self._belongings
         lease = standing.lease
         try:
-            for stored in await patiently(lambda: found(self._durable.store, claimed)) if claimed else ():
+            whole = await patiently(lambda: found(self._durable.store, claimed)) if claimed else []
+            poison = await self._poison_among(whole)
+            for stored in whole:
                 if lease is None or standing.lease is not lease:
                     break  # somebody else's by now
-                if (run := await self._bring_one(stored, lease)) is not None:
+                if (run := await self._bring_one(stored, lease, poison)) is not None:
                     runs.append(run)
                 belongings.coming.pop(stored.row.run_id, None)
                 await checkpoint()
@@ -74,12 +76,12 @@ class Bringer:
                     belongings.coming.pop(stored_run.row.run_id, None)
         return runs
 
-    async def _bring_one(self, stored: Found, lease: Lease) -> Run | None:
+    async def _bring_one(self, stored: Found, lease: Lease, poison: Collection[str]) -> Run | None:
         run_id = stored.row.run_id
         self._books.drop(run_id)
         try:
-            verdict = await self._verdict(stored)
-            run = await self.returning.bring(stored, partial(self._standing.check_lease, lease), verdict)
+            ended_by = stored.run.losses if run_id in poison else None
+            run = await self.returning.bring(stored, partial(self._standing.check_lease, lease), ended_by)
         except LeaseLost:
             return None
         except Exception as error:
@@ -91,17 +93,22 @@ class Bringer:
             self._belongings.parked[run_id] = None
         return run
 
-    async def _verdict(self, stored: Found) -> Losses | None:
-        """Why it is not to go on any more, if too many engines were lost with it."""
-        losses = stored.run.losses
-        judgment = judged(losses, stored.seq, self._standing.sharing.takeovers)
-        if judgment == "innocent" or self.returning.only_waits(stored):
-            return None
-        if judgment == "poison":
-            self._standing.counts.poisoned += 1
-            return losses
-        await self._standing.member.begins(stored.row.run_id)
-        return None
+    async def _poison_among(self, claimed: Sequence[Found]) -> Collection[str]:
+        """Those that too many engines were lost with. Of the others that some were, it is known that they begin here.
+
+        All at once, for one step to the server: one that is near the limit has been claimed alone.
+        """
+        most = self._standing.sharing.takeovers
+        judgments = {stored.row.run_id: judged(stored.run.losses, stored.seq, most) for stored in claimed}
+        for stored in claimed:
+            if judgments[stored.row.run_id] != "innocent" and self.returning.only_waits(stored):
+                judgments[stored.row.run_id] = "innocent"
+                await checkpoint()
+        if suspects := [run_id for run_id, judgment in judgments.items() if judgment == "suspect"]:
+            await self._standing.member.begin(suspects)
+        poison = {run_id for run_id, judgment in judgments.items() if judgment == "poison"}
+        self._standing.counts.poisoned += len(poison)
+        return poison
 
     async def _read(self, run_ids: Sequence[str]) -> list[StoredRun]:
         read = [await self._durable.store.read(run_id) for run_id in run_ids]

@@ -124,8 +124,8 @@ _COUNT_LOSSES = f"""
                 ELSE (excluded.engines || known.engines)[:{NAMED_ENGINES}] END),
         seq = excluded.seq, begun = 0
 """
-_BEGINS = """
-    UPDATE $.losses SET begun = owner FROM $.runs WHERE run = number AND run_id = %s AND owner = %s
+_BEGIN = """
+    UPDATE $.losses SET begun = owner FROM $.runs WHERE run = number AND run_id = ANY(%s::text[]) AND owner = %s
 """
 _MAY_TAKE_SUSPECT = f"""
     SELECT EXISTS (SELECT FROM $.losses WHERE times > 1 AND times >= %s)
@@ -314,9 +314,9 @@ class PostgresMember:
                 break
         return claimed
 
-    async def begins(self, run_id: str) -> None:
-        """See `Member.begins`."""
-        await self._held(lambda execute: execute(_BEGINS, held(run_id), self.id))
+    async def begin(self, run_ids: Sequence[str]) -> None:
+        """See `Member.begin`."""
+        await self._held(lambda execute: execute(_BEGIN, [held(run_id) for run_id in run_ids], self.id))
 
     async def strangers(self, kinds: Sequence[Kind], seconds: float) -> Mapping[Kind, int]:
         """See `Member.strangers`."""

@@ -256,7 +256,7 @@ async def test_a_run_that_is_lost_again_and_again_and_gets_no_further_is_counted
         for name in ("a", "b", "c"):
             async with sharing(postgres_url, name=name) as (_, member):
                 (run,) = await member.claim([KIND], 1, {})
-                await member.begins("r1")
+                await member.begin(["r1"])
                 end_its_lease(postgres_url, member)
                 await survivor.take_over()
         (run,) = await survivor.claim([KIND], 1, {})
@@ -270,7 +270,7 @@ async def test_a_run_that_got_further_or_was_not_let_go_on_is_not_counted_again(
         for seq in (1, 2, 3):
             async with sharing(postgres_url, name=f"life {seq}") as (opened, member):
                 assert len(await member.claim([KIND], 2, {})) == 2
-                await member.begins("further")
+                await member.begin(["further"])
                 await opened.commit([append(seq, "further")])
                 end_its_lease(postgres_url, member)
                 await survivor.take_over()
@@ -285,7 +285,7 @@ async def test_one_who_loses_its_own_lease_counts_its_runs_and_one_who_leaves_do
         await queued(store, member, admit("r1"))
         for _ in range(2):
             await member.claim([KIND], 1, {})
-            await member.begins("r1")
+            await member.begin(["r1"])
             end_its_lease(postgres_url, member)
             await member.join()
         await member.claim([KIND], 1, {})
@@ -303,7 +303,7 @@ async def test_runs_that_were_lost_often_are_claimed_last_and_one_at_a_time(post
         assert ids(await one.claim([KIND], 1, {}, 3)) == ["innocent"]
         assert ids(await one.claim([KIND], 10, {"g": 9}, 3)) == ["s1"]
         assert ids(await one.claim([KIND], 10, {}, 3)) == ["s2"], "the first does not go on yet"
-        await one.begins("s1")
+        await one.begin(["s1"])
         await one.give_back(["s2"])
         assert ids(await one.claim([KIND], 10, {}, 3)) == []
         assert ids(await two.claim([KIND], 10, {"g": 1}, 3)) == [], "of the graph as many are at work as may"
