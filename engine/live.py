@@ -26,6 +26,7 @@ from .tokens import (
     NOT_BEGUN,
     PARKED,
     RETRYING,
+    RUNNING,
     Activation,
     Descent,
     Ended,
@@ -67,6 +68,8 @@ def _is_parked(activation: Activation) -> bool:
     child: Run | None = getattr(activation, "child", None)
     if activation.status == INSIDE and child is not None:
         return child.is_parked
+    if activation.status == RUNNING:
+        return activation.run.tree.paused  # then it is held when the run goes on
     return activation.status in (PARKED, HELD)
 
 
