@@ -204,7 +204,7 @@ class Engine:
                 wake=self.watchers.wake_idle,
             )
             self._durable.share = self._fleet.join
-            self._catalogue.fleet = self._leaving.fleet = self._fleet
+            self._catalogue.fleet = self._leaving.fleet = self._tally.fleet = self._fleet
         self._admission = Admission(
             self,
             self._door,

@@ -96,7 +96,7 @@ class Books:
         self.running += 1
 
     def end(self, run: Run) -> None:
-        """It was cancelled before it could begin, and is over once the store knows."""
+        """It is to end before it could begin, and is over once the store knows."""
         if not run.over:
             self.active[run.id] = run
 

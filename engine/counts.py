@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
 
+import attrs
+
 # Upper bounds in seconds. Each costs a line per node in every scrape, so they are few.
 NODE_SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
 RUN_SECONDS: Final = (0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 600.0, 3600.0, 86400.0)
@@ -81,3 +83,15 @@ class RunCounts:
         if waits is None:
             waits = self.join_waits[node] = Waits()
         waits.add(seconds)
+
+
+@attrs.define
+class FleetCounts:
+    """What has become of leases and runs, at an engine that shares its store."""
+
+    renewals_failed: int = 0
+    leases_lost: int = 0
+    claimed: int = 0
+    taken_over: int = 0
+    """Runs of other engines that it has made free for anybody."""
+    poisoned: int = 0

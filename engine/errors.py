@@ -444,6 +444,22 @@ class RunTimeout(EngineError, TimeoutError):
         return str(self.args[0])
 
 
+class PoisonRun(EngineError):
+    """Engines died with a run, or fell silent, one after another, while nothing of it got any further."""
+
+    def __init__(self, run_id: str, times: int, engines: Sequence[str] = ()) -> None:
+        who = f" (the last: {', '.join(engines)})" if engines else ""
+        super().__init__(
+            f"run {run_id!r} was in hand at {times} engines in a row that died or fell silent{who}, and got no further "
+            f"at any of them, so no other tries; see how they ended (killed, out of memory, a crash in native code, a "
+            f"blocked loop), mend the node that was at work or give it run_in='process', and retry the run"
+        )
+        self.run_id = run_id
+        self.times = times
+        self.engines = tuple(engines)
+        """The names of the last of them."""
+
+
 class NodeFailed(EngineError):
     """An activation failed for good; `cause` is what the node raised, or the engine's own error."""
 
@@ -479,7 +495,7 @@ def _in_a_line(error: BaseException) -> str:
 
 
 class RunFailed(ExceptionGroup[Exception], EngineError):
-    """A run that failed: the group of every `NodeFailed` (or the `RunTimeout` that ended it)."""
+    """A run that failed: the group of every `NodeFailed` (or the `RunTimeout` or `PoisonRun` that ended it)."""
 
     run_id: str
     graph: str

@@ -23,7 +23,7 @@ class Gate:
         self.high_water = 0
         self.reserved = 0
         self.seconds_waited = 0.0
-        self._waiting: Callable[[], object] | None = None
+        self._waiting: dict[Callable[[], object], None] = {}
         self._since = 0.0
 
     @property
@@ -32,12 +32,12 @@ class Gate:
         return self.reserved + self.depth < self.capacity
 
     def is_open(self, call_when_open: Callable[[], object]) -> bool:
-        """Whether one more may start; where not, the call is made once one may."""
+        """Whether one more may start; where not, the call is made once one may, after those that asked before."""
         if self.has_room:
             return True
-        if self._waiting is None:
+        if not self._waiting:
             self._since = perf_counter()
-        self._waiting = call_when_open
+        self._waiting[call_when_open] = None
         return False
 
     def enter(self) -> None:
@@ -56,7 +56,8 @@ class Gate:
         self._let_in()
 
     def _let_in(self) -> None:
-        if self._waiting is not None and self.has_room:
-            waiting, self._waiting = self._waiting, None
+        if self._waiting and self.has_room:
+            waiting, self._waiting = self._waiting, {}
             self.seconds_waited += perf_counter() - self._since
-            waiting()
+            for call in waiting:
+                call()  # whoever finds no room any more asks again

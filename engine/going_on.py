@@ -69,7 +69,7 @@ class GoingOn(Inside):
         failed, self.failed_ones = self.failed_ones, ()
         self.failures = ()
         self.error = None
-        self._timeout = None
+        self._verdict = None
         self.ending = ""
         self._state = "running"
         if self._end_conflict:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Final
@@ -46,6 +47,8 @@ class GuardedCrew:
         self._clock = clock
         # What the state of each leader held before its function got it.
         self._before: dict[Activation, dict[str, Any]] = {}
+        # What was computed by another, and may not go on yet: an edge behind the node is full.
+        self._held: OrderedDict[Activation, Any] = OrderedDict()
         self._stay_shared: set[str] = set()
         self._done = 0
         self._failed = 0
@@ -105,11 +108,25 @@ class GuardedCrew:
             self._answers.attempt_failed(one, one.attempt, error, 0.0, False)
 
     def _give(self, activation: Activation, did: Any) -> None:
-        """Answer with what was computed by another."""
+        """Answer with what was computed by another, as soon as the edges behind the node have room."""
+        if self._held or not self.crew.lets_out(self._give_held):
+            self._held[activation] = did
+            self.crew.waits_in_front(activation, still=True)
+        else:
+            self._answer(activation, did)
+
+    def _give_held(self) -> None:
+        while self._held and self.crew.lets_out(self._give_held):
+            activation, did = self._held.popitem(last=False)
+            self.crew.waits_in_front(activation, still=False)
+            self._answer(activation, did)
+
+    def _answer(self, activation: Activation, did: Any) -> None:
         copied = self._copied(did)
         returned = copied if self.crew.is_map else done_again(activation, copied)
         self._done += 1
         self._answers.attempt_succeeded(activation, activation.attempt, returned, 0.0)
+        self.crew.let_out(activation)
 
     def _copied(self, did: Any) -> Any:
         """A copy for one run, or for those to come: what one does to it in place no other sees."""
@@ -134,6 +151,11 @@ class GuardedCrew:
         """Stop an attempt; true if it is over already."""
         if self.results is not None and activation in self.results.following():
             self.results.dropped(activation)
+            self._cancelled += 1
+            return True
+        if activation in self._held:
+            del self._held[activation]
+            self.crew.waits_in_front(activation, still=False)
             self._cancelled += 1
             return True
         over = self.crew.cancel(activation)
@@ -226,8 +248,9 @@ class GuardedCrew:
 
     @property
     def ready(self) -> Iterator[Activation]:
-        """Those that wait for the crew's limits, or for another that computes the same."""
+        """Those that wait for the crew's limits, for another that computes the same, or for room behind the node."""
         yield from self.crew.ready
+        yield from self._held
         if self.results is not None:
             yield from self.results.following()
 
@@ -239,7 +262,7 @@ class GuardedCrew:
     @property
     def queued(self) -> int:
         """Attempts that wait until the limits allow them."""
-        return self.crew.queued
+        return self.crew.queued + len(self._held)
 
     @property
     def unlimited(self) -> bool:

@@ -29,6 +29,7 @@ from .result import RunResult
 from .runs import Run as Machine
 from .runs import Status
 from .state import Values
+from .stored import Losses
 from .submitting import refuse, signal_faults, text_fault, timeout_fault
 from .timers import Timer, Timers
 from .tokens import RUNNING, Activation, Command
@@ -323,6 +324,10 @@ class Run:
     def take_resume(self) -> None:
         """It is to let them go."""
         self._event(self.machine.resume)
+
+    def take_poison(self, losses: Losses) -> None:
+        """It is held, and not to go on: engines were lost with it too often."""
+        self._event(lambda now: self.machine.engines_died(now, losses.times, losses.engines))
 
     def begin(self, values: Values) -> None:
         """Start it on values that were admitted."""

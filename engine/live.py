@@ -13,7 +13,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from .errors import NodeFailed, RunCancelled, RunFailed, RunTimeout
+from .errors import NodeFailed, PoisonRun, RunCancelled, RunFailed, RunTimeout
 from .history import History, LogStatus, RawLog, described
 from .joins import Joins
 from .packing import Packer
@@ -21,9 +21,12 @@ from .plan import Plan, PlanEdge, PlanNode
 from .state import Values
 from .tokens import (
     CANCELLING,
+    HELD,
     INSIDE,
     NOT_BEGUN,
+    PARKED,
     RETRYING,
+    RUNNING,
     Activation,
     Descent,
     Ended,
@@ -61,6 +64,15 @@ def _goes_on(activation: Activation) -> bool:
     return not child.at_rest if child is not None else activation.work.goes_on(_goes_on)
 
 
+def _is_parked(activation: Activation) -> bool:
+    child: Run | None = getattr(activation, "child", None)
+    if activation.status == INSIDE and child is not None:
+        return child.is_parked
+    if activation.status == RUNNING:
+        return activation.run.tree.paused  # then it is held when the run goes on
+    return activation.status in (PARKED, HELD)
+
+
 class Live:
     """A run's data, and what can be asked about it."""
 
@@ -73,7 +85,7 @@ class Live:
         "_lingering",
         "_over_limits",
         "_state",
-        "_timeout",
+        "_verdict",
         "active",
         "cancel_reason",
         "ended",
@@ -157,7 +169,8 @@ class Live:
         self._end_conflict = False
         self._ended_limit = MANY
         self._over_limits: Mapping[str, int] = _NONE
-        self._timeout: RunTimeout | None = None
+        self._verdict: RunTimeout | PoisonRun | None = None
+        """What ended it as a whole."""
         self._final_settled: frozenset[str] = _NO_KEYS
 
     @property
@@ -180,6 +193,11 @@ class Live:
         if self._state != "running" or self.tree.executing or self.ending:
             return False
         return not any(_goes_on(activation) for activation in self.active)
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether all that is live in it, and may be held, waits for something from outside."""
+        return all(_is_parked(activation) for activation in self.active)
 
     @property
     def history(self) -> History:

@@ -8,7 +8,9 @@ Labels are names of graphs and nodes, never ids of runs. Versions of a graph cou
 `MOST_NODES` nodes that ran are told apart, the rest is one node called `OTHERS`; a node that never ran is not told of.
 
 An engine without a store has no `journal_commit_seconds`, `journal_batch_records`, `recovered_runs_total`,
-`audit_lines_dropped_total` and `store_available`.
+`audit_lines_dropped_total` and `store_available`. Only one that shares its store has `lease_seconds`,
+`lease_renewals_failed_total`, `leases_lost_total`, `runs_claimed_total`, `runs_taken_over_total` and
+`runs_poisoned_total`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from .breaking import Circuit
 from .breaking import State as CircuitState
-from .counts import Histogram, RunCounts, Waits
+from .counts import FleetCounts, Histogram, RunCounts, Waits
 from .exposition import Histograms, Numbers, Summaries
 from .limits import Limits
 from .reusing import Results
@@ -123,6 +125,15 @@ class JournalNumbers:
 
 
 @attrs.frozen
+class FleetNumbers:
+    """Where an engine that shares its store keeps its numbers."""
+
+    counts: FleetCounts
+    lease_seconds: Callable[[], float]
+    """What is left of its lease."""
+
+
+@attrs.frozen
 class EngineNumbers:
     """Where an engine keeps its numbers; the calls must be safe from another thread."""
 
@@ -136,6 +147,7 @@ class EngineNumbers:
     restarts: Callable[[], int]
     executors: Callable[[], Iterable[tuple[str, ExecutorHealth]]]
     journal: JournalNumbers | None = None
+    fleet: FleetNumbers | None = None
 
 
 def registry_of(numbers: EngineNumbers | None) -> CollectorRegistry:
@@ -165,6 +177,8 @@ class EngineCollector(Collector):
         yield from self._engine(graphs)
         if self._numbers.journal is not None:
             yield from _journal(self._numbers.journal)
+        if self._numbers.fleet is not None:
+            yield from _fleet(self._numbers.fleet)
 
     def _runs(self, graphs: Sequence[GraphNumbers]) -> Iterator[Metric]:
         submitted, ended = Counter[str](), Counter[tuple[str, str]]()
@@ -216,6 +230,20 @@ def _journal(journal: JournalNumbers) -> Iterator[Metric]:
     yield _counter("audit_lines_dropped", "Lines of the audit log that the store has missed.", [], dropped)
     help = "Whether the store takes writes: 0 while it does not, and for an engine that fell back to memory."
     yield _gauge("store_available", help, [], {(): int(journal.available())})
+
+
+def _fleet(fleet: FleetNumbers) -> Iterator[Metric]:
+    help = "What is left of the engine's lease of the store that it shares: 0 while it has none, and does nothing."
+    yield _gauge("lease_seconds", help, [], {(): fleet.lease_seconds()})
+    counts = fleet.counts
+    for name, help, number in (
+        ("lease_renewals_failed", "Attempts to renew the lease that failed.", counts.renewals_failed),
+        ("leases_lost", "Leases that were over before they were renewed: all runs here stopped.", counts.leases_lost),
+        ("runs_claimed", "Runs that waited for an engine and came to this one.", counts.claimed),
+        ("runs_taken_over", "Runs that this engine took from others that were gone.", counts.taken_over),
+        ("runs_poisoned", "Runs that were failed since too many engines were lost with them.", counts.poisoned),
+    ):
+        yield _counter(name, help, [], {(): number})
 
 
 def _executors(known: Sequence[tuple[str, ExecutorHealth]]) -> Iterator[Metric]:

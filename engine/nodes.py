@@ -461,6 +461,30 @@ class Crew:
 
         worker.timer = self._timers.at(due, time_out)
 
+    def lets_out(self, call_when_open: Callable[[], object]) -> bool:
+        """Whether edges allow a result that no attempt here has found: a place on each is kept for it then.
+
+        Where they do not, the call is made once they do.
+        """
+        if not all(gate.is_open(call_when_open) for gate in self._gates_out):
+            return False
+        for gate in self._gates_out:
+            gate.reserved += 1
+        return True
+
+    def let_out(self, activation: Activation) -> None:
+        """It has been answered so: the places are given back once its tokens are on their way."""
+        if self._gates_out:
+            self._answers.once_carried_out(activation, self._give_gates_back)
+
+    def waits_in_front(self, activation: Activation, *, still: bool) -> None:
+        """It waits to be answered so, or does no longer: what came with it counts as waiting on its edges."""
+        for gate in self._gates_of(activation) if self._gates_in else ():
+            if still:
+                gate.enter()
+            else:
+                gate.leave()
+
     def _give_gates_back(self) -> None:
         for gate in self._gates_out:
             gate.give_back()

@@ -89,6 +89,10 @@ class Rate:
     count: float
     seconds: float
 
+    def __str__(self) -> str:
+        """As it is given."""
+        return f"{self.count:.15g}/{'' if self.seconds == 1 else f'{self.seconds:.15g}'}s"
+
     @property
     def interval(self) -> float:
         """Seconds from one start to the next, when they are evenly spread."""

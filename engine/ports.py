@@ -287,15 +287,25 @@ class Member(Protocol):
         ...
 
     async def take_over(self) -> Sequence[TakenOver]:
-        """Have the runs of engines whose leases have run out be for anybody; nothing is written by those any more."""
+        """Have the runs of engines whose leases have run out be for anybody; nothing is written by those any more.
+
+        They count as lost once more: see `Losses`.
+        """
         ...
 
-    async def claim(self, kinds: Sequence[Kind], most: int, limits: Mapping[str, int]) -> Sequence[StoredRun]:
+    async def claim(
+        self, kinds: Sequence[Kind], most: int, limits: Mapping[str, int], wary: int | None = None
+    ) -> Sequence[StoredRun]:
         """Own so many of the runs that wait for an engine, of these kinds: by priority, then age.
 
-        With `limits`, no more of a graph than so many are owned, by all engines together. What it raises may have
-        happened all the same: see `owned`.
+        With `limits`, no more of a graph than so many are owned, by all engines together. Those that were lost `wary`
+        times or more are owned after the others, and one at a time: none while another goes on here. What it raises
+        may have happened all the same: see `owned`.
         """
+        ...
+
+    async def begin(self, run_ids: Sequence[str]) -> None:
+        """Know that these, which were lost before and are its own, are let go on here: see `Losses`."""
         ...
 
     async def strangers(self, kinds: Sequence[Kind], seconds: float) -> Mapping[Kind, int]:

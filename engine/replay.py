@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .errors import EngineError, RunTimeout
+from .errors import EngineError, PoisonRun, RunTimeout
 from .history import described
 from .live import Ending
 from .merge import new_values
@@ -150,7 +150,11 @@ def _of_the_run(root: Run, record: Record) -> None:
             root.cancel_reason = record.signal
             root._stop("cancelled")
         case "deadline":
-            root._timeout = RunTimeout(root.id, record.signal)
+            root._verdict = RunTimeout(root.id, record.signal)
+            if not root.ending:
+                root._stop("failed")
+        case "poison":
+            root._verdict = PoisonRun(root.id, *record.signal)
             if not root.ending:
                 root._stop("failed")
         case "retry":

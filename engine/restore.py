@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .errors import NodeFailed, RunCancelled, RunFailed, RunTimeout
+from .errors import NodeFailed, PoisonRun, RunCancelled, RunFailed, RunTimeout
 from .joins import Wave
 from .maps import MapWork
 from .merge import new_values
@@ -87,12 +87,15 @@ class _Reader:
         run.tracked, run._final_settled = frozenset(data["tracked"]), frozenset(data["final_settled"])
         run._over_limits, run._ended_limit = data["over_limits"], data["ended_limit"]
         run._end_conflict, run.cancel_reason = data["end_conflict"], data["cancel_reason"]
-        run._timeout = None if data["timeout"] is None else RunTimeout(run.id, data["timeout"])
+        if data["timeout"] is not None:
+            run._verdict = RunTimeout(run.id, data["timeout"])
+        elif data.get("poison") is not None:
+            run._verdict = PoisonRun(run.id, *data["poison"])
         if run.over:
             run.state = self._states[data["values"]]
             if run._state == "failed":
-                timeout = [] if run._timeout is None else [run._timeout]
-                run.error = RunFailed.of(run.id, run.plan.name, [*run.failures, *timeout])
+                verdict = [] if run._verdict is None else [run._verdict]
+                run.error = RunFailed.of(run.id, run.plan.name, [*run.failures, *verdict])
             elif run._state == "cancelled":
                 run.error = RunCancelled(run.id, run.cancel_reason)
 

@@ -32,7 +32,7 @@ from .recovery import FORKED, Found
 from .registry import Registered, Registry
 from .runs import Run as Machine
 from .runs import Status
-from .stored import Query, RunRow, StoredStatus
+from .stored import Losses, Query, RunRow, StoredStatus
 from .timers import Timers
 from .tokens import Record
 
@@ -177,11 +177,28 @@ class Returning:
         if registered not in self._stuck:
             self._books.gathered()
 
-    async def bring(self, stored: Found, check: Callable[[], None] | None = None) -> Run:
-        """The same of a run of a shared store; `check` raises if it may not go on here any more."""
-        return await self._bring_back(stored, check)
+    async def bring(self, stored: Found, check: Callable[[], None] | None = None, poison: Losses | None = None) -> Run:
+        """The same of a run of a shared store; `check` raises if it may not go on here any more.
 
-    async def _bring_back(self, stored: Found, check: Callable[[], None] | None = None) -> Run:
+        If it is `poison`, it ends at once, without anything of it being let go on.
+        """
+        return await self._bring_back(stored, check, poison)
+
+    def only_waits(self, stored: Found) -> bool:
+        """Whether nothing of it would be at work here, for all that is known of its graph."""
+        try:
+            registered = self._registered(stored.row)
+            if stored.row.fingerprint != self._durable.fingerprint(registered.plan):
+                return True
+            trial = Machine(registered.plan, stored.row.run_id)
+            stored.rebuild(trial, time(), held=True)
+        except Exception:
+            return True  # it will be parked, which says why
+        return trial.is_parked and not stored.waits_for_a_place
+
+    async def _bring_back(
+        self, stored: Found, check: Callable[[], None] | None = None, poison: Losses | None = None
+    ) -> Run:
         """A stored run as it was; one that has not ended goes on if its graph is here, and is what it was."""
         there = self._books.get(stored.row.run_id)
         if there is not None:
@@ -207,7 +224,7 @@ class Returning:
         if check is not None:
             check()
         # Nothing waits from here on, so nobody else brings it back meanwhile.
-        return self._books.get(row.run_id) or self._resume(registered, stored, complete)
+        return self._books.get(row.run_id) or self._resume(registered, stored, complete, poison)
 
     def _registered(self, row: RunRow) -> Registered:
         """What is known as its graph now."""
@@ -235,7 +252,9 @@ class Returning:
             )
         return KeptRun(self._durable, row, why, live=self._books.get, changes=self._changed.add)
 
-    def _resume(self, registered: Registered, stored: Found, complete: Sequence[Record]) -> Run:
+    def _resume(
+        self, registered: Registered, stored: Found, complete: Sequence[Record], poison: Losses | None = None
+    ) -> Run:
         row = stored.row
         journal = self._durable.journal_for(registered.plan, row.run_id, stored.seq)
         run = self._make_run(
@@ -246,10 +265,10 @@ class Returning:
         held = row.status == "running" and self._books.has_to_wait and stored.waits_for_a_place
         # Before it begins it is told what was asked of it: to pause, or not to begin at all.
         told_first = self._shared is not None and bool(stored.run.inbox) and not held and stored.waits_for_a_place
-        held = held or (row.status == "running" and told_first)
+        held = held or (row.status == "running" and told_first) or poison is not None
         begin: Callable[[], None]
         try:
-            if held and stored.is_untouched:
+            if held and stored.is_untouched and poison is None:
                 machine.expect(stored.values)
                 begin = partial(run.begin_queued, registered.plan.state.seed(stored.values))
             elif complete:
@@ -273,6 +292,10 @@ class Returning:
             self._books.keep(run)
             return run
         self._durable.recovered += 1
+        if poison is not None:
+            self._books.end(run)
+            run.take_poison(poison)
+            return run
         if held:
             # As it was: it can be signalled, paused and cancelled like any that is queued.
             self._books.enqueue(run, begin)

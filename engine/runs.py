@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from . import forking, replay, restore
-from .errors import RunEnded, RunTimeout, UnknownSignal
+from .errors import PoisonRun, RunEnded, RunTimeout, UnknownSignal
 from .explain import explain
 from .history import RawLog
 from .live import Status as Status
@@ -149,8 +149,18 @@ class Run(Quick):
     def deadline_hit(self, now: float, seconds: float) -> list[Command]:
         self.tree.now = now
         if self._state in ("queued", "running") and self.ending in ("", "failed"):
-            self._timeout = RunTimeout(self.id, seconds)
+            self._verdict = RunTimeout(self.id, seconds)
             self._remember("deadline", seconds)
+            if not self.ending:
+                self._stop("failed")
+        return self._ended_if_held(now)
+
+    def engines_died(self, now: float, times: int, engines: Sequence[str]) -> list[Command]:
+        """It is held, and is not let go on any more: so many engines in a row died with it, at last these."""
+        self.tree.now = now
+        if self._state in ("queued", "running") and self.ending in ("", "failed"):
+            self._verdict = PoisonRun(self.id, times, engines)
+            self._remember("poison", (times, list(engines)))
             if not self.ending:
                 self._stop("failed")
         return self._ended_if_held(now)

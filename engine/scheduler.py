@@ -177,11 +177,19 @@ class Scheduler:
 
     def once_carried_out(self, activation: Activation, call: Callable[[], None]) -> None:
         """Call when the commands of all that has happened to its run so far have been carried out."""
+        if self._in_turn:
+            # What it is to come after may wait for its turn itself.
+            self._inbox.append((activation.run.root, partial(self._afterwards, activation, call)))
+        else:
+            self._afterwards(activation, call)
+
+    def _afterwards(self, activation: Activation, call: Callable[[], None]) -> list[Command]:
         keeper = keeper_of(activation.run)
         if keeper is None:
             call()
         else:
             keeper.afterwards(call)
+        return []
 
     # -- events from the sources of maps
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
 
 from .faults import positive_fault
+from .stored import Losses
 
 # A lease that is renewed twice within itself survives one renewal that is lost.
 LEAST_RENEWALS: Final = 2.0
@@ -16,6 +17,11 @@ LEAST_RENEWALS: Final = 2.0
 def _seconds(instance: Sharing, attribute: attrs.Attribute[Any], value: Any) -> None:
     if fault := positive_fault(value, whole=attribute.name == "claim"):
         raise ValueError(f"Sharing({attribute.name}={value!r}): {fault}")
+
+
+def _takeovers(instance: Sharing, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and (fault := positive_fault(value, whole=True)):
+        raise ValueError(f"Sharing(takeovers={value!r}): {fault}; None sets no limit")
 
 
 def _limits(instance: Sharing, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -42,6 +48,13 @@ class Sharing:
     """How often it looks for what it should have been told."""
     claim: int = attrs.field(default=100, validator=_seconds)
     """Runs that it claims at once, at most."""
+    takeovers: int | None = attrs.field(default=100, validator=_takeovers)
+    """How many engines in a row may be lost with a run that gets no further: then it fails, with `PoisonRun`.
+
+    A run that only waits does not count. Nobody knows which of those that an engine had in hand has ended it: so from
+    half of that on a run is tried while no other such run is, and is so told from those that were only beside it. Less
+    than 4 leaves no room for that. None tries for ever.
+    """
     graph_runs: Mapping[str, int] = attrs.field(factory=dict, validator=_limits)
     """Of a graph, by its name, so many runs at work at most, in all engines together. Give all engines the same."""
 
@@ -76,6 +89,24 @@ class Lease:
     def wait_after_failure(self, now: float) -> float:
         """How long until the next attempt, when one has failed: as many as may save it, and not in a storm."""
         return max(0.0, min(self._sharing.renew / 10, self.until - now))
+
+
+Judged = Literal["innocent", "suspect", "poison"]
+
+
+def judged(losses: Losses | None, seq: int, most: int | None) -> Judged:
+    """What is to be done with a run that has just been claimed, and whose last record is this.
+
+    One that engines were lost with is `suspect`, unless it has got further since: it counts when it goes on.
+    """
+    if most is None or losses is None or losses.seq != seq:
+        return "innocent"
+    return "poison" if losses.times >= most else "suspect"
+
+
+def wary_from(most: int | None) -> int | None:
+    """From how many losses on a run is tried while no other such run is. Never after one: that anybody may have."""
+    return None if most is None else max(2, (most + 1) // 2)
 
 
 @attrs.frozen

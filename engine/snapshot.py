@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from .errors import PoisonRun, RunTimeout
 from .tokens import (
     DONE,
     FAILED,
@@ -187,8 +188,10 @@ class _Writer:
             "ended_limit": run._ended_limit,
             "end_conflict": run._end_conflict,
             "cancel_reason": run.cancel_reason,
-            "timeout": None if run._timeout is None else run._timeout.seconds,
+            "timeout": run._verdict.seconds if isinstance(run._verdict, RunTimeout) else None,
         }
+        if isinstance(run._verdict, PoisonRun):
+            data["poison"] = [run._verdict.times, list(run._verdict.engines)]
         if run.over:
             data["values"] = self.state(run.state)
         return data

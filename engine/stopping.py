@@ -248,8 +248,8 @@ class Stopping(Starting):
         else:
             self.state = self.present_values()
         if ending == "failed":
-            timeout = [] if self._timeout is None else [self._timeout]
-            self.error = RunFailed.of(self.id, self.plan.name, [*self.failures, *timeout])
+            verdict = [] if self._verdict is None else [self._verdict]
+            self.error = RunFailed.of(self.id, self.plan.name, [*self.failures, *verdict])
         elif ending == "cancelled":
             self.error = RunCancelled(self.id, self.cancel_reason)
         assert ending != ""

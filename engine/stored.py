@@ -43,6 +43,18 @@ class RunRow:
 
 
 @attrs.frozen
+class Losses:
+    """How often a run was lost with its engine, one after another, while it got no further; of a shared store."""
+
+    times: int
+    """The first time it may only have waited for its turn there. Later ones count if it was about to be let go on."""
+    seq: int
+    """The number of its last record, each time."""
+    engines: Sequence[str] = ()
+    """The names of the last of them."""
+
+
+@attrs.frozen
 class StoredRun:
     """A run as it is read to go on, or to be looked at."""
 
@@ -54,6 +66,7 @@ class StoredRun:
     """Those after the snapshot, in order."""
     inbox: Sequence[tuple[str, bytes]] = ()
     """Signals (id, data) that came while no engine had the run in hand, in order."""
+    losses: Losses | None = None
 
 
 # --- writes ---------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
 
     from .durable import Durable
+    from .fleet import Fleet
 
 
 @attrs.frozen
@@ -58,6 +59,8 @@ class Tally:
         *,
         shows_metrics: bool,
     ) -> None:
+        self.fleet: Fleet | None = None
+        """Set if it shares its store."""
         self._registry = registry
         self._books = books
         self._durable = durable
@@ -100,7 +103,7 @@ class Tally:
         """What Prometheus asks."""
         if self._metrics is None:
             # Not at the top: it brings an HTTP server along, 50 ms for everybody who imports the engine.
-            from .metrics import EngineNumbers, GraphNumbers, JournalNumbers, registry_of
+            from .metrics import EngineNumbers, FleetNumbers, GraphNumbers, JournalNumbers, registry_of
 
             def graphs() -> list[GraphNumbers]:
                 return [
@@ -119,6 +122,7 @@ class Tally:
                     available,
                     lambda: durable.audit_log.dropped,
                 )
+            fleet = self.fleet
             numbers = EngineNumbers(
                 graphs=graphs,
                 in_flight=lambda: Counter(run.graph for run in list(self._books.active.values()) if run.counted),
@@ -128,6 +132,7 @@ class Tally:
                 restarts=lambda: self._restarts.count,
                 executors=lambda: [(name, executor.health()) for name, executor in self._executors],
                 journal=kept,
+                fleet=None if fleet is None else FleetNumbers(fleet.standing.counts, lambda: fleet.lease.seconds_left),
             )
             self._metrics = registry_of(numbers if self._shows_metrics else None)
         return self._metrics

@@ -380,6 +380,7 @@ RecordKind = Literal[
     "resume",
     "cancel",
     "deadline",
+    "poison",
     "retry",
     "ended",
     "forked",
@@ -396,7 +397,7 @@ class Record:
     `timeout`, it has taken too long and is being cancelled;
     `item`, an item of a map is finished; `gone`, a cancelled attempt is over.
     About the run: `waiting` (for something outside), `signal`, `pause`, `resume`,
-    `cancel`, `deadline`, `retry`, `ended`; `forked`, the first one of a run that began
+    `cancel`, `deadline`, `poison`, `retry`, `ended`; `forked`, the first one of a run that began
     as a fork: at which activation, with which update, and (`signal`) of which run, as it
     was after how many records.
 

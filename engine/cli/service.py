@@ -61,6 +61,7 @@ _NEEDED: Final = {"asyncio": "uvicorn", "trio": "hypercorn"}
 @click.option("--fallback", is_flag=True, default=None, help="Keep runs in memory if the store cannot be reached.")
 @click.option("--shared", is_flag=True, default=None, help="Share a PostgreSQL store with other engines that do, too.")
 @click.option("--lease", type=float, metavar="SECONDS", help="Of silence, until others take over.  [default: 15]")
+@click.option("--takeovers", type=int, metavar="N", help="Of a run that gets nowhere, until it fails.  [default: 100]")
 @click.option("--reload", is_flag=True, default=None, help="Take up changed tools, for new runs.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Of the log on stderr.  [default: text]")
 @prepared

@@ -189,6 +189,8 @@ class Settings:
     """Whether other engines have the store at the same time."""
     lease: float = setting(Sharing().lease, _seconds)
     """How long one of them may be silent before the others go on with its runs."""
+    takeovers: int = setting(100, _count)
+    """How many of them in a row may be lost with a run that gets no further, before it is failed."""
     reload: bool = setting(False, _switch)
     """Whether new runs get the tools of modules that have changed."""
     log_format: LogFormat = setting("text", _one_of(get_args(LogFormat)))
@@ -211,7 +213,10 @@ class Settings:
             raise Refusal(f"--shared is for postgresql://… only, found {shown_store(self.store)}")
         usual = Sharing()
         return Sharing(
-            lease=self.lease, renew=self.lease * usual.renew / usual.lease, poll=min(usual.poll, self.lease / 10)
+            lease=self.lease,
+            renew=self.lease * usual.renew / usual.lease,
+            poll=min(usual.poll, self.lease / 10),
+            takeovers=self.takeovers,
         )
 
     @property

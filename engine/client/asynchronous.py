@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import PurePath
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ import anyio
 from ..errors import EngineError, GraphNotFound
 from ..file import File
 from ..history import LogEntry
+from ..limits import LimitChanges
 from ..runs import Status
 from ..submitting import timeout_fault
 from ..web.models import (
@@ -29,6 +30,7 @@ from ..web.models import (
     GraphList,
     Health,
     LogPage,
+    NodeLimits,
     RunInfo,
     RunItem,
     RunList,
@@ -157,6 +159,22 @@ class AsyncClient:
         """A drawing of a graph; with the id of a run, of that run's progress."""
         query = _given(format=format, version=version, run=run)
         return str((await self._transport.ask("GET", f"{_graph(name)}/drawing", query=query, accept="*/*")).data)
+
+    async def limits(self, graph: str, node: str, *, version: str | None = None) -> NodeLimits:
+        """What holds for a node at the service, over all runs; raises `GraphNotFound`, `UnknownNode`."""
+        answer = await self._transport.ask("GET", _limits(graph, node), query=_given(version=version))
+        return told(NodeLimits, answer.data)
+
+    async def set_limits(
+        self, graph: str, node: str, *, version: str | None = None, **changes: Unpack[LimitChanges]
+    ) -> NodeLimits:
+        """Change what holds for a node, while runs go on: see `Engine.set_limits`. Several engines are told one by one.
+
+        What is left out stays, None takes a limit away. A cache's `key` can be names of keys only.
+        """
+        body = sendable(changes, "limits")
+        path, query = _limits(graph, node), _given(version=version)
+        return told(NodeLimits, (await self._transport.ask("PATCH", path, body, query=query, repeatable=True)).data)
 
     # -- runs
 
@@ -517,6 +535,10 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _graph(name: str) -> str:
     return f"/api/graphs/{quote(name, safe='')}"
+
+
+def _limits(graph: str, node: str) -> str:
+    return f"{_graph(graph)}/nodes/{quote(node, safe='')}/limits"
 
 
 def _run(run_id: str) -> str:

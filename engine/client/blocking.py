@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 import anyio.from_thread
 
@@ -13,8 +13,9 @@ from ..blocking import Backend, BlockingFacts, in_a_loop
 from ..errors import EngineClosed
 from ..file import File
 from ..history import Event, LogEntry
+from ..limits import LimitChanges
 from ..runs import Status
-from ..web.models import AuditItem, GraphInfo, Health, RunInfo, ToolItem, Validation
+from ..web.models import AuditItem, GraphInfo, Health, NodeLimits, RunInfo, ToolItem, Validation
 from .asynchronous import AsyncClient, RemoteRun
 from .following import Events
 from .sending import Definition
@@ -89,6 +90,16 @@ class Client:
     def draw(self, name: str, format: Literal["mermaid", "svg", "text"] = "mermaid", **options: Any) -> str:
         """A drawing of a graph: see `AsyncClient.draw`."""
         return self._await(lambda: self._client.draw(name, format, **options))
+
+    def limits(self, graph: str, node: str, *, version: str | None = None) -> NodeLimits:
+        """What holds for a node at the service: see `AsyncClient.limits`."""
+        return self._await(lambda: self._client.limits(graph, node, version=version))
+
+    def set_limits(
+        self, graph: str, node: str, *, version: str | None = None, **changes: Unpack[LimitChanges]
+    ) -> NodeLimits:
+        """Change what holds for a node, while runs go on: see `AsyncClient.set_limits`."""
+        return self._await(lambda: self._client.set_limits(graph, node, version=version, **changes))
 
     # -- runs
 

@@ -16,6 +16,7 @@ from ..errors import (
     GraphInvalid,
     GraphProblem,
     NodeFailed,
+    PoisonRun,
     RecordedError,
     RunCancelled,
     RunFailed,
@@ -173,4 +174,7 @@ def _failure(run_id: str, failure: Failure) -> Exception:
         return error
     if failure.type == RunTimeout.__name__:
         return restored(RunTimeout, failure.message, {"run_id": run_id, "seconds": failure.seconds or 0.0})
+    if failure.type == PoisonRun.__name__:
+        facts = {"run_id": run_id, "times": failure.times or 0, "engines": tuple(failure.engines or ())}
+        return restored(PoisonRun, failure.message, facts)
     return RecordedError.of(f":{failure.type}", failure.message)

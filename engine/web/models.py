@@ -192,6 +192,58 @@ class SignalOrder:
 
 
 @attrs.frozen(kw_only=True)
+class BatchLimit:
+    """How many states a node is given at once."""
+
+    size: int
+    wait: Annotated[float, "seconds until fewer will do"] = 0.01
+
+
+@attrs.frozen(kw_only=True)
+class BreakerLimit:
+    """When a node that fails is not called any more."""
+
+    failures: int = 5
+    within: Annotated[float, "seconds"] = 30.0
+    cooldown: Annotated[float, "seconds until one attempt tries again"] = 60.0
+
+
+@attrs.frozen(kw_only=True)
+class CacheLimit:
+    """For how long a result is used again."""
+
+    ttl: Annotated[float, "seconds"]
+    key: Annotated[
+        str | list[str] | None, "keys of the state that make the difference; null if all do, or a function says"
+    ] = None
+    size: Annotated[int, "results that are kept"] = 1_000
+
+
+class LeftOut:
+    """What a change does not name stays as it is; null takes it away."""
+
+
+LEFT_OUT: Final[Any] = LeftOut()
+
+
+def _left_out() -> Any:
+    return LEFT_OUT
+
+
+@attrs.frozen(kw_only=True)
+class LimitsOrder:
+    """Limits of a node to change: what is left out stays, null takes one away."""
+
+    concurrency: Annotated[int | None, "attempts at once"] = attrs.field(factory=_left_out)
+    rate: Annotated[str | float | None, "starts: `10/s`, `100/min`, `5/10s`, or a number a second"] = attrs.field(
+        factory=_left_out
+    )
+    batch: BatchLimit | None = attrs.field(factory=_left_out)
+    breaker: BreakerLimit | None = attrs.field(factory=_left_out)
+    cache: CacheLimit | None = attrs.field(factory=_left_out)
+
+
+@attrs.frozen(kw_only=True)
 class Nothing:
     """An empty object, or no body at all."""
 
@@ -227,6 +279,20 @@ class GraphList:
 
     graphs: list[GraphItem]
     next: Annotated[str | None, "give this as `after` to get what follows"] = None
+
+
+@attrs.frozen(kw_only=True)
+class NodeLimits:
+    """What holds for a node at this engine, over all runs of its graph; null is no limit."""
+
+    graph: str
+    version: str
+    node: str
+    concurrency: Annotated[int | None, "attempts at once"]
+    rate: Annotated[str | None, "starts, as `10/s`"]
+    batch: BatchLimit | None
+    breaker: BreakerLimit | None
+    cache: CacheLimit | None
 
 
 @attrs.frozen(kw_only=True)
@@ -273,6 +339,8 @@ class Failure:
     activation: int | None = None
     attempts: int | None = None
     seconds: Annotated[float | None, "that a run had, whose deadline has passed"] = None
+    times: Annotated[int | None, "how many engines in a row died with the run"] = None
+    engines: Annotated[list[str] | None, "the last of them"] = None
 
 
 @attrs.frozen(kw_only=True)

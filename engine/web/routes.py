@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from . import docs, events, files, graphs, operating, runs, sockets
+from . import docs, events, files, graphs, node_limits, operating, runs, sockets
 from .models import (
     MOST_SECONDS,
     AnyDefinition,
@@ -17,7 +17,9 @@ from .models import (
     GraphList,
     Health,
     InlineSubmission,
+    LimitsOrder,
     LogPage,
+    NodeLimits,
     Nothing,
     RetryOrder,
     RunInfo,
@@ -54,6 +56,7 @@ DEADLINE: Final = Query(
     "seconds in which the run must be over, as `deadline` in the body",
     bounds={"exclusiveMinimum": 0, "maximum": MOST_SECONDS},
 )
+NODE: Final = {"node": "its name; of a graph inside `graph.node`, as in the metrics"}
 AFTER_EVENT: Final = Query("after", "whole", "the number of the last event seen", 0, bounds={"minimum": 0})
 
 
@@ -163,6 +166,36 @@ ROUTES: Final[tuple[Route, ...]] = (
         ),
         answers={200: ("text/plain", "image/svg+xml", "image/png")},
         problems=(409,),
+    ),
+    Route(
+        method="GET",
+        path="/api/graphs/{name}/nodes/{node}/limits",
+        name="get_limits",
+        needs="read",
+        handler=node_limits.get_limits,
+        group="graphs",
+        summary="What holds for a node over all runs",
+        query=(VERSION,),
+        answers={200: NodeLimits},
+        paths=NODE,
+    ),
+    Route(
+        method="PATCH",
+        path="/api/graphs/{name}/nodes/{node}/limits",
+        name="change_limits",
+        needs="admin",
+        handler=node_limits.change_limits,
+        group="graphs",
+        summary="Change what holds for a node, while runs go on",
+        description="What is left out stays, null takes a limit away. Nothing that has begun is stopped; what waits "
+        "starts as soon as it may. It holds as long as the process does, which goes by the graph when it starts anew: "
+        "several engines on one store are told one by one.",
+        body=LimitsOrder,
+        query=(VERSION,),
+        answers={200: NodeLimits},
+        problems=(409,),
+        paths=NODE,
+        example={"rate": "20/s", "concurrency": None, "breaker": {"failures": 3, "within": 10, "cooldown": 30}},
     ),
     Route(
         method="POST",

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import attrs
 
 from ..app import Engine
-from ..errors import EngineError, RunCancelled, RunFailed
+from ..errors import EngineError, PoisonRun, RunCancelled, RunFailed
 from ..file import File
 from ..graph import Graph
 from ..handle import Run
@@ -152,6 +152,8 @@ def run_error(error: Exception) -> RunError:
                     activation=getattr(each, "activation", None),
                     attempts=getattr(each, "attempts", None),
                     seconds=getattr(each, "seconds", None),
+                    times=each.times if isinstance(each, PoisonRun) else None,
+                    engines=list(each.engines) if isinstance(each, PoisonRun) else None,
                 )
             )
     reason = error.reason if isinstance(error, RunCancelled) else None

@@ -26,9 +26,9 @@ from engine.errors import (
 
 PUBLIC = [
     *("GraphInvalid", "GraphProblem", "StateInvalid", "UnknownKey", "StateMutated", "MergeConflict", "NoRoute"),
-    *("UnknownRoute", "LoopLimit", "ActivationLimit", "JoinStarved", "NodeTimeout", "RunTimeout", "UnknownSignal"),
-    *("RunEnded", "HistoryGone", "NodeFailed", "RunFailed", "RunCancelled", "RunNotFound", "EngineBusy"),
-    *("EngineClosed", "StoreUnavailable", "VersionMismatch", "NotStorable", "Damaged", "ClassChanged"),
+    *("UnknownRoute", "LoopLimit", "ActivationLimit", "JoinStarved", "NodeTimeout", "RunTimeout", "PoisonRun"),
+    *("UnknownSignal", "RunEnded", "HistoryGone", "NodeFailed", "RunFailed", "RunCancelled", "RunNotFound"),
+    *("EngineBusy", "EngineClosed", "StoreUnavailable", "VersionMismatch", "NotStorable", "Damaged", "ClassChanged"),
     *("ConditionInvalid", "ConditionFailed"),
     *("ToolInvalid", "ToolConflict", "UnknownTool", "BadArguments", "ToolsNotLoaded"),
 ]
@@ -50,6 +50,7 @@ EXAMPLES: list[EngineError] = [
     errors.JoinStarved("j", 2, ["a"], ["b"]),
     NodeTimeout("a", 5),
     RunTimeout("r", 5),
+    errors.PoisonRun("r", 100, ["host:7", "host:9"]),
     NodeFailed("a", 2, 3, ValueError("no")),
     errors.RunCancelled("r", "enough"),
     errors.RunNotFound("r"),

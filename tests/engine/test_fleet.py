@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import psycopg
 import pytest
 
 from engine import (
@@ -24,6 +25,7 @@ from engine import (
     IdempotencyConflict,
     LeaseLost,
     NotStorable,
+    PoisonRun,
     Run,
     RunCancelled,
     RunEnded,
@@ -36,7 +38,7 @@ from engine import (
     UnknownSignal,
 )
 from engine.away import AwayKeptRun, AwayRun
-from engine.stored import Forget
+from engine.stored import Collect, Forget, SetStatus
 from engine.stores import postgres
 
 State = dict[str, Any]
@@ -63,6 +65,13 @@ class Nodes:
             return {"n": state.get("n", 0) + 1}
 
         return Graph("holding", **options).add_node("hold", hold).set_entry_point("hold")
+
+    async def failing_node(self, state: State, context: Context) -> State:
+        if self.fails:
+            raise ValueError("not yet")
+        self.began.append(context.run_id)
+        await self.free.wait()
+        return {"second": True}
 
     def failing(self) -> Graph:
         async def first(state: State) -> State:
@@ -111,7 +120,7 @@ async def begun_on(engine: Engine, graph: str, **options: Any) -> Run:
         while True:
             # Otherwise it waits behind what may be waiting, and begins wherever there is a place first; as it does if
             # this engine looks for others' runs in just the moment in which it is accepted.
-            await until(lambda: not fleet._others_wait and not fleet.is_full)
+            await until(lambda: not fleet.claims.others_wait and not fleet.is_full)
             run = await engine.submit(graph, {}, **options)
             if not isinstance(run, AwayRun):
                 return run
@@ -473,7 +482,7 @@ async def test_a_run_that_became_its_own_by_an_act_whose_answer_was_lost_is_not_
         queued = await one.submit("holding", {})
         assert one._fleet is not None
         member = one._fleet.member
-        await until(lambda: not one._fleet._leaving)  # type: ignore[union-attr]
+        await until(lambda: not one._fleet.belongings.leaving)  # type: ignore[union-attr]
         take = member.take
 
         async def take_and_fail(run_id: str) -> Any:
@@ -578,6 +587,79 @@ async def test_a_graph_that_is_defined_at_one_engine_is_known_at_the_others(post
         await until(lambda: ("defined", "2") in two.graphs())
 
 
+async def test_a_run_that_too_many_engines_were_lost_with_fails_untouched_and_can_be_retried(
+    postgres_url: str,
+) -> None:
+    nodes = Nodes()
+    async with AsyncExitStack() as stack:
+        stack.push(lambda *_: True)
+        (one,) = await stack.enter_async_context(engines(postgres_url, 1, nodes.holding()))
+        run = await begun_on(one, "holding")
+        await until(lambda: nodes.began)
+        raise TimeoutError  # so that the engine does not wait for the run
+    nodes.began.clear()
+    with psycopg.connect(postgres_url.partition("?")[0], autocommit=True) as connection:
+        schema = postgres_url.rpartition("=")[2]
+        lost = f"INSERT INTO {schema}.losses SELECT number, 100, 0, 0, '{{a,b}}' FROM {schema}.runs"
+        connection.execute(lost.encode())
+    async with engines(postgres_url, 2, nodes.holding()) as found:
+        for engine in found:
+            with anyio.fail_after(5), pytest.raises(RunFailed) as failed:
+                await (await engine.get(run.id)).result()
+            (error,) = failed.value.exceptions
+            assert isinstance(error, PoisonRun)
+            assert (error.run_id, error.times, error.engines) == (run.id, 100, ("a", "b"))
+        told = [engine.metrics.get_sample_value("workflow_runs_poisoned_total") for engine in found]
+        assert sorted(told, key=str) == [0, 1]
+        assert not nodes.began
+        nodes.free.set()
+        again = await found[1].get(run.id)
+        await again.retry()
+        assert (await again.result(timeout=5)).state == {"n": 1}
+        assert nodes.began == [run.id]
+
+
+async def test_what_becomes_of_leases_and_runs_is_in_the_metrics(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = Nodes()
+    async with engines(postgres_url, 2, nodes.holding()) as (one, two):
+
+        def value(engine: Engine, name: str) -> float | None:
+            return engine.metrics.get_sample_value(f"workflow_{name}")
+
+        assert one._fleet is not None
+        run = await begun_on(one, "holding")
+        await until(lambda: nodes.began)
+        assert 0 < (value(one, "lease_seconds") or 0) <= QUICK.lease
+
+        async def fail() -> None:
+            raise StoreUnavailable("the test has pulled the plug")
+
+        monkeypatch.setattr(one._fleet.member, "renew", fail)
+        monkeypatch.setattr(one._fleet.member, "join", fail)
+        await until(lambda: value(one, "leases_lost_total") == 1, 10)
+        assert (value(one, "lease_renewals_failed_total") or 0) > 1
+        assert value(one, "lease_seconds") == 0
+        assert value(two, "leases_lost_total") == 0
+        await until(lambda: value(two, "runs_taken_over_total") == 1)
+        await until(lambda: value(two, "runs_claimed_total") == 1)
+        monkeypatch.undo()
+        await until(lambda: (value(one, "lease_seconds") or 0) > 0)
+        nodes.free.set()
+        with anyio.fail_after(5):
+            assert await (await two.get(run.id)).wait() == "succeeded"
+        assert (value(one, "runs_claimed_total"), value(two, "runs_poisoned_total")) == (0, 0)
+
+
+async def test_an_engine_that_does_not_share_its_store_tells_nothing_of_leases(postgres_url: str) -> None:
+    async with Engine(postgres_url) as engine:
+        names = {family.name for family in engine.metrics.collect()}
+
+        assert "workflow_store_available" in names
+        assert not any("lease" in name or name.startswith("workflow_runs_claimed") for name in names)
+
+
 # --- leaving, dying and being away --------------------------------------------------------------------------
 
 
@@ -643,6 +725,76 @@ async def test_an_engine_that_has_lost_its_lease_stops_and_says_so_and_comes_bac
         with anyio.fail_after(5):
             await (await one.get(waits.id)).signal("go", 2)
             assert (await (await two.get(waits.id)).result()).state == {"it": 2, "after": 4}
+
+
+async def test_an_end_that_is_written_again_does_not_end_what_another_engine_goes_on_with(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a commit is whose answer was lost, with the connection over which it came."""
+    nodes = Nodes()
+    waits_then_fails = waiting().add_node("fails", nodes.failing_node).add_edge("after", "fails")
+    async with engines(postgres_url, 2, waits_then_fails) as (one, two):
+        assert one._durable is not None
+        commit, ends = one._durable.store.commit, list[Any]()
+
+        async def note(writes: Any, **options: Any) -> None:
+            await commit(writes, **options)
+            if any(isinstance(write, SetStatus) for write in writes):
+                ends.append(list(writes))
+
+        monkeypatch.setattr(one._durable.store, "commit", note)
+        run = await begun_on(one, "waiting")
+        await run.signal("go", 1)
+        assert await run.wait() == "failed"
+        there = await two.get(run.id)
+        nodes.fails = False
+        await there.retry()
+        await until(lambda: nodes.began)
+        await commit(ends[-1])
+
+        stored = await one._durable.store.read(run.id)
+        assert stored is not None
+        assert stored.row.status == "running"
+        assert (await one.get(run.id)).status == "running"
+        nodes.free.set()
+        assert (await there.result(timeout=5)).state == {"it": 1, "after": 2, "second": True}
+
+
+async def test_a_run_is_given_to_others_only_once_all_that_was_decided_of_it_here_is_written(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with engines(postgres_url, 1, waiting()) as (one,):
+        assert one._fleet is not None
+        assert one._durable is not None
+        run = await begun_on(one, "waiting")
+        await until(lambda: run.status == "waiting")
+        commit, give_back = one._durable.store.commit, one._fleet.member.give_back
+        order, free = list[str](), anyio.Event()
+
+        async def slowly(*args: Any, **options: Any) -> None:
+            await free.wait()
+            await commit(*args, **options)
+            order.append("written")
+
+        async def note(run_ids: Any) -> None:
+            order.append("given back")
+            await give_back(run_ids)
+
+        monkeypatch.setattr(one._durable.store, "commit", slowly)
+        monkeypatch.setattr(one._fleet.member, "give_back", note)
+        one._durable.journal.put([Collect(run.id, [])])
+        one._fleet.release(run.id)
+        await anyio.sleep(3 * QUICK.poll)
+        before = list(order)
+        free.set()
+        await until(lambda: "given back" in order)
+        monkeypatch.undo()
+        one._fleet.lose(LeaseLost("one", "the test has given away what it drives"))
+        await until(lambda: one.vitals.trouble is None)
+        await (await one.get(run.id)).cancel()
+
+    assert before == []
+    assert order[0] == "written"
 
 
 async def test_while_an_engine_has_no_lease_it_accepts_nothing(

@@ -746,6 +746,59 @@ def test_under_any_schedule_one_computes_and_all_get_what_it_found(backend: test
     assert sum(calls.values()) < 60
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("backend", testing.BACKENDS)
+def test_under_any_schedule_results_that_are_used_again_fill_no_edge_beyond_its_capacity(
+    backend: testing.Backend, seed: int
+) -> None:
+    dice = random.Random(seed)
+    gates: list[Any] = []
+    ends: Counter[str] = Counter()
+
+    async def work(state: dict[str, int]) -> dict[str, int]:
+        await anyio.sleep(dice.choice([0, 1, 3]))
+        if dice.random() < 0.2:
+            raise ConnectionError("down")
+        return {"square": state["number"] ** 2}
+
+    async def slow(state: dict[str, int]) -> None:
+        await anyio.sleep(dice.choice([0, 0.5, 1]))
+
+    async def main() -> None:
+        retry = Retry(attempts=20, delay=0.5, jitter=0)
+        graph = Graph("g").add_node("first", lambda state: None, run_in="loop")
+        graph.add_node("work", work, cache=Cache(1000, "number"), retry=retry, concurrency=dice.choice([None, 2]))
+        graph.add_node("slow", slow, concurrency=1).set_entry_point("first")
+        graph.add_edge("first", "work", capacity=4).add_edge("work", "slow", capacity=2)
+
+        async def submit(number: int) -> None:
+            await anyio.sleep(dice.uniform(0, 20))
+            run = await engine.submit(graph, {"number": number})
+            if dice.random() < 0.3:
+                with anyio.move_on_after(dice.uniform(0, 3)):
+                    await run.wait()
+                await run.cancel()
+            ends[await run.wait()] += 1
+
+        async with Engine() as engine:
+            engine.register(graph)
+            async with anyio.create_task_group() as group:
+                for _ in range(60):
+                    group.start_soon(submit, dice.randint(0, 4))
+                await anyio.sleep(10)
+                engine.set_limits(graph, "work", cache=dice.choice([None, Cache(1, "number")]))
+            made: Any = engine._registry.find("g").scheduler._make_crew
+            gates.extend(made.gates.values())
+
+    testing.run(main, backend=backend, seed=seed, virtual_time=True)
+
+    behind = next(gate for gate in gates if gate.name == "work -> slow")
+    assert behind.high_water <= 2
+    assert [(gate.depth, gate.reserved) for gate in gates] == [(0, 0)] * 2
+    assert ends["succeeded"] + ends["cancelled"] == 60
+    assert ends["succeeded"] > 20
+
+
 # --- changed at run time ----------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.errors import ActivationNotFound, MergeConflict, RunFailed
+from engine.errors import ActivationNotFound, MergeConflict, PoisonRun, RunFailed
 from engine.forking import what_was_kept
 from engine.plan import MapDecl, SubgraphDecl, WaitDecl
 from engine.replay import Again, ReplayError
@@ -339,7 +339,8 @@ def test_a_fork_of_a_fork_runs_again_what_had_failed_beside_the_first() -> None:
 
 def test_a_run_that_is_held_is_queued_and_what_is_asked_of_it_is_done_when_it_goes_live() -> None:
     plan = graph({"a": fails_once(), "w": {"kind": "wait", "wait": WaitDecl(signals=("go",), into="it")}}, "a -> w")
-    for ask, status in ((None, "waiting"), ("pause", "paused"), ("cancel", "cancelled"), ("deadline", "failed")):
+    asked = ((None, "waiting"), ("pause", "paused"), ("cancel", "cancelled"), ("deadline", "failed"), ("die", "failed"))
+    for ask, status in asked:
         driver = journaled(plan, {"errors": [1]}).to_end()
         driver.done = False
         before = len(driver.records)
@@ -353,6 +354,8 @@ def test_a_run_that_is_held_is_queued_and_what_is_asked_of_it_is_done_when_it_go
             driver.carry_out(driver.run.cancel(2.0))
         if ask == "deadline":
             driver.carry_out(driver.run.deadline_hit(2.0, 2.0))
+        if ask == "die":
+            driver.carry_out(driver.run.engines_died(2.0, 9, ["one", "two"]))
         assert not driver.running
         kinds = [record.kind for record in driver.records[before:]]
         assert kinds[:3] == ["retry", "signal", "pause"]
@@ -367,6 +370,46 @@ def test_a_run_that_is_held_is_queued_and_what_is_asked_of_it_is_done_when_it_go
         driver.to_end()
         assert driver.state["it"] == 7
         assert driver.starts.count("a#1") == 2
+
+
+def test_a_run_that_only_waits_is_told_from_one_that_would_be_at_work() -> None:
+    inner = graph({"a": lambda s: None, "w": {"kind": "wait", "wait": WaitDecl(signals=("go",), into="it")}}, "a -> w")
+    plan = graph({"sub": {"kind": "subgraph", "subgraph": SubgraphDecl(plan=inner)}})
+    driver = journaled(plan, {})
+
+    def is_parked() -> bool:
+        run = Run(plan, "run", journal=True)
+        assert run.replay({}, driver.records, 1.0, held=True) == []
+        return run.is_parked
+
+    at_work = is_parked()
+    driver.carry_out(driver.run.pause(1.0))
+    paused = is_parked()
+    driver.carry_out(driver.run.resume(2.0))
+    resumed = is_parked()
+    driver.finish_named("sub#1/a#1")
+
+    assert (at_work, paused, resumed, is_parked()) == (False, True, False, True)
+
+
+def test_what_engines_died_with_is_the_same_run_again_from_its_records() -> None:
+    plan = graph({"a": lambda s: {"done": True}}, "")
+    driver = journaled(plan, {})
+    dead = Run(plan, "run", journal=True)
+    dead.replay({}, driver.records, 1.0, held=True)
+    after = [one for one in dead.engines_died(2.0, 9, ["one", "two"]) if isinstance(one, Record)]
+    run = Run(plan, "run", journal=True)
+    following = Driver(plan, 0, run=run)
+    following.carry_out(run.replay({}, [*driver.records, *after], 3.0))
+
+    assert isinstance(run.error, RunFailed)
+    (error,) = run.error.exceptions
+    assert vars(error) == {"run_id": "run", "times": 9, "engines": ("one", "two")}
+    assert str(error) == str(PoisonRun("run", 9, ["one", "two"]))
+    following.done = False
+    following.carry_out(run.retry(4.0))
+    assert following.to_end().state == {"done": True}
+    assert run.error is None
 
 
 def fails_once() -> Any:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import Engine, Sharing
-from engine.sharing import Candidate, Lease, begins_at_once, choose, places_for
+from engine.sharing import Candidate, Lease, begins_at_once, choose, judged, places_for, wary_from
+from engine.stored import Losses
 
 
 def test_a_lease_counts_from_when_it_was_asked_for() -> None:
@@ -63,6 +64,22 @@ def test_no_choice_is_larger_than_it_may_be_and_none_leaves_out_what_has_room(
         assert all(graph in room and sum(graphs[n] == graph for n in chosen) >= max(0, room[graph]) for graph in left)
 
 
+def test_a_run_is_judged_by_the_engines_that_were_lost_with_it_since_it_got_further() -> None:
+    lost = [Losses(times, seq=7) for times in (1, 49, 99, 100, 101)]
+
+    assert [judged(one, 7, 100) for one in lost] == ["suspect", "suspect", "suspect", "poison", "poison"]
+    assert {judged(one, 8, 100) for one in lost} == {"innocent"}
+    assert judged(None, 7, 1) == "innocent"
+    assert judged(Losses(1000, seq=7), 7, None) == "innocent"
+
+
+@pytest.mark.parametrize(("most", "wary"), [(None, None), (1, 2), (3, 2), (4, 2), (5, 3), (100, 50)])
+def test_from_half_of_what_is_allowed_on_a_run_is_tried_alone_and_never_after_one_loss(
+    most: int | None, wary: int | None
+) -> None:
+    assert wary_from(most) == wary
+
+
 def test_an_engine_claims_no_more_than_it_has_places_for() -> None:
     assert places_for(max_runs=10, taken=7, at_once=100) == 3
     assert places_for(max_runs=10, taken=12, at_once=100) == 0
@@ -92,6 +109,7 @@ def test_a_run_begins_where_it_is_submitted_unless_others_are_before_it(
         ({"lease": 0}, r"Sharing\(lease=0\): must be a number above 0"),
         ({"claim": 1.5}, r"Sharing\(claim=1.5\): must be a whole number above 0"),
         ({"lease": 10, "renew": 6}, "a lease must be renewed at least 2 times within itself"),
+        ({"takeovers": 0}, r"Sharing\(takeovers=0\): must be a whole number above 0, found 0; None sets no limit"),
         ({"graph_runs": {"g": 0}}, "names of graphs, each with a whole number above 0"),
     ],
 )

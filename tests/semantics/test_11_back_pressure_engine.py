@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from engine import Batch, Engine, EngineBusy, EngineError, GraphInvalid, IdempotencyConflict, Retry, StateInvalid
+from engine import Batch, Cache, Engine, EngineBusy, EngineError, GraphInvalid, IdempotencyConflict, Retry, StateInvalid
 from engine.registry import Registered
 from tests.semantics.engine_cases import Times, ended, fails, forever, graph, same, sets, sleeps
 
@@ -294,6 +294,30 @@ async def test_capacity_bounds_the_tokens_that_wait_on_an_edge_ready_to_run_of_a
     assert times.total == pytest.approx(10.01)
     # One is at work, two wait, and each that is taken lets one more start.
     assert [start < 0.5 for start in sorted(times.starts["fast"])].count(True) == 3
+
+
+async def test_results_that_are_used_again_wait_for_room_behind_the_node_and_are_counted_before_it() -> None:
+    times = Times()
+    async with Engine() as engine:
+        cached = times.node("cached", 1), {"cache": Cache(ttl=60, key=lambda state: "one for all")}
+        nodes = {"first": same, "cached": cached, "slow": (times.node("slow", 1), {"concurrency": 1})}
+        made = graph(nodes)
+        made.add_edge("first", "cached", capacity=3).add_edge("cached", "slow", capacity=2)
+        runs = [await engine.submit(made) for _ in range(10)]
+        await anyio.sleep(1.5)
+        behind, before = sorted(gates(engine._registry.find("test")), key=lambda gate: gate.name)
+        late = [await engine.submit(made) for _ in range(10)]
+        await anyio.sleep(0.1)
+        waiting = [run for run in runs if not run.over]
+        await waiting[-1].cancel()
+        assert [await run.wait() for run in [*runs, *late]].count("succeeded") == 19
+
+    assert (before.name, behind.name) == ("first -> cached", "cached -> slow")
+    assert len(times.starts["cached"]) == 1
+    assert behind.high_water == 2
+    assert (before.depth, behind.depth, before.reserved, behind.reserved) == (0, 0, 0, 0)
+    # One computation, and one step behind it for each run that was not cancelled.
+    assert times.total == pytest.approx(20, abs=0.2)
 
 
 async def test_a_node_never_blocks_in_the_middle_of_its_work_because_of_a_full_edge() -> None:

@@ -32,6 +32,7 @@ _REMOVE_RUNS = """
     ), records AS (DELETE FROM $.records USING gone WHERE run = number RETURNING seq),
         snapshots AS (DELETE FROM $.snapshots USING gone WHERE run = number),
         inbox AS (DELETE FROM $.inbox USING gone WHERE run = number),
+        losses AS (DELETE FROM $.losses USING gone WHERE run = number),
         refs AS (DELETE FROM $.refs USING gone WHERE run = number)
     SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM records WHERE seq > 0)
 """

@@ -10,7 +10,7 @@ import orjson
 import psycopg
 
 from ...errors import RunNotFound
-from ...stored import Audit, Fault, Query, RunRow, StoredRun
+from ...stored import Audit, Fault, Losses, Query, RunRow, StoredRun
 from ..faults import Outline, fault_of_ref, faults_of_blob, faults_of_run
 from .schema import query
 from .text import held, told
@@ -25,8 +25,8 @@ _UNFINISHED = """
     WHERE status = 'running' AND graph = %s AND version = %s AND number > %s ORDER BY number LIMIT %s
 """
 _RUNS = f"""
-    SELECT {_ROW}, {_ADMISSION}, snapshots.seq, snapshots.data
-    FROM $.runs LEFT JOIN $.snapshots ON snapshots.run = number
+    SELECT {_ROW}, {_ADMISSION}, snapshots.seq, snapshots.data, losses.times, losses.seq, losses.engines
+    FROM $.runs LEFT JOIN $.snapshots ON snapshots.run = number LEFT JOIN $.losses ON losses.run = number
     WHERE number IN ({{chosen}}) ORDER BY number
 """
 _RECORDS_OF_RUNS = """
@@ -59,7 +59,7 @@ _MISSING_BLOBS = """
 """
 _WRONG_BLOBS = "SELECT digest, data FROM $.blobs WHERE encode(sha256(data), 'hex') <> digest ORDER BY digest"
 _LEFT_OVER = "SELECT DISTINCT run FROM $.{table} WHERE NOT EXISTS (SELECT FROM $.runs WHERE number = run)"
-_TABLES_OF_RUNS = ("records", "snapshots", "inbox", "refs")
+_TABLES_OF_RUNS = ("records", "snapshots", "inbox", "refs", "losses")
 
 
 class Reader:
@@ -185,8 +185,9 @@ class Reader:
 def _stored(
     row: tuple[Any, ...], records: Sequence[tuple[int, bytes]], inbox: Sequence[tuple[str, bytes]]
 ) -> StoredRun:
-    *columns, admission, seq, snapshot = row
-    return StoredRun(_row(columns), admission, None if seq is None else (seq, snapshot), records, inbox)
+    *columns, admission, seq, snapshot, times, lost_at, engines = row
+    losses = None if times is None else Losses(times, lost_at, tuple(engines))
+    return StoredRun(_row(columns), admission, None if seq is None else (seq, snapshot), records, inbox, losses)
 
 
 def _row(columns: Sequence[Any]) -> RunRow:

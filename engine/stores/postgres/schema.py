@@ -125,6 +125,18 @@ MIGRATIONS = [
         END IF;
     END $body$;
     """,
+    # Runs that engines were lost with. In a table of its own: hardly any run ever has a row, and those that have none
+    # cost nothing.
+    """
+    CREATE TABLE $.losses (
+        run bigint PRIMARY KEY,
+        times bigint NOT NULL,  -- one after another, while it got no further
+        seq bigint NOT NULL,  -- than this
+        begun bigint NOT NULL DEFAULT 0,  -- the last engine that has let it go on
+        engines text[] NOT NULL  -- the names of the last that were lost with it
+    );
+    CREATE INDEX losses_again ON $.losses (times) WHERE times > 1;
+    """,
 ]
 
 # Every commit holds it shared, a step of a compaction alone. So none begins on what the other is about to remove: a

@@ -36,6 +36,8 @@ ACTING: Final = 3
 MOST_CANDIDATES: Final = 1000
 """That are looked at in one step of a claim, where graphs have limits."""
 MOST_IN_INBOX: Final = 1000
+NAMED_ENGINES: Final = 10
+"""Of those that were lost with a run, the last."""
 
 COUNT_CLAIM: Final = "UPDATE $.claims SET number = number + 1 RETURNING number"
 _HOLD = "SELECT $.hold(%s::int8, %s::int8)"
@@ -74,11 +76,13 @@ _CUT = """
     WHERE locktype = 'advisory' AND objsubid = 2 AND classid = %s::bigint::oid AND objid = ANY(%s::oid[]) AND granted
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND pid <> pg_backend_pid()
 """
+_SUSPECT = "EXISTS (SELECT FROM $.losses WHERE run = number AND times > 1 AND times >= %s)"
 _CLAIM = """
     WITH picked AS MATERIALIZED (
         SELECT number FROM $.runs
         WHERE status = 'running' AND owner IS NULL
             AND (graph, version, fingerprint) IN (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]))
+            AND {suspect}
         ORDER BY priority DESC, number LIMIT %s FOR UPDATE SKIP LOCKED
     )
     UPDATE $.runs SET owner = %s FROM picked WHERE runs.number = picked.number RETURNING runs.number
@@ -87,6 +91,7 @@ _CANDIDATES = """
     SELECT number, graph FROM $.runs
     WHERE status = 'running' AND owner IS NULL AND graph <> ALL(%s::text[])
         AND (graph, version, fingerprint) IN (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]))
+        AND {suspect}
     ORDER BY priority DESC, number LIMIT %s FOR UPDATE SKIP LOCKED
 """
 _AT_WORK = """
@@ -105,6 +110,28 @@ _STRANGERS = """
 _THESE = "SELECT unnest(%s::int8[])"
 _SEQ = """greatest(
     (SELECT max(seq) FROM $.records WHERE run = number), (SELECT seq FROM $.snapshots WHERE run = number), 0)"""
+# The row of an engine that is lost is held by whoever counts what it leaves. The first time nobody has asked whether
+# the run had been let go on: so it counts, and never alone.
+_COUNT_LOSSES = f"""
+    INSERT INTO $.losses AS known (run, times, seq, begun, engines)
+    SELECT number, 1, {_SEQ}, owner, ARRAY[name] FROM $.runs JOIN $.engines ON id = owner
+    WHERE owner = ANY(%s::int8[]) AND status = 'running'
+    ON CONFLICT (run) DO UPDATE SET (times, engines) = (SELECT
+            CASE WHEN known.seq <> excluded.seq THEN 1
+                ELSE known.times + (known.begun = excluded.begun)::int END,
+            CASE WHEN known.seq <> excluded.seq THEN excluded.engines
+                WHEN known.begun <> excluded.begun THEN known.engines
+                ELSE (excluded.engines || known.engines)[:{NAMED_ENGINES}] END),
+        seq = excluded.seq, begun = 0
+"""
+_BEGIN = """
+    UPDATE $.losses SET begun = owner FROM $.runs WHERE run = number AND run_id = ANY(%s::text[]) AND owner = %s
+"""
+_MAY_TAKE_SUSPECT = f"""
+    SELECT EXISTS (SELECT FROM $.losses WHERE times > 1 AND times >= %s)
+        AND NOT EXISTS (SELECT FROM $.losses JOIN $.runs ON number = run
+        WHERE times > 1 AND times >= %s AND begun = owner AND owner = %s AND status = 'running' AND losses.seq = {_SEQ})
+"""
 _WHERE = f"SELECT run_id, status, owner, {_SEQ} FROM $.runs WHERE run_id = ANY(%s::text[])"
 _WHERE_LOCKED = f"SELECT run_id, status, owner, {_SEQ}, number FROM $.runs WHERE run_id = %s FOR UPDATE OF runs"
 _TAKE = "UPDATE $.runs SET owner = %s WHERE number = %s"
@@ -175,6 +202,8 @@ class PostgresMember:
             row = again or execute(_BEGIN_LEASE, self.name, self._seconds).fetchone()
             assert row is not None
             engine, epoch = row
+            if again is not None:
+                execute(_COUNT_LOSSES, [engine])  # unless another has, which has taken over then
             if execute(_SET_FREE, engine).rowcount:
                 execute(_NOTIFY, self._channel, "queued")
             # An engine that has had the store for itself must know, if it comes back.
@@ -223,31 +252,52 @@ class PostgresMember:
             return []
         left = dict(execute(_COUNT_LEFT, ids).fetchall())
         execute(_END, ids)
+        execute(_COUNT_LOSSES, ids)
         execute(_LEFT, ids)
         execute(_NOTIFY, self._channel, "queued")
         return [TakenOver(id, name, left.get(id, 0)) for id, name in found]
 
     # -- its runs
 
-    async def claim(self, kinds: Sequence[Kind], most: int, limits: Mapping[str, int]) -> Sequence[StoredRun]:
+    async def claim(
+        self, kinds: Sequence[Kind], most: int, limits: Mapping[str, int], wary: int | None = None
+    ) -> Sequence[StoredRun]:
         """See `Member.claim`."""
         columns = [list(column) for column in zip(*(map(held, kind) for kind in kinds), strict=True)]
         if not columns or most < 1:
             return []
         limited = {held(graph): limit for graph, limit in limits.items() if graph in {kind[0] for kind in kinds}}
         claim = partial(self._claim_within, limited) if limited else self._claim
-        numbers = await self._held(partial(claim, columns, most))
+        numbers = await self._held(partial(self._claim_warily, partial(claim, columns), most, wary))
         if not numbers:
             return []
         reader = partial(Reader, schema=self._schema)
         found = await self._acting.use(lambda connection: reader(connection).chosen(_THESE, [sorted(numbers)]))
         return sorted(found, key=lambda run: (-run.row.priority, run.row.number))
 
-    def _claim(self, columns: Sequence[list[str]], most: int, execute: Execute) -> list[int]:
-        return [number for (number,) in execute(_CLAIM, *columns, most, self.id).fetchall()]
+    def _claim_warily(
+        self, claim: Callable[[int, str, int, Execute], list[int]], most: int, wary: int | None, execute: Execute
+    ) -> list[int]:
+        """Those that are no suspects, and if there is room one that is, unless another goes on here."""
+        if wary is None:
+            return claim(most, "%s::int8 IS NOT NULL", 0, execute)
+        claimed = claim(most, f"NOT {_SUSPECT}", wary, execute)
+        if len(claimed) < most and execute(_MAY_TAKE_SUSPECT, wary, wary, self.id).fetchone() == (True,):
+            claimed += claim(1, _SUSPECT, wary, execute)
+        return claimed
+
+    def _claim(self, columns: Sequence[list[str]], most: int, suspect: str, wary: int, execute: Execute) -> list[int]:
+        statement = _CLAIM.replace("{suspect}", suspect)
+        return [number for (number,) in execute(statement, *columns, wary, most, self.id).fetchall()]
 
     def _claim_within(
-        self, limits: Mapping[str, int], columns: Sequence[list[str]], most: int, execute: Execute
+        self,
+        limits: Mapping[str, int],
+        columns: Sequence[list[str]],
+        most: int,
+        suspect: str,
+        wary: int,
+        execute: Execute,
     ) -> list[int]:
         execute(_ONE_COUNTS)
         at_work = dict(execute(_AT_WORK, list(limits)).fetchall())
@@ -255,7 +305,7 @@ class PostgresMember:
         claimed: list[int] = []
         while len(claimed) < most:
             full = [graph for graph, places in room.items() if places < 1]
-            rows = execute(_CANDIDATES, full, *columns, MOST_CANDIDATES).fetchall()
+            rows = execute(_CANDIDATES.replace("{suspect}", suspect), full, *columns, wary, MOST_CANDIDATES).fetchall()
             chosen = choose([Candidate(*row) for row in rows], most - len(claimed), room)
             if chosen:
                 execute(_OWN, self.id, chosen)
@@ -263,6 +313,10 @@ class PostgresMember:
             if len(rows) < MOST_CANDIDATES:
                 break
         return claimed
+
+    async def begin(self, run_ids: Sequence[str]) -> None:
+        """See `Member.begin`."""
+        await self._held(lambda execute: execute(_BEGIN, [held(run_id) for run_id in run_ids], self.id))
 
     async def strangers(self, kinds: Sequence[Kind], seconds: float) -> Mapping[Kind, int]:
         """See `Member.strangers`."""

@@ -109,14 +109,17 @@ _COLLECT = """
     USING unnest(%b::text[], %b::text[]) AS given (run_id, id) JOIN $.runs USING (run_id)
     WHERE inbox.run = number AND inbox.id = given.id
 """
+# A commit whose answer was lost is made again: by then another engine may go on with what has ended here.
 _SET_STATUS = """
     UPDATE $.runs SET status = given.status, ended_at = given.at,
         owner = CASE given.status WHEN 'running' THEN owner ELSE 0 END
-    FROM unnest(%b::text[], %b::text[], %b::float8[]) AS given (run_id, status, at) WHERE runs.run_id = given.run_id
+    FROM unnest(%b::text[], %b::text[], %b::float8[]) AS given (run_id, status, at)
+    WHERE runs.run_id = given.run_id AND (%b::int8 = 0 OR coalesce(owner, 0) IN (0, %b::int8))
 """
 # Of a run that has ended: what was asked of it and it did not hear in time. It must not hear it if it is tried again.
 _FORGET_ORDERS = """
-    DELETE FROM $.inbox USING $.runs WHERE run = number AND run_id = ANY(%b::text[]) AND id LIKE chr(1) || '%%'
+    DELETE FROM $.inbox USING $.runs
+    WHERE run = number AND run_id = ANY(%b::text[]) AND owner = 0 AND id LIKE chr(1) || '%%'
 """
 _REBASE = """
     UPDATE $.runs SET version = given.version, fingerprint = given.fingerprint
@@ -134,7 +137,8 @@ _FORGET = """
     WITH gone AS (DELETE FROM $.runs WHERE run_id = ANY(%b::text[]) RETURNING number),
         records AS (DELETE FROM $.records USING gone WHERE run = number),
         snapshots AS (DELETE FROM $.snapshots USING gone WHERE run = number),
-        inbox AS (DELETE FROM $.inbox USING gone WHERE run = number)
+        inbox AS (DELETE FROM $.inbox USING gone WHERE run = number),
+        losses AS (DELETE FROM $.losses USING gone WHERE run = number)
     DELETE FROM $.refs USING gone WHERE run = number
 """
 _HOLD = "SELECT $.hold(%b::int8, %b::int8)"
@@ -192,7 +196,9 @@ def _statements(batch: Batch, lease: LeaseRow | None) -> Iterator[Statement]:
     if batch.collected:
         yield _COLLECT, _columns([(held(run), held(id)) for run, id in batch.collected])
     if batch.statuses:
-        yield _SET_STATUS, _columns([(held(run), held(set.status), set.at) for run, set in batch.statuses.items()])
+        own = 0 if lease is None else lease.engine
+        rows = [(held(run), held(set.status), set.at) for run, set in batch.statuses.items()]
+        yield _SET_STATUS, [*_columns(rows), own, own]
         ended = [held(run) for run, set in batch.statuses.items() if set.status != "running"]
         if lease is not None and ended:
             yield _FORGET_ORDERS, [ended]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from engine import Sharing
 from engine.cli.faults import Refusal
 from engine.cli.settings import (
     Settings,
@@ -69,6 +70,13 @@ def test_a_count_is_a_whole_number_of_at_least_one(value: Any) -> None:
 @pytest.mark.parametrize(("value", "read"), [("true", True), ("0", False), (False, False)])
 def test_a_switch_is_read_from_text_too(value: Any, read: bool) -> None:
     assert of(prune=value).prune is read
+
+
+def test_how_a_store_is_shared_is_settled_by_its_own_settings() -> None:
+    shared = of(store="postgresql://host/db", shared=True, lease=30, takeovers=7).sharing
+
+    assert isinstance(shared, Sharing)
+    assert (shared.lease, shared.renew, shared.takeovers) == (30, 10, 7)
 
 
 @pytest.mark.parametrize(

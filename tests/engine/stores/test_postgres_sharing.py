@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from engine.errors import LeaseLost, RunIdTaken, StoreUnavailable
-from engine.stored import Post, SetStatus, StoredRun
+from engine.stored import Forget, Kept, Losses, Post, SetStatus, StoredRun
 from engine.stores.postgres import PostgresStore, store
 from engine.stores.postgres.address import Address
 from engine.stores.postgres.schema import fence_number
@@ -241,6 +241,85 @@ async def test_a_transaction_that_hangs_is_cut_by_who_takes_over(postgres_url: s
 
         assert [gone.runs for gone in taken] == [1]
         assert ids(await other.claim([KIND], 1, {})) == ["r1"]
+
+
+# --- runs that engines are lost with ---------------------------------------------------------------------
+
+
+def end_its_lease(url: str, member: PostgresMember) -> None:
+    execute(url, f"UPDATE $.engines SET expires = now() WHERE id = {member.id}")
+
+
+async def test_a_run_that_is_lost_again_and_again_and_gets_no_further_is_counted(postgres_url: str) -> None:
+    async with sharing(postgres_url) as (store, survivor):
+        await queued(store, survivor, admit("r1"))
+        for name in ("a", "b", "c"):
+            async with sharing(postgres_url, name=name) as (_, member):
+                (run,) = await member.claim([KIND], 1, {})
+                await member.begin(["r1"])
+                end_its_lease(postgres_url, member)
+                await survivor.take_over()
+        (run,) = await survivor.claim([KIND], 1, {})
+
+        assert run.losses == Losses(3, 0, ("c", "b", "a"))
+
+
+async def test_a_run_that_got_further_or_was_not_let_go_on_is_not_counted_again(postgres_url: str) -> None:
+    async with sharing(postgres_url) as (store, survivor):
+        await queued(store, survivor, admit("further"), admit("waits"))
+        for seq in (1, 2, 3):
+            async with sharing(postgres_url, name=f"life {seq}") as (opened, member):
+                assert len(await member.claim([KIND], 2, {})) == 2
+                await member.begin(["further"])
+                await opened.commit([append(seq, "further")])
+                end_its_lease(postgres_url, member)
+                await survivor.take_over()
+        further, waits = await survivor.claim([KIND], 2, {})
+
+        assert further.losses == Losses(1, 3, ("life 3",))
+        assert waits.losses == Losses(1, 0, ("life 1",))
+
+
+async def test_one_who_loses_its_own_lease_counts_its_runs_and_one_who_leaves_does_not(postgres_url: str) -> None:
+    async with sharing(postgres_url, name="away") as (store, member):
+        await queued(store, member, admit("r1"))
+        for _ in range(2):
+            await member.claim([KIND], 1, {})
+            await member.begin(["r1"])
+            end_its_lease(postgres_url, member)
+            await member.join()
+        await member.claim([KIND], 1, {})
+        await member.leave()
+        async with sharing(postgres_url) as (_, other):
+            (run,) = await other.claim([KIND], 1, {})
+
+        assert run.losses == Losses(2, 0, ("away", "away"))
+
+
+async def test_runs_that_were_lost_often_are_claimed_last_and_one_at_a_time(postgres_url: str) -> None:
+    async with sharing(postgres_url) as (store, one), sharing(postgres_url) as (_, two):
+        await queued(store, one, admit("s1", priority=9), admit("s2", priority=9), admit("innocent"))
+        execute(postgres_url, "INSERT INTO $.losses SELECT number, 3, 0, 0, '{}' FROM $.runs WHERE priority = 9")
+        assert ids(await one.claim([KIND], 1, {}, 3)) == ["innocent"]
+        assert ids(await one.claim([KIND], 10, {"g": 9}, 3)) == ["s1"]
+        assert ids(await one.claim([KIND], 10, {}, 3)) == ["s2"], "the first does not go on yet"
+        await one.begin(["s1"])
+        await one.give_back(["s2"])
+        assert ids(await one.claim([KIND], 10, {}, 3)) == []
+        assert ids(await two.claim([KIND], 10, {"g": 1}, 3)) == [], "of the graph as many are at work as may"
+        await store.commit([append(1, "s1")])
+
+        assert ids(await one.claim([KIND], 10, {}, 3)) == ["s2"], "the first has got further"
+
+
+async def test_what_was_counted_goes_with_the_run(postgres_url: str) -> None:
+    async with sharing(postgres_url) as (store, member):
+        await queued(store, member, admit("r1"), admit("r2"))
+        execute(postgres_url, "INSERT INTO $.losses SELECT number, 3, 0, 0, '{}' FROM $.runs")
+        await store.commit([Forget("r1"), SetStatus("r2", "failed", 1.0)])
+        await store.compact(Kept(count=0), now=2.0)
+
+        assert execute(postgres_url, "SELECT * FROM $.losses") == []
 
 
 # --- what is asked of others ------------------------------------------------------------------------------

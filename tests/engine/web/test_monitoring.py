@@ -54,6 +54,10 @@ def known() -> dict[str, set[str]]:
             labels = {*getattr(family, "_labelnames", ()), "instance", "job"}
             for suffix in SUFFIXES[family.type]:
                 names[family.name + suffix] = labels | ({"le"} if suffix == "_bucket" else set())
+        shared = Engine("postgresql://host/db", shared=True)  # is never entered
+        for family in shared.metrics.collect():
+            for suffix in SUFFIXES[family.type]:
+                names.setdefault(family.name + suffix, {"instance", "job"})
     return names
 
 
