@@ -38,6 +38,7 @@ from engine import (
     UnknownSignal,
 )
 from engine.away import AwayKeptRun, AwayRun
+from engine.fleet import Fleet
 from engine.stored import Collect, Forget, SetStatus
 from engine.stores import postgres
 
@@ -112,10 +113,15 @@ async def until(condition: Any, seconds: float = 5.0) -> None:
             await anyio.sleep(0.01)
 
 
-async def begun_on(engine: Engine, graph: str, **options: Any) -> Run:
-    """A run that this engine has."""
+def fleet_of(engine: Engine) -> Fleet:
     fleet = engine._fleet
     assert fleet is not None
+    return fleet
+
+
+async def begun_on(engine: Engine, graph: str, **options: Any) -> Run:
+    """A run that this engine has."""
+    fleet = fleet_of(engine)
     with anyio.fail_after(10):
         while True:
             # Otherwise it waits behind what may be waiting, and begins wherever there is a place first; as it does if
@@ -340,6 +346,7 @@ async def test_who_waits_begins_by_priority_and_then_by_age(postgres_url: str) -
         for run_id, priority in (("a", 0), ("b", 3), ("c", 0), ("d", 3)):
             await one.submit("holding", {}, run_id=run_id, priority=priority)
         last = await one.get("c")
+        await until(lambda: not fleet_of(one).belongings.leaving)  # all of them wait in the store
         nodes.free.set()
         with anyio.fail_after(10):
             await last.wait()
