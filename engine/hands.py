@@ -198,7 +198,8 @@ class Hands:
         self.lag.add(perf_counter() - self._called_at)
         queue, idle, asked_to_cancel = self.queue, self._idle, cancel_requests()
         in_a_row = 0
-        while not worker.spent:
+        # One that was called as the actor went down finds the group gone, and takes nothing: that would go with it.
+        while not worker.spent and self._group is group:
             if not queue:
                 self._attended = False
                 if len(idle) >= LEFT_IDLE:
@@ -215,7 +216,7 @@ class Hands:
                     await worker.waker.park()
                 except BaseException as error:
                     self._go_on_after(error, worker)
-                if worker.spent:
+                if worker.spent and self._group is group:
                     self.workers -= 1
                     return
                 self.lag.add(perf_counter() - self._called_at)
@@ -250,6 +251,8 @@ class Hands:
             if asked_to_cancel():
                 # The job asked for the cancellation of this task and was gone before it came: not to hit the next.
                 in_a_row = BURST
+        if self._group is not group:
+            return
         self.workers -= 1
         self._attended = False
         if queue:

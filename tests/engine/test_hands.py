@@ -12,7 +12,8 @@ import pytest
 
 from actors import StrayCancellation
 from engine import Engine, Graph, RunFailed
-from engine.hands import KEPT_IDLE, LEFT_IDLE, Hands
+from engine.hands import KEPT_IDLE, LEFT_IDLE, Hands, Worker
+from engine.timers import Timers
 
 
 def chain(*functions: Any, name: str = "chain", **options: Any) -> Graph:
@@ -191,6 +192,41 @@ async def test_an_idle_worker_keeps_nothing_of_what_it_did_last() -> None:
 
         assert hands_of(engine, "g").workers > 0
         assert [thing() for thing in seen] == [None, None]
+
+
+class Jobs:
+    """A borrower whose jobs end at their first step."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+
+    def begin(self, worker: Worker, job: Any) -> None:
+        self.done.append(job)
+
+    def end(self, worker: Worker, job: Any, returned: Any, raised: BaseException | None) -> None:
+        raise AssertionError
+
+    def put_back(self) -> None: ...
+    def answer_orphans(self) -> None: ...
+    def take_queued(self) -> None: ...
+
+
+@pytest.mark.parametrize("before", [0, 1])
+async def test_a_worker_that_was_called_as_the_actor_went_down_leaves_what_came_since_alone(before: int) -> None:
+    hands, jobs = Hands("x", Timers()), Jobs()
+    async with anyio.create_task_group() as group:
+        hands.opened(group)
+        for job in range(before):  # after which its worker is idle; without one it is new
+            hands.give(jobs, job)
+        await anyio.wait_all_tasks_blocked()
+        hands.give(jobs, "called for")
+        hands.closed()
+        hands.give(jobs, "come since")
+        group.cancel_scope.cancel()
+
+    assert jobs.done == list(range(before))
+    assert [job for _, job in hands.queue] == ["come since"]
+    assert hands.workers == 0
 
 
 async def test_what_was_in_hand_when_the_actor_went_down_runs_again() -> None:
