@@ -266,7 +266,7 @@ class Hands:
     def _let_go(self) -> None:
         """Let those end that nobody has needed for a while."""
         self._looks_again = False
-        for _ in range(self._fewest_idle - KEPT_IDLE):
+        for _ in range(min(self._fewest_idle, len(self._idle)) - KEPT_IDLE):
             worker = self._idle.pop()
             worker.spent = True
             assert worker.waker is not None

@@ -142,7 +142,10 @@ class Joins:
                 self.count += 1
             else:
                 self._hold(waiting, 1)
-            if slot != waiting.pointer and waiting.witness >= 0 and (self.live >> waiting.witness) & 1:
+            if len(waiting.first) == node.needed:
+                # Those that have all go in the order in which they got it, as where joins trust.
+                self.to_check.pop(node.index, None)
+            elif slot != waiting.pointer and waiting.witness >= 0 and (self.live >> waiting.witness) & 1:
                 return True  # It still waits for what it waited for.
         elif not self._join_wave(waiting, token):
             return False
@@ -164,8 +167,8 @@ class Joins:
         self.trusting = False
         if self.count:
             self._look_around()
-            for index, waiting in self.at.items():
-                self.live |= 1 << waiting.node.rank
+            for index in sorted(self.at):
+                self.live |= 1 << self.at[index].node.rank
                 self.to_check[index] = None
 
     def open(self, node: PlanNode) -> Waiting:
@@ -298,7 +301,7 @@ class Joins:
             self._recheck(node.rank)
 
     def _recheck(self, rank: int) -> None:
-        for index in self._watched.pop(rank, ()):
+        for index in sorted(self._watched.pop(rank, ())):
             waiting = self.at[index]
             if waiting.witness == rank:
                 waiting.witness = -1

@@ -6,7 +6,7 @@ import pytest
 
 from tests.reference.compare import differences
 from tests.reference.generate import ANY, EXACT, PLAIN, RACY, SMALL, Profile, random_spec
-from tests.semantics.random_graphs import Core, run_core
+from tests.semantics.random_graphs import Core, CoreDriver, run_core
 
 PROFILES = {"exact": (EXACT, 1200), "small": (SMALL, 600), "plain": (PLAIN, 600), "any": (ANY, 150), "racy": (RACY, 60)}
 TENTHS = range(10)
@@ -34,6 +34,19 @@ def test_the_core_comes_to_the_same_with_a_journal_as_without(tenth: int) -> Non
 
         assert (short.status, short.state, short.activations) == (long.status, long.state, long.activations)
         assert (short.routes, short.errors) == (long.routes, long.errors)
+
+
+@pytest.mark.parametrize("name", ["plain", "exact"])
+@pytest.mark.parametrize("tenth", TENTHS)
+def test_the_core_tells_the_same_events_in_the_same_order_with_a_journal_as_without(name: str, tenth: int) -> None:
+    for seed in range(tenth * 30, tenth * 30 + 30):
+        core = Core(random_spec(seed, PROFILES[name][0]))
+        short, long = (CoreDriver(core, seed, journal=journal) for journal in (False, True))
+        for driver in (short, long):
+            driver.start(core.initial()).to_end()
+
+        assert short.run.history.events() == long.run.history.events(), f"seed {seed}"
+        assert short.run.history.visited() == long.run.history.visited(), f"seed {seed}"
 
 
 def test_many_plain_graphs_have_joins_that_count_until_something_fails() -> None:
