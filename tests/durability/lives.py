@@ -1,7 +1,9 @@
 """Lives of a program in processes of their own, which are killed, and the lines that they leave in a file.
 
 A process comes from a forkserver that has imported everything, so that a life costs some tens of milliseconds. What a
-life tells is one write to a file that is open for appending: it is there even if the process is killed next.
+life tells is one write to a file that is open for appending: it is there even if the process is killed next. Killed in
+the middle of it, where a page of the file ends, it leaves a piece of a line: so each is closed, and begins on a line of
+its own. Otherwise the line after it is lost, by which the next life tells when it began.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import attrs
 
 # What a life is called, and where its lines go. Set once per process.
 _lines: dict[str, int] = {}
+_CLOSED = " ."
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # In this order: the clock first, then what reads it.
@@ -32,7 +35,7 @@ def open_lines(file: str | Path, life: int) -> None:
 
 def note(*words: object) -> None:
     """One line, in one write."""
-    os.write(_lines["file"], f"{_lines['life']} {' '.join(map(str, words))}\n".encode())
+    os.write(_lines["file"], f"\n{_lines['life']} {' '.join(map(str, words))}{_CLOSED}".encode())
 
 
 @attrs.frozen
@@ -46,9 +49,10 @@ class Line:
 
 def lines_of(file: Path) -> Iterator[Line]:
     """All that was told, in order."""
-    for line in file.read_text().splitlines() if file.exists() else ():
-        life, what, *words = line.split(" ")
-        yield Line(int(life), what, words)
+    for line in file.read_text().split("\n") if file.exists() else ():
+        if line.endswith(_CLOSED):
+            life, what, *words = line.removesuffix(_CLOSED).split(" ")
+            yield Line(int(life), what, words)
 
 
 def start(target: Callable[..., None], *args: Any) -> Any:

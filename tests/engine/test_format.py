@@ -313,6 +313,7 @@ RECORDS: dict[str, Record] = {
     "cancel": record("cancel", signal="enough"),
     "cancel, no reason": record("cancel"),
     "deadline": record("deadline", signal=2.5),
+    "poison": record("poison", signal=(3, ["one", "two"])),
     "retry": record("retry", update={"x": {1}}),
     "ended": record("ended", update={"status": "succeeded"}),
     "forked": record("forked", node="a", activation=2, update={"x": 1}, signal=("run", 7)),
