@@ -13,7 +13,7 @@ from typing import Any
 from .going_on import GoingOn
 from .history import RawLog, Way
 from .plan import PlanEdge, PlanNode
-from .routes import largest, travel
+from .routes import travel
 from .state import Values
 from .tokens import SETTLED, Activation, Counts, Token
 from .writes import PARTING, Log
@@ -100,14 +100,10 @@ class Quick(GoingOn):
             values, log = self._merged(node.name, tokens, alone=alone)
         except Exception:
             return super().start_join(node, tokens, fault)  # which says what is wrong with it
-        counts = None
-        for token in tokens:
-            if token.counts is not None:
-                counts = largest([token.counts for token in tokens])
-                break
         first = tokens[0]
         ids = tuple([token.id for token in tokens])
-        following = self._live(first.edge, node, values, log, counts, ids, first.number)
+        # No counts: what comes to such a join has taken no edge that closes a loop.
+        following = self._live(first.edge, node, values, log, None, ids, first.number)
         following.arrived = tuple(tokens)
         tree.history.started(tree.now, self.prefix + node.name, following.number, 1)
         return following.number
