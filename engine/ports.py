@@ -336,8 +336,11 @@ class Member(Protocol):
         """Where these are, as far as they are there; needs no lease."""
         ...
 
-    async def queued(self, most: int) -> int:
-        """How many runs wait for an engine, counted up to `most`; needs no lease."""
+    async def queued(self, most: int, leaving: Sequence[str]) -> int:
+        """How many runs wait for an engine, counted up to `most`, and how many of its own that are `leaving` are to.
+
+        In one look: one that is given back at this moment counts once. Needs no lease.
+        """
         ...
 
     async def tell(self, what: str) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,21 +18,13 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parent.parent
 
 MISSING = (
     "" if find_spec("ray") else "Ray is not installed: pip install 'workflow-engine[ray]'; .ci/run does, and runs these"
 )
-
-
-def free_port() -> int:
-    """A port that nobody uses, nor Ray's workers, which take theirs from 10002 to 19999."""
-    while True:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port: int = found.getsockname()[1]
-        if not 10_000 <= port < 20_000:
-            return port
 
 
 class Cluster:

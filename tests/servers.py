@@ -27,6 +27,8 @@ from urllib.parse import urlencode
 
 import psycopg
 
+from tests.ports import free_port
+
 START_SECONDS = 60.0
 AGAIN_SECONDS = 10.0  # as long as what is left of a killed one may be in its way
 POLL_SECONDS = 0.02
@@ -339,14 +341,6 @@ def package_folder(name: str) -> Path:
     assert spec is not None, f"{name} is not installed: pip install -e '.[dev]'"
     assert spec.origin is not None
     return Path(spec.origin).parent
-
-
-def free_port() -> int:
-    """A port that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def run(command: Sequence[str | Path], **options: Any) -> None:

@@ -26,7 +26,7 @@ from engine import END, Engine, Graph, Reduce
 from engine.cli import main
 from engine.client import AsyncClient, Patience
 from tests.engine.web.services import eventually
-from tests.servers import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 Mistake = Callable[[Path], Awaitable[object]]

@@ -65,8 +65,10 @@ class Claims:
         self._standing.check()
         if self._max_runs is None or depth or not (self.is_full or self.others_wait):
             return
-        waiting = await patiently(lambda: self._standing.member.queued(self._max_queued + 1))
-        if waiting + len(self._belongings.leaving) >= self._max_queued and self.is_full:
+        leaving = self._belongings.leaving.copy()
+        waiting = await patiently(lambda: self._standing.member.queued(self._max_queued + 1, list(leaving)))
+        waiting += len(self._belongings.leaving.keys() - leaving.keys())  # since it was asked
+        if waiting >= self._max_queued and self.is_full:
             self._books.refused += 1
             raise EngineBusy(f"{self._books.running} runs are running here, {waiting} wait for an engine: all are full")
 
@@ -87,7 +89,7 @@ class Claims:
     @property
     def _taken(self) -> int:
         books = self._books
-        return books.running + len(books.queued) + self.reserved
+        return books.running + len(books.queued) + self.reserved + len(self._belongings.coming)
 
     # -- what has changed
 

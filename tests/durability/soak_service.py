@@ -15,7 +15,7 @@ import anyio.to_thread
 import httpx2
 
 from engine.web.keys import new_key
-from tests.servers import free_port
+from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 START_SECONDS: Final = 60.0

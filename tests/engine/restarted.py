@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import anyio
 
 from tests.engine.web.services import ROOT, eventually
+from tests.ports import free_port
 
 TOOLS = """
 from pathlib import Path
@@ -66,8 +66,7 @@ class Process:
             *words,
         ]
         (folder / "my_tools.py").write_text(TOOLS)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 

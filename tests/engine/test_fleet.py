@@ -417,6 +417,34 @@ async def test_as_many_may_wait_as_an_engine_says_and_more_are_refused(postgres_
         nodes.free.set()
 
 
+async def test_a_run_that_is_given_back_while_those_that_wait_are_counted_is_counted(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = Nodes()
+    async with engines(postgres_url, 1, nodes.holding(), max_runs=1, max_queued=1) as (one,):
+        await begun_on(one, "holding")
+        fleet, may_leave = fleet_of(one), anyio.Event()
+        leaving, give_back, queued = fleet.belongings.leaving, fleet.member.give_back, fleet.member.queued
+
+        async def held_back(*args: Any) -> None:
+            await may_leave.wait()
+            await give_back(*args)
+
+        async def counted(*args: Any) -> int:
+            count = await queued(*args)
+            may_leave.set()
+            await until(lambda: not leaving)
+            return count
+
+        monkeypatch.setattr(fleet.member, "give_back", held_back)
+        await one.submit("holding", {})
+        assert leaving
+        monkeypatch.setattr(fleet.member, "queued", counted)
+        with pytest.raises(EngineBusy):
+            await one.submit("holding", {})
+        nodes.free.set()
+
+
 async def test_what_is_submitted_under_a_key_once_more_is_given_though_all_are_full(postgres_url: str) -> None:
     nodes = Nodes()
     async with engines(postgres_url, 1, nodes.holding(), max_runs=1, max_queued=1) as (one,):

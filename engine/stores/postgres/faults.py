@@ -24,8 +24,10 @@ _CURES_OF_CONNECTING = {
     "read-only": "name the server that takes writes: this one is a standby, or set to be read only",
     "too many clients": "close other connections, or raise the server's max_connections",
     "remaining connection slots": "close other connections, or raise the server's max_connections",
+    "invalid response to SSL negotiation": "is it PostgreSQL that answers at this address?",
     "SSL": "check sslmode and the certificates in the address",
 }
+_CURE_OF_THE_REST = "is the server running, and is it PostgreSQL that answers at this address?"
 _CURES: dict[type[psycopg.Error], str] = {
     errors.DiskFull: "make space on the server's disk",
     errors.OutOfMemory: "the server has not enough memory",
@@ -41,7 +43,7 @@ PASSING = (errors.SerializationFailure, errors.DeadlockDetected)
 def unreachable(error: psycopg.Error, shown: str) -> StoreUnavailable:
     """No connection could be made."""
     said = _said(error)
-    cure = next((cure for words, cure in _CURES_OF_CONNECTING.items() if words in said), "")
+    cure = next((cure for words, cure in _CURES_OF_CONNECTING.items() if words in said), _CURE_OF_THE_REST)
     return _unavailable(f"cannot connect to {shown}", said, cure, shown, error)
 
 

@@ -144,7 +144,8 @@ _INBOX = """
     SELECT run_id, id, data FROM $.inbox JOIN $.runs ON number = run WHERE owner = %s ORDER BY run, place LIMIT %s
 """
 _QUEUED = """
-    SELECT count(*) FROM (SELECT FROM $.runs WHERE status = 'running' AND owner IS NULL LIMIT %s) AS waiting
+    SELECT (SELECT count(*) FROM (SELECT FROM $.runs WHERE status = 'running' AND owner IS NULL LIMIT %s) AS waiting)
+        + (SELECT count(*) FROM $.runs WHERE run_id = ANY(%s::text[]) AND status = 'running' AND owner = %s)
 """
 _NOTIFY = "SELECT pg_notify(%s, %s)"
 
@@ -384,9 +385,10 @@ class PostgresMember:
         found = [_where(row) for row in await self._look(lambda execute: execute(_WHERE, wanted).fetchall())]
         return {where.run_id: where for where in found}
 
-    async def queued(self, most: int) -> int:
+    async def queued(self, most: int, leaving: Sequence[str]) -> int:
         """See `Member.queued`."""
-        rows = await self._look(lambda execute: execute(_QUEUED, most).fetchall())
+        mine = [held(run_id) for run_id in leaving]
+        rows = await self._look(lambda execute: execute(_QUEUED, most, mine, self.id).fetchall())
         return int(rows[0][0])
 
     async def tell(self, what: str) -> None:

@@ -31,6 +31,7 @@ _CURES = {
     "Connection refused": "is the server running, and at this address?",
     "connection attempts failed": "is the server running, and at this address?",
     "Connection lost": "is the server running, and at this address?",
+    "Protocol Error": "is it Redis that answers at this address?",
 }
 
 

@@ -30,7 +30,8 @@ from engine.stores.postgres.batches import batches
 from engine.stores.postgres.faults import unreachable
 from engine.stores.postgres.text import held, told
 from tests.contracts.stores import admit, append, blob, row
-from tests.servers import PostgresServer, free_port, shared
+from tests.ports import free_port, stranger
+from tests.servers import PostgresServer, shared
 
 
 @pytest.fixture
@@ -365,6 +366,15 @@ async def test_what_cannot_be_reached_is_said_with_the_cure_and_without_secrets(
     assert store._address.shown in str(raised.value)
     assert "s3cret" not in said
     assert server.password not in said
+
+
+STRANGERS = {"silent": b"", "one of the web": b"HTTP/1.1 400 Bad Request\r\n\r\n"}
+
+
+@pytest.mark.parametrize("says", STRANGERS.values(), ids=STRANGERS)
+async def test_of_another_server_at_its_address_it_is_asked_whether_it_is_the_right_one(says: bytes) -> None:
+    with stranger(says) as port, pytest.raises(StoreUnavailable, match=rf":{port}.*is it PostgreSQL that answers"):
+        await PostgresStore(f"postgresql://me:x@127.0.0.1:{port}/runs").__aenter__()
 
 
 async def test_a_database_that_does_not_hold_all_text_is_refused(server: PostgresServer) -> None:

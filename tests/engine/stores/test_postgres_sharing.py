@@ -18,7 +18,7 @@ from engine.stores.postgres.address import Address
 from engine.stores.postgres.schema import fence_number
 from engine.stores.postgres.sharing import PostgresMember
 from tests.contracts.stores import admit, append
-from tests.servers import free_port
+from tests.ports import free_port
 
 KIND = ("g", "1", "f")
 LONG = 60.0
@@ -207,7 +207,7 @@ async def test_one_who_comes_back_has_another_epoch_and_owns_nothing(postgres_ur
 
         assert (member.lease.engine, member.lease.epoch) == (before.engine, before.epoch + 1)
         assert await member.owned() == []
-        assert await member.queued(10) == 1
+        assert await member.queued(10, []) == 1
 
 
 async def test_one_who_leaves_gives_its_runs_to_the_others_at_once(postgres_url: str) -> None:
@@ -294,6 +294,17 @@ async def test_one_who_loses_its_own_lease_counts_its_runs_and_one_who_leaves_do
             (run,) = await other.claim([KIND], 1, {})
 
         assert run.losses == Losses(2, 0, ("away", "away"))
+
+
+async def test_its_own_runs_that_are_leaving_are_counted_with_those_that_wait(postgres_url: str) -> None:
+    async with sharing(postgres_url) as (store, one), sharing(postgres_url) as (other_store, two):
+        await store.commit([admit("mine"), admit("leaving"), admit("given back")])
+        await other_store.commit([admit("theirs")])
+        await one.give_back(["given back"])
+
+        assert await one.queued(10, []) == 1
+        assert await one.queued(10, ["leaving", "given back", "theirs"]) == 2
+        assert await two.queued(0, ["theirs"]) == 1
 
 
 async def test_runs_that_were_lost_often_are_claimed_last_and_one_at_a_time(postgres_url: str) -> None:

@@ -13,7 +13,8 @@ from engine.stored import Admit, Append, Kept, Query, SetStatus
 from engine.stores.redis import RedisStore
 from engine.stores.redis.promises import Settings
 from tests.contracts.stores import admit, append, blob, row
-from tests.servers import RedisServer, free_port, shared
+from tests.ports import free_port, stranger
+from tests.servers import RedisServer, shared
 
 
 @pytest.fixture
@@ -337,6 +338,18 @@ async def test_what_cannot_be_reached_is_said_with_the_cure_and_without_secrets(
     assert store._address.shown in str(raised.value)
     assert "s3cret" not in said
     assert server.password not in said
+
+
+STRANGERS = {
+    "silent": (b"", "is the server running"),
+    "one of the web": (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is it Redis that answers"),
+}
+
+
+@pytest.mark.parametrize(("says", "cure"), STRANGERS.values(), ids=STRANGERS)
+async def test_of_another_server_at_its_address_it_is_asked_whether_it_is_the_right_one(says: bytes, cure: str) -> None:
+    with stranger(says) as port, pytest.raises(StoreUnavailable, match=rf"127\.0\.0\.1:{port}.*{cure}"):
+        await RedisStore(f"redis://127.0.0.1:{port}/0").__aenter__()
 
 
 async def test_a_replica_is_refused(redis_url: str) -> None:

@@ -24,7 +24,7 @@ from engine.web import create_app
 from engine.web.keys import new_key
 from tests.engine.web.asgi import call, http
 from tests.engine.web.services import ROOT, eventually
-from tests.servers import free_port
+from tests.ports import free_port
 
 FOLDER = ROOT / "examples" / "monitoring"
 DASHBOARD = json.loads((FOLDER / "grafana.json").read_text())
