@@ -8,12 +8,13 @@ is no JSON is written as its repr, one that is too long is cut: a line is always
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import orjson
 
-from .logs import asker
+from .logs import asker, handled
 from .redaction import redacted
 
 LogFormat = Literal["text", "json"]
@@ -65,14 +66,11 @@ class TextFormatter(logging.Formatter):
         return redacted(f"{first} [{about}]{newline}{rest}" if about else f"{first}{newline}{rest}")
 
 
-def log_to(stream: Any, level: str, format: LogFormat) -> logging.Handler:
-    """Have everything logged from `level` on written to a stream; the handler is for whoever wants to take it away."""
+def logging_to(stream: Any, level: str, format: LogFormat) -> AbstractContextManager[None]:
+    """Have everything logged from `level` on written to a stream, until this is left."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(level.upper())
-    return handler
+    return handled(logging.getLogger(), handler, level)
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -8,7 +8,8 @@ What happens in between is in the run's log and events.
 from __future__ import annotations
 
 import logging
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -19,6 +20,19 @@ asker: Final[ContextVar[tuple[str, str] | None]] = ContextVar("workflow_engine_a
 def about(run: str | None = None, graph: str | None = None, node: str | None = None, **more: Any) -> dict[str, Any]:
     """The `extra` of a log line."""
     return {"run": run, "graph": graph, "node": node, **more}
+
+
+@contextmanager
+def handled(logger: logging.Logger, handler: logging.Handler, level: str) -> Iterator[None]:
+    """Have a logger's lines from this level on go to a handler, too, and have it as before when this is left."""
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 class NodeLogger(logging.LoggerAdapter[logging.Logger]):

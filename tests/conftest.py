@@ -8,6 +8,7 @@ coroutine that runs the test, at the loop that runs it.
 import asyncio
 import functools
 import inspect
+import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -72,6 +73,19 @@ def _tools_stay_those_that_there_were() -> Iterator[None]:
     if registry.current is not before or len(before) != len(tools):
         registry.current = ToolSet(tools)
         registry.sources, registry.given = sources, given
+
+
+@pytest.fixture(autouse=True)
+def _logging_stays_as_it_was() -> Iterator[None]:
+    # A handler that a test has left behind writes every line of all later ones to a stream that is long closed.
+    loggers = [logging.getLogger(name) for name in (None, "engine", "actors")]
+    before = [(logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    left = [(logger.level, logger.handlers[:]) for logger in loggers]
+    for logger, (level, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+    assert left == before, "the test has changed what is logged, and left it so"
 
 
 def _checked(test: Callable[..., Awaitable[None]], item: pytest.Function) -> Callable[..., Awaitable[None]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from time import time
 from typing import Any, Final, Literal
 
@@ -22,6 +22,7 @@ from ..file import File
 from ..handle import Run
 from ..history import Event
 from ..kept import KeptRun
+from ..logs import handled
 from ..underway import maps_under_way
 from ..waits import names
 from .faults import FAILED, INTERRUPTED, LEFT, SUCCESS, Refusal
@@ -294,16 +295,13 @@ def _parked(run: Run) -> list[tuple[Any, tuple[str, ...]]]:
     return [(activation.node.decl.wait, names(activation.node)) for activation in parked]
 
 
-def log_to(terminal: Terminal, settings: Settings) -> None:
-    """Have the engine's log, and the nodes', shown with all else that is for people."""
+def logging_to(terminal: Terminal, settings: Settings) -> AbstractContextManager[None]:
+    """Have the engine's log, and the nodes', shown with all else that is for people, until this is left."""
     handler = _Handler(terminal)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     # The end of a run is told anyway.
     handler.addFilter(lambda record: record.name != "engine" or not hasattr(record, "status"))
-    logger = logging.getLogger("engine")
-    logger.handlers[:] = [known for known in logger.handlers if not isinstance(known, _Handler)]
-    logger.addHandler(handler)
-    logger.setLevel(settings.log_level.upper())
+    return handled(logging.getLogger("engine"), handler, settings.log_level)
 
 
 class _Handler(logging.Handler):

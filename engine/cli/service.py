@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,7 @@ import click
 
 from ..app import Engine
 from ..errors import EngineError
-from ..logging_json import log_to
+from ..logging_json import logging_to
 from ..redaction import hide
 from ..settings import Settings as EngineSettings
 from .faults import SUCCESS, Refusal
@@ -91,7 +92,6 @@ def serve(setup: Setup) -> int:
             f"serving on {settings.backend} needs {_NEEDED[settings.backend]}", f"pip install '{NAME}[serve]'"
         )
     keys, graphs = _keys(settings), setup.graphs()
-    _log(settings)
     service = serving.Service(
         engine=lambda: _engine(settings, serving.last_part(settings.grace) / 2),
         application=lambda engine, draining: _application(settings, keys, engine, draining),
@@ -106,10 +106,11 @@ def serve(setup: Setup) -> int:
         reread=None if keys is None or settings.keys is None else partial(_reread, keys, settings.keys),
         started=lambda address: setup.terminal.say(*_welcome(settings, address, graphs)),
     )
-    try:
-        serving.serve(service)
-    except serving.CannotServe as error:
-        raise Refusal(str(error)) from error
+    with _logging(settings):
+        try:
+            serving.serve(service)
+        except serving.CannotServe as error:
+            raise Refusal(str(error)) from error
     # Or Python looks through all that is left before it ends: a second for ten thousand runs, of a grace that is over.
     gc.freeze()
     return SUCCESS
@@ -187,15 +188,21 @@ def _reread(keys: Keys, file: str) -> None:
     )
 
 
-def _log(settings: Settings) -> None:
+@contextmanager
+def _logging(settings: Settings) -> Iterator[None]:
     for secret in _secrets_in(settings.store):
         hide(secret)
-    # What the other commands show on their terminal goes the way of all logs here.
-    logging.getLogger("engine").handlers.clear()
-    logging.getLogger("engine").setLevel(logging.NOTSET)
     # A service is looked at by its log; the default is for commands, whose results speak for themselves.
     level = settings.log_level if "log_level" in settings.origins else "info"
-    log_to(sys.stderr, level, settings.log_format)
+    # What the other commands show on their terminal goes the way of all logs here.
+    own = logging.getLogger("engine")
+    handlers, own.handlers[:] = own.handlers[:], []
+    own.setLevel(logging.NOTSET)  # whoever has set it sets it back
+    with logging_to(sys.stderr, level, settings.log_format):
+        try:
+            yield
+        finally:
+            own.handlers[:] = handlers
 
 
 def _secrets_in(address: str) -> Iterator[str]:

@@ -19,7 +19,7 @@ from ..handle import Run
 from ..kept import KeptRun
 from ..schema import did_you_mean
 from ..stores.urls import without_password
-from .driving import Driven, Show, log_to, signals_of
+from .driving import Driven, Show, logging_to, signals_of
 from .faults import Refusal
 from .loading import Loaded, Loader, load_tools
 from .results import saved, told
@@ -218,8 +218,7 @@ def prepared(function: Callable[..., int | None]) -> Callable[..., int | None]:
         for unknown in unknown_variables(os.environ):
             terminal.say(f"{NAME}: {unknown}")
         setup = Setup(settings, terminal)
-        log_to(terminal, settings)
-        with terminal.stdout_kept_clean():
+        with logging_to(terminal, settings), terminal.stdout_kept_clean():
             return function(setup, **given)
 
     decorated: Callable[..., int | None] = options(*_COMMON)(command)

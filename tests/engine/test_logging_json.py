@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.logging_json import LONGEST, JsonFormatter, TextFormatter, log_to
+from engine.logging_json import LONGEST, JsonFormatter, TextFormatter, logging_to
 from engine.logs import about, asker
 from engine.redaction import Secret, hide, redacted
 from engine.web.keys import new_key
@@ -132,13 +132,11 @@ def test_no_text_takes_long_to_look_through(text: str) -> None:
 
 def test_a_program_logs_to_a_stream() -> None:
     stream, root = io.StringIO(), logging.getLogger()
-    level = root.level
-    handler = log_to(stream, "warning", "json")
-    try:
+    before = root.level, root.handlers[:]
+    with logging_to(stream, "warning", "json"):
         logging.getLogger("anything").warning("heard")
         logging.getLogger("anything").info("not heard")
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
+    logging.getLogger("anything").warning("not heard any more")
 
+    assert (root.level, root.handlers) == before
     assert [json.loads(said)["message"] for said in stream.getvalue().splitlines()] == ["heard"]

@@ -20,7 +20,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from engine import Engine, EngineClosed, EngineError, Graph, Settings
-from engine.logging_json import log_to
+from engine.logging_json import logging_to
 from engine.web.draining import Draining
 from engine.web.guard import guarded
 from engine.web.health import Readiness, health
@@ -135,7 +135,6 @@ def application(engine: Engine, draining: Draining, **options: Any) -> ASGIApp:
 
 def main(options: dict[str, Any]) -> int:
     """The exit code."""
-    log_to(sys.stderr, "info", "json")
     keys = None if options.get("keys") is None else Keys.parse(options["keys"])
     limits = Limits(**options.get("limits", {}))
     grace = options.get("grace", 5.0)
@@ -156,7 +155,8 @@ def main(options: dict[str, Any]) -> int:
         started=lambda address: print(address, flush=True),
     )
     try:
-        serve(service)
+        with logging_to(sys.stderr, "info", "json"):
+            serve(service)
     except (CannotServe, EngineError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
