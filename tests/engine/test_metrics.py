@@ -56,13 +56,13 @@ def families(engine: Engine) -> dict[str, Any]:
     return {family.name: family for family in text_string_to_metric_families(text)}
 
 
-def values(engine: Engine, sample: str) -> dict[tuple[str, ...], float]:
-    """The values of a sample by those of its labels, the graph's name left out."""
+def values(engine: Engine, sample: str, graph: str | None = None) -> dict[tuple[str, ...], float]:
+    """The values of a sample by those of its labels, the graph's name left out; of this graph, if it is given."""
     return {
         tuple(value for label, value in found.labels.items() if label != "graph"): found.value
         for family in families(engine).values()
         for found in family.samples
-        if found.name == f"workflow_{sample}"
+        if found.name == f"workflow_{sample}" and graph in (None, found.labels.get("graph"))
     }
 
 
