@@ -122,6 +122,12 @@ def _servers_end() -> Iterator[None]:
     servers.close_shared()
 
 
+@pytest.fixture(autouse=True)
+def _schemas_end() -> Iterator[None]:
+    yield
+    servers.drop_schemas()
+
+
 @pytest.fixture
 def postgres_url() -> str:
     """The address of an empty schema on a real PostgreSQL server, which this starts if no test did before."""
