@@ -34,12 +34,15 @@ from tests.faulty_store import FaultyStore
 # Longer than anything a test waits for. Once nothing can go on, time jumps to its end.
 A_DAY_SECONDS = 86_400.0
 A_MINUTE_SECONDS = 60.0
+# For a thread. A process that gets no turn for a moment would lose a shorter one with it, and time would jump past what
+# the thread is about to bring.
+PATIENCE_SECONDS = 30.0
 
 
 @pytest.fixture(params=BACKENDS)
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """The backend of an async test, with a clock that jumps, except in the files that need the real one."""
-    return options_of(request.param, virtual_time=not is_in_real_time(request))
+    return options_of(request.param, virtual_time=not is_in_real_time(request), patience_seconds=PATIENCE_SECONDS)
 
 
 def is_in_real_time(request: pytest.FixtureRequest) -> bool:
