@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 HELD = re.compile(r"^node '.+' of '.+' has held the event loop for .+\n", re.MULTILINE)
-"""What the engine says of a node in which the machine had no turn for us, too: it cannot tell that from a blocking one."""
+"""What the engine says also of a node in which the machine had no turn for us: these look alike to it."""
 
 
 def environment() -> dict[str, str]:
