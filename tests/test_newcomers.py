@@ -491,7 +491,9 @@ def test_an_extra_that_is_not_installed_is_named_with_the_command_that_installs_
         name, *words = program.split()[1:]
         program = f"import runpy; sys.argv[1:] = {words}; runpy.run_module('examples.{name}', run_name='__main__')"
     line = [sys.executable, "-c", WITHOUT.format(modules=[module], folder=str(tmp_path)) + program]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = subprocess.run(
+        line, capture_output=True, text=True, timeout=180, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
 
     assert done.returncode in (1, 2)
     assert cure in done.stderr

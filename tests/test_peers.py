@@ -387,7 +387,7 @@ def test_a_commit_that_makes_the_engine_slow_fails_and_one_that_does_not_passes(
 def _short_form(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*([path] if path else []), ROOT]))}
     command = [sys.executable, "-m", "tests.benchmarks.peers.short", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
 
 
 def test_a_workload_that_is_not_recorded_is_told(tmp_path: Path) -> None:
