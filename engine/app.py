@@ -443,24 +443,27 @@ class Engine:
     async def run(self, graph: Graph | str, state: Any = None, **options: Any) -> RunResult:
         """Submit a run and wait for its result."""
         run = await self.submit(graph, state, **options)
-        if run.registered.plan.signals:
+        told = not run.registered.plan.signals
+        while not told:  # it may be at work for any time before it waits
             with anyio.move_on_after(_SILENT_SECONDS):
                 return await run.result()
-            self._say_that_it_waits(run)
+            told = self._say_that_it_waits(run)
         return await run.result()
 
-    def _say_that_it_waits(self, run: Run) -> None:
+    def _say_that_it_waits(self, run: Run) -> bool:
         """Whoever called `run()` has no handle: a signal that nobody can send would be waited for in silence."""
-        if run.status == "waiting":
-            logger.warning(
-                "run() waits for run %s of %r, which waits for a signal (its graph knows %s): send it by "
-                "`(await engine.get(%r)).signal(...)`, or submit() the run and have it in hand",
-                run.id,
-                run.graph,
-                ", ".join(map(repr, sorted(run.registered.plan.signals))),
-                run.id,
-                extra=about(run.id, run.graph),
-            )
+        if run.status != "waiting":
+            return False
+        logger.warning(
+            "run() waits for run %s of %r, which waits for a signal (its graph knows %s): send it by "
+            "`(await engine.get(%r)).signal(...)`, or submit() the run and have it in hand",
+            run.id,
+            run.graph,
+            ", ".join(map(repr, sorted(run.registered.plan.signals))),
+            run.id,
+            extra=about(run.id, run.graph),
+        )
+        return True
 
     async def get(self, run_id: str) -> Run:
         """The run of this id; raises `RunNotFound`, in memory also for one that ended too many runs ago."""

@@ -54,7 +54,7 @@ class Cluster:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                timeout=120,
+                timeout=240,
             )
         if started.returncode:
             self.close()
@@ -107,7 +107,7 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
     return children
 
 
-def until(condition: Any, seconds: float = 20) -> None:
+def until(condition: Any, seconds: float = 60) -> None:
     """Wait, in no loop, until something holds."""
     end = time.monotonic() + seconds
     while not condition():
@@ -126,7 +126,7 @@ def ray_cluster() -> Iterator[Cluster]:
     os.environ.update({name: value for name, value in cluster.environment().items() if name.startswith("RAY_")})
     try:
         link = link_to(cluster.address, {"log_to_driver": False})
-        link.open().result(60)
+        link.open().result(120)
         yield cluster
         link.close().result(60)
     finally:

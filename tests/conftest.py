@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from engine import get_tool_registry
 from engine.tools import ToolSet
@@ -26,6 +27,9 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "trio": ("trio", {}),
 }
 
+# How long an example takes is no promise of anybody's, and where the machine is busy any of them may take a second.
+settings.register_profile("at its own pace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("at its own pace")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell starts what it puts into the background. Tests that interrupt themselves, or a process of their own,

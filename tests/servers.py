@@ -83,8 +83,10 @@ class Server(ABC):
 
     def start(self) -> Self:
         """Start it, if it does not run, and wait until it answers."""
+        if not self._runs():
+            self._launch()
         deadline = time.monotonic() + START_SECONDS
-        give_up = time.monotonic() + AGAIN_SECONDS
+        give_up = time.monotonic() + AGAIN_SECONDS  # what is done before the first start may take longer than that
         while not (self._runs() and self.answers()):
             if time.monotonic() > (deadline if self._runs() else give_up):
                 raise ServerFailed(f"{self.name} did not start:\n{self.log}")

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 def run_example(*arguments: str) -> str:
     """What an example prints; a failure or a warning is an error."""
     command = [sys.executable, "-W", "error", "-m", *arguments]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 

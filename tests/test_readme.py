@@ -45,7 +45,7 @@ def run(program: str, folder: Path) -> str:
     """What a program prints, pasted into a file in an empty folder; a failure or a warning is an error."""
     file = folder / "pasted.py"
     file.write_text(program)
-    ran = subprocess.run([sys.executable, "-W", "error", file], cwd=folder, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-W", "error", file], cwd=folder, capture_output=True, text=True, timeout=180)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
@@ -79,7 +79,7 @@ def test_commands_work_as_pasted(document: Path, tmp_path: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
         )
 
         assert ran.returncode == 0, ran.stderr
@@ -113,7 +113,7 @@ def test_the_picture_is_of_the_example(tmp_path: Path) -> None:
     (program, _), *_ = programs(DOCUMENTS[0].read_text())
     file = tmp_path / "pasted.py"
     file.write_text(program.partition("async def main")[0] + "open('drawn.svg', 'w').write(graph.draw('svg'))\n")
-    subprocess.run([sys.executable, file], cwd=tmp_path, check=True, timeout=60)
+    subprocess.run([sys.executable, file], cwd=tmp_path, check=True, timeout=180)
 
     drawn, shown = (tmp_path / "drawn.svg").read_text(), (ROOT / "examples" / "review.svg").read_text()
 

@@ -8,5 +8,5 @@ from pathlib import Path
 from .flow import expenses
 
 paid = Path(os.environ.get("APPROVAL_PAID", "paid.txt"))
-graphs = [expenses(paid), expenses(paid, "taxis", patience=3.0)]
+graphs = [expenses(paid), expenses(paid, "taxis", patience=6.0)]
 """Whoever wants a taxi paid is told within seconds."""

@@ -79,7 +79,7 @@ def test_a_sleep_of_a_day_takes_no_time_and_the_clock_starts_at_nought(backend: 
     began = time.monotonic()
 
     assert testing.run(main, backend=backend, virtual_time=True) == (0.0, 86_400.0)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
 
 
 @every_backend
@@ -229,7 +229,7 @@ def test_time_goes_on_once_the_threads_are_idle(backend: Backend) -> None:
     began = time.monotonic()
 
     assert testing.run(main, backend=backend, virtual_time=True, patience_seconds=1000) == 120
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
 
 
 @every_backend

@@ -35,7 +35,7 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 async def turns(condition: Callable[[], bool]) -> None:
     """Let other tasks go on until a condition holds."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         while not condition():
             await anyio.lowlevel.checkpoint()
 
@@ -218,7 +218,7 @@ async def test_leaving_fails_what_runs_and_what_waits(make: Make, tmp_path: Path
         except EngineClosed:
             refused.append(name)
 
-    with Gate(tmp_path) as gate, anyio.fail_after(10):
+    with Gate(tmp_path) as gate, anyio.fail_after(30):
         async with anyio.create_task_group() as group, make(1) as executor:
             group.start_soon(call, "running")
             await gate.begun()
@@ -239,17 +239,18 @@ async def test_an_executor_can_be_entered_again(make: Make) -> None:
 async def test_calls_leave_no_files_open(make: Make) -> None:
     if isinstance(make, partial):
         pytest.skip("the connections are Ray's own, and come and go")
-    before = sorted(calls.open_files())
+    before = set(calls.open_files())
     async with make(2) as executor:
         for round_ in range(2):
-            during = sorted(calls.open_files())
+            during = set(calls.open_files())
             async with anyio.create_task_group() as group:
                 for number in range(100):
                     group.start_soon(executor.run, calls.identity, (number,))
             if round_:
-                assert sorted(calls.open_files()) == during
+                # Fewer they may be: a thread that a test before this one gave up has ended meanwhile.
+                assert set(calls.open_files()) - during == set()
 
-    assert sorted(calls.open_files()) == before
+    assert set(calls.open_files()) - before == set()
 
 
 @pytest.mark.parametrize("limit", [0, -1])
@@ -333,7 +334,9 @@ async def test_a_cancelled_call_stops_where_the_executor_says_it_can(
                 assert not calls.still_counts(tmp_path)
                 assert spin is calls.count_in_python or not calls.is_alive(process)
             else:
-                assert calls.still_counts(tmp_path)
+                with anyio.fail_after(30):
+                    while not calls.still_counts(tmp_path):
+                        await anyio.lowlevel.checkpoint()
                 (tmp_path / "enough").touch()
             assert await executor.run(calls.identity, (1,)) == 1
 
@@ -367,7 +370,7 @@ async def test_a_function_that_is_slow_to_arrive_holds_up_none_but_those_behind_
 async def test_a_call_cancelled_while_it_is_slow_to_start_leaves_its_place(make: Make) -> None:
     async with make(1) as executor:
         with anyio.move_on_after(0.05) as scope:
-            await executor.run(calls.SlowToArrive(1), (1,))
+            await executor.run(calls.SlowToArrive(5), (1,))  # long beside any moment in which nobody here gets a turn
 
         assert scope.cancelled_caught
         assert executor.running == 0

@@ -72,6 +72,15 @@ class Fleet:
             assert time.monotonic() < until, f"life {member.life} has not joined"
             time.sleep(0.02)
 
+    def wait_until_all_are_at_work(self) -> None:
+        """Until each has begun something: who is killed before has nothing that others could take over."""
+        left = {member.life for member in self.members}
+        until = time.monotonic() + 60
+        while left:
+            assert time.monotonic() < until, f"lives {sorted(left)} have begun nothing"
+            time.sleep(0.02)
+            left -= {line.life for line in lives.lines_of(Path(self.shares[0].lines)) if line.what == "start"}
+
     def close(self) -> list[int]:
         """Have all leave in order; their exit codes."""
         for member in self.members:
@@ -141,7 +150,7 @@ def kill_among(
     every: float = 1.0,
     sharing: Sharing = QUICK,
     seed: int = 0,
-    most: float = 120.0,
+    most: float = 240.0,
     pause: float = 0.02,
     beside: Callable[[float], None] = lambda seconds: None,
 ) -> Report:
@@ -163,8 +172,9 @@ def kill_among(
         )
         for number in range(engines)
     ]
-    began = time.monotonic()
     with fleet_of(shares) as fleet:
+        fleet.wait_until_all_are_at_work()
+        began = time.monotonic()
         next_kill = every * chance.uniform(0.5, 1.5)
         while not _all_over(url, runs):
             spent = time.monotonic() - began

@@ -74,7 +74,7 @@ async def _live(place: Place) -> None:
         await anyio.sleep_forever()
 
 
-def let_loose(place: Place, engines: int, over: str, *, most: float = 60.0) -> int:
+def let_loose(place: Place, engines: int, over: str, *, most: float = 180.0) -> int:
     """Start engines, and others for those that end, until a query has rows; how many were started in all."""
     number, processes = 0, dict[int, Any]()
     until = time.monotonic() + most

@@ -26,6 +26,7 @@ from engine.stores import open_store
 from tests.durability import lives, under_load
 
 SHOWN = 20
+LEAST_KILLS = 20
 
 
 @attrs.define
@@ -55,12 +56,17 @@ class Report:
         return f"{found}{len(self.faults)} FAULTS\n" + "\n".join(self.faults[:SHOWN])
 
 
-def kill_again_and_again(url: str, folder: Path, kills: int, seed: int) -> Report:
-    """So many lives that are killed, and a last one that is not."""
+def kill_again_and_again(
+    url: str, folder: Path, kills: int, seed: int, *, most_seconds: float = float("inf")
+) -> Report:
+    """So many lives that are killed, or as many as begin in that time, but a few at least; and one that is not."""
     chance = random.Random(seed)
     lines = folder / "lines"
     began = time.perf_counter()
-    for life in range(1, kills + 1):
+    life = 0
+    while life < min(kills, LEAST_KILLS) or (life < kills and time.perf_counter() - began < most_seconds):
+        life += 1
+        born = time.perf_counter()
         here, there = lives.CONTEXT.Pipe(duplex=False)
         process = lives.start(under_load.main, url, str(lines), life, seed, there, False)
         there.close()
@@ -70,7 +76,8 @@ def kill_again_and_again(url: str, folder: Path, kills: int, seed: int) -> Repor
             except EOFError:
                 process.join()
                 raise AssertionError(f"seed {seed}: life {life} ended with {process.exitcode} by itself") from None
-            time.sleep(chance.uniform(0, 0.1))
+            # On a slow machine later, or it would never come to submitting anything.
+            time.sleep(chance.uniform(0, max(0.1, (time.perf_counter() - born) / 2)))
         else:
             time.sleep(chance.uniform(0, 0.05))
         assert process.exitcode is None, f"seed {seed}: life {life} ended with {process.exitcode} by itself"
@@ -79,9 +86,9 @@ def kill_again_and_again(url: str, folder: Path, kills: int, seed: int) -> Repor
         here.close()
         process.close()
     here, there = lives.CONTEXT.Pipe(duplex=False)
-    process = lives.start(under_load.main, url, str(lines), kills + 1, seed, there, True)
-    assert lives.has_ended_well(process, 120 + kills / 5), f"seed {seed}"
-    report = Report(seed, kills, seconds=time.perf_counter() - began)
+    process = lives.start(under_load.main, url, str(lines), life + 1, seed, there, True)
+    assert lives.has_ended_well(process, 120 + life / 5), f"seed {seed}"
+    report = Report(seed, life, seconds=time.perf_counter() - began)
     anyio.run(_check, url, list(lives.lines_of(lines)), report)
     return report
 

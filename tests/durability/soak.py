@@ -40,7 +40,14 @@ UNREST: Final = 0.55
 """The part of the time in which the service is ended again and again."""
 WARM: Final = 0.3
 """The part of its last life after which its memory is looked at: by then it has met everything once."""
+LEAST_ENDS: Final = 2
+"""That often it is ended at least, however long a start takes."""
 SAMPLE_SECONDS: Final = 0.5
+LEAST_SAMPLES: Final = 8
+LEAST_RUNS: Final = 150
+"""So many runs must have come while its memory was looked at, or nothing can be said of it."""
+LONGER_SECONDS: Final = 60.0
+"""At most, for a machine that does not come so far in time."""
 FINISH_SECONDS: Final = 180.0
 PAGE: Final = 1_000
 BYTES_OF_A_RUN: Final = 24_000
@@ -168,7 +175,7 @@ class Soak:
         longest = min(12.0, self._seconds / 12)
         ways = ["kill", "kill at acknowledgement", "drain"] + ["store"] * (self._postgres is not None)
         left: list[str] = []
-        while monotonic() < until:
+        while monotonic() < until or len(self._service.kills) + len(self._service.drains) < LEAST_ENDS:
             await anyio.sleep(self._chance.uniform(0.2, longest))
             left = left or self._chance.sample(ways, len(ways))  # each of them as often, in any order
             match left.pop():
@@ -198,12 +205,16 @@ class Soak:
         begin = monotonic()
         until, warm = begin + self._seconds * (1 - UNREST), begin + self._seconds * (1 - UNREST) * WARM
         before = self._report.tally.done["acknowledged"]
-        while monotonic() < until:
+        while monotonic() < until or (monotonic() < until + LONGER_SECONDS and not self._has_looked_enough()):
             await anyio.sleep(SAMPLE_SECONDS)
             self._look_whether_it_lives()
             if self._service.ready and monotonic() > warm:
                 runs = self._report.tally.done["acknowledged"] - before
                 self._report.memory.append((monotonic(), self._service.resident_bytes(), runs))
+
+    def _has_looked_enough(self) -> bool:
+        memory = self._report.memory
+        return len(memory) >= LEAST_SAMPLES and memory[-1][2] - memory[0][2] >= LEAST_RUNS
 
     def _look_whether_it_lives(self) -> None:
         if why := self._service.ended_by_itself():

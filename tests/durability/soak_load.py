@@ -234,7 +234,7 @@ class Load:
         if truth is None:
             self.tally.done["events that are not kept"] += 1
         else:
-            unsafe = [(kill - UNSAFE_SECONDS, kill + UNSAFE_SECONDS) for kill in self.service.kills]
+            unsafe = [(kill - UNSAFE_SECONDS, back + UNSAFE_SECONDS) for kill, back in self.service.away()]
             again = watched.came_again(truth, [*unsafe, *self.away])
             self.tally.done["events that came again after a kill"] += again
         for fault in watched.faults:

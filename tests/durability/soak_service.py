@@ -39,6 +39,9 @@ class Service:
         self.kills: list[float] = []
         self.drains: list[float] = []
         """How long each took."""
+        self.returns: list[float] = []
+        """When it was ready, in each of its lives."""
+        self._to_start = 0.0
         self.faults: list[str] = []
         self._log = folder / "service.log"
         self._folder = folder
@@ -64,10 +67,13 @@ class Service:
                 command, cwd=self._folder, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self.lives += 1
+        began = time.monotonic()
         async with httpx2.AsyncClient(base_url=self.url) as http:
             with anyio.fail_after(START_SECONDS):
                 while not await self._is_ready(http):  # noqa: ASYNC110  # it is another process
                     await anyio.sleep(0.05)
+        self.returns.append(time.monotonic())
+        self._to_start = self.returns[-1] - began
         self.ready = True
 
     async def _is_ready(self, http: httpx2.AsyncClient) -> bool:
@@ -104,12 +110,16 @@ class Service:
         self.drains.append(took)
         if code != 0:
             self.faults.append(f"told to end, it ended with {code} after {took:.1f} s")
-        # A busy machine is given a second.
-        elif took > GRACE + 1:
+        # A busy machine is given a second, or as long as it needed for the start.
+        elif took > GRACE + max(1.0, self._to_start):
             self.faults.append(f"told to end, it took {took:.1f} s, and the grace is {GRACE:g} s")
         if code is None:
             self._process.kill()
             await anyio.to_thread.run_sync(self._process.wait)
+
+    def away(self) -> list[tuple[float, float]]:
+        """From when to when it was not there, for each kill: what came in between is of the life that was killed."""
+        return [(kill, min((back for back in self.returns if back > kill), default=kill)) for kill in self.kills]
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -27,7 +27,8 @@ from engine.client.sse import Parser
 from tests.durability.soak_service import Service
 
 UNSAFE_SECONDS: Final = 2.0
-"""So long before a kill something may have been shown that was not on disk yet; with a store that is away, longer."""
+"""So long before a kill something may have been shown that was not on disk yet; with a store that is away, longer. And
+so long after the service is back, a busy machine may not have read all that was shown before."""
 GAP_SECONDS: Final = 0.1
 SLOW_BYTES: Final = 16_384
 SLOW_GAP: Final = 0.02

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -13,16 +10,12 @@ from engine import Engine
 from examples.agents.__main__ import QUESTIONS, told
 from examples.agents.graph import AT_ONCE, ROUNDS, research, tools
 from examples.agents.model import Model
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.examples.processes import said_by
 
 
 @cache
 def transcript(library: str) -> str:
-    line = [sys.executable, "-W", "error", "-m", "examples.agents", library]
-    ran = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert (ran.returncode, ran.stderr) == (0, "")
-    return ran.stdout
+    return said_by("examples.agents", library)
 
 
 @pytest.mark.parametrize("library", ["asyncio", "trio"], ids="on-{}".format)

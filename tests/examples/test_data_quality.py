@@ -46,7 +46,7 @@ def command(
 ) -> str:
     """Run the command as a person would; its output if it ends as it should."""
     line = [sys.executable, "-W", "error", *program, "--out", str(folder), *arguments]
-    ran = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=180)
     assert ran.returncode == code, ran.stdout + ran.stderr
     return ran.stdout + ran.stderr
 
@@ -137,7 +137,7 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_report(
     program = ("-c", STOPPED, "SIGKILL", where)
     # What a detector or a write of a file was counted for, the second life counts anew: it is not stopped again.
     line = [sys.executable, *program, "--out", str(tmp_path), "--rows", "300", "--backend", library]
-    killed = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    killed = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=180)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (tmp_path / "report.json").exists()
 

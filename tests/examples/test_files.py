@@ -22,7 +22,7 @@ def run(folder: Path, orders: Path, *words: str) -> dict[str, Any]:
     line = [sys.executable, "-W", "error", "-m", "engine", "run", str(ROOT / "examples/files/graph.py"), "--quiet"]
     line += ["--file", f"orders={orders}", "--out", "made", *words]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-    ran = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert ran.returncode == 0, ran.stderr
     found: dict[str, Any] = json.loads(ran.stdout)
     return found

@@ -22,7 +22,7 @@ from engine import Engine, Graph, Run
 from examples.service import schedule as schedule_module
 from examples.service.schedule import Schedule, keep_time
 from tests.engine.web.services import eventually
-from tests.examples.processes import ROOT, address_in, begun, said_by
+from tests.examples.processes import HELD, ROOT, address_in, begun, said_by
 
 FOLDER = ROOT / "examples" / "service"
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"], ids="on-{}".format)
@@ -48,20 +48,23 @@ def counted(url: str) -> list[int]:
 
 @BACKENDS
 def test_each_order_of_many_customers_is_run_once_and_the_driver_tells_how_fast(backend: str) -> None:
-    said = said_by("examples.service.load", backend, "--customers", "8", "--seconds", "1")
+    said = said_by("examples.service.load", backend, "--customers", "8", "--seconds", "3")
 
-    assert re.search(r"^  1 s +\d+ orders/s +\d+ parcels/s  p50 [\d.]+  p95 [\d.]+  p99 [\d.]+ ms$", said, re.MULTILINE)
+    # In one of the seconds: a busy machine may take the first of them to begin.
+    assert re.search(
+        r"^  \d s +\d+ orders/s +\d+ parcels/s  p50 [\d.]+  p95 [\d.]+  p99 [\d.]+ ms$", said, re.MULTILINE
+    )
     assert re.search(r"\d+ shipped", said)
     assert said.endswith("each order was run once\n")
 
 
 @BACKENDS
 def test_orders_and_the_clock_go_on_after_kill_9_and_nothing_is_done_twice(backend: str, tmp_path: Path) -> None:
-    words = ["examples.service", backend, "--port", "0", "--folder", str(tmp_path), "--every", "0.7", "--grace", "1"]
+    words = ["examples.service", backend, "--port", "0", "--folder", str(tmp_path), "--every", "0.7", "--grace", "3"]
     order = {"number": "17", "item": "cup", "quantity": 2, "price": 250}
     with begun(*words) as first:
         url = address_in(first)
-        eventually(lambda: counted(url))
+        eventually(lambda: counted(url), 60)
         got(f"{url}/orders", order)
         first.send_signal(signal.SIGKILL)
     with begun(*words) as second:
@@ -80,7 +83,7 @@ def test_orders_and_the_clock_go_on_after_kill_9_and_nothing_is_done_twice(backe
         assert stream.recv(1000).startswith(b"HTTP/1.1 200")
         second.send_signal(signal.SIGTERM)
         since = monotonic()
-        _, errors = second.communicate(timeout=20)
+        _, errors = second.communicate(timeout=60)
         stream.close()
 
     assert again["number"] == "17"
@@ -91,8 +94,8 @@ def test_orders_and_the_clock_go_on_after_kill_9_and_nothing_is_done_twice(backe
     assert ticks == sorted(ticks)
     assert "shop_schedule_last_tick_seconds" in metrics
     assert 'workflow_runs_submitted_total{graph="takings"}' in metrics
-    assert (second.returncode, errors) == (0, "")
-    assert monotonic() - since < 10
+    assert (second.returncode, HELD.sub("", errors)) == (0, "")
+    assert monotonic() - since < 20
 
 
 def test_a_port_that_is_taken_is_told_before_anything_is_begun(tmp_path: Path) -> None:
@@ -130,7 +133,7 @@ async def ticks(engine: Engine, schedule: Schedule, count: int) -> list[str]:
 
     async with anyio.create_task_group() as group:
         group.start_soon(keep_time, engine, schedule, told)
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             await enough.wait()
         for _ in range(20):
             await anyio.lowlevel.checkpoint()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import anyio
 import pytest
 
+from actors.testing import BACKENDS
+from actors.testing import anyio_backend as options_of
 from engine import Engine
 from examples.submit.ending import ends_of
 from examples.submit.flow import graph
@@ -29,6 +32,12 @@ def test_each_way_submits_each_run_once(backend: str) -> None:
     assert "parcel 7 again is the same run" in said
     assert "what took too long: cancelled" in said
     assert said.endswith("a program without a loop: {'number': 5, 'grams': 285, 'postage': 95}\n")
+
+
+@pytest.fixture(params=BACKENDS)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """With a clock that jumps: what is quick ends first, whatever else this machine does."""
+    return options_of(request.param, virtual_time=True)
 
 
 async def test_ends_come_in_the_order_in_which_runs_end() -> None:

@@ -33,13 +33,16 @@ from tests.faulty_store import FaultyStore
 
 # Longer than anything a test waits for. Once nothing can go on, time jumps to its end.
 A_DAY_SECONDS = 86_400.0
-A_MINUTE_SECONDS = 60.0
+THREE_MINUTES_SECONDS = 180.0
+# For a thread. A process that gets no turn for a moment would lose a shorter one with it, and time would jump past what
+# the thread is about to bring.
+PATIENCE_SECONDS = 30.0
 
 
 @pytest.fixture(params=BACKENDS)
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """The backend of an async test, with a clock that jumps, except in the files that need the real one."""
-    return options_of(request.param, virtual_time=not is_in_real_time(request))
+    return options_of(request.param, virtual_time=not is_in_real_time(request), patience_seconds=PATIENCE_SECONDS)
 
 
 def is_in_real_time(request: pytest.FixtureRequest) -> bool:
@@ -144,7 +147,7 @@ def _ends_and_leaves_nothing(request: pytest.FixtureRequest) -> None:
     item = request.node
     assert isinstance(item, pytest.Function)
     if inspect.iscoroutinefunction(item.obj):
-        item.obj = _tidy(item.obj, A_MINUTE_SECONDS if is_in_real_time(request) else A_DAY_SECONDS)
+        item.obj = _tidy(item.obj, THREE_MINUTES_SECONDS if is_in_real_time(request) else A_DAY_SECONDS)
 
 
 def _tidy(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..., Awaitable[None]]:

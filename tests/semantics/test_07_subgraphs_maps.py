@@ -310,9 +310,9 @@ def test_ten_thousand_items_cost_linear_time() -> None:
         best = 1e9
         for _ in range(3):
             driver = Driver(graph({"m": mapped(same, concurrency=8)})).start({"rows": list(range(items))})
-            began = time.perf_counter()
+            began = time.process_time()  # what others do to this machine costs longer runs more
             driver.to_end()
-            best = min(best, time.perf_counter() - began)
+            best = min(best, time.process_time() - began)
         return best
 
     assert seconds(10_000) < 25 * seconds(1_000)

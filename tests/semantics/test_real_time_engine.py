@@ -25,13 +25,14 @@ from tests.semantics.engine_cases import (
     raise_in_process,
     result_of,
     same,
+    sleeps,
     square,
     square_of_view,
 )
 
 
 async def until(condition: Callable[[], object]) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(40):
         while not condition():  # noqa: ASYNC110  # threads and files set no event
             await anyio.sleep(0.01)
 
@@ -48,28 +49,39 @@ def released() -> Iterator[threading.Event]:
 
 
 async def test_three_branches_end_at_the_critical_path_and_not_at_the_sum_of_the_slowest_steps() -> None:
-    times = Times()
+    """The best of some rounds: what others do to this machine makes a run late as well, but not each time."""
     branches = {"a": (10, 10, 10), "b": (100, 10, 10), "c": (10, 10, 100)}
-    nodes: dict[str, Any] = {"start": times.node("start"), "join": times.node("join")}
-    edges = []
-    for branch, lengths in branches.items():
-        names = [f"{branch}{number}" for number in range(3)]
-        nodes |= {name: times.node(name, 3 * ms / 1000) for name, ms in zip(names, lengths, strict=True)}
-        edges.append(" -> ".join(["start", *names, "join"]))
+    rounds: list[float] = []
+    while len(rounds) < 10 and min(rounds, default=1.0) >= 0.36 * 1.4:
+        times = Times()
+        nodes: dict[str, Any] = {"start": times.node("start"), "join": times.node("join")}
+        edges = []
+        for branch, lengths in branches.items():
+            names = [f"{branch}{number}" for number in range(3)]
+            nodes |= {name: times.node(name, 3 * ms / 1000) for name, ms in zip(names, lengths, strict=True)}
+            edges.append(" -> ".join(["start", *names, "join"]))
 
-    await result_of(graph(nodes, *edges, entries="start"))
+        await result_of(graph(nodes, *edges, entries="start"))
+        rounds.append(times.total)
 
-    assert 0.36 <= times.total < 0.36 * 1.4  # with a barrier after each step: 0.63
+    assert 0.36 <= min(rounds) < 0.36 * 1.4  # with a barrier after each step: 0.63
 
 
 async def test_the_node_after_a_short_branch_starts_while_a_sibling_takes_long() -> None:
-    times = Times()
-    nodes = {"s": times.node("s"), "short": times.node("short", 0.05), "next": times.node("next")}
+    began = anyio.Event()
 
-    await result_of(graph({**nodes, "long": times.node("long", 0.5)}, "s -> short -> next", "s -> long"))
+    async def after(state: Any) -> None:
+        began.set()
 
-    assert 0.05 <= times.start("next") < 0.3
-    assert times.end("long") >= 0.5
+    async def long(state: Any) -> None:
+        with anyio.fail_after(20):
+            await began.wait()
+
+    result = await result_of(
+        graph({"s": same, "short": sleeps(0.05), "next": after, "long": long}, "s -> short -> next", "s -> long")
+    )
+
+    assert result.status == "succeeded"
 
 
 # --- threads --------------------------------------------------------------------------------------------
@@ -88,7 +100,7 @@ async def test_a_sync_function_runs_in_a_thread_unless_it_says_that_it_is_quick(
 
 
 async def test_threads_run_side_by_side_and_the_loop_goes_on() -> None:
-    met = threading.Barrier(3, timeout=10)
+    met = threading.Barrier(3, timeout=30)
 
     def node(state: Any) -> None:
         met.wait()
@@ -128,7 +140,7 @@ async def test_a_thread_is_given_up_at_its_timeout_and_its_late_result_dropped(r
 
     async with Engine() as engine:
         made = graph(
-            {"slow": (slow, {"timeout": 0.1, "retry": Retry(attempts=2, delay=0)}), "after": same}, "slow -> after"
+            {"slow": (slow, {"timeout": 1, "retry": Retry(attempts=2, delay=0)}), "after": same}, "slow -> after"
         )
         run = await engine.submit(made)
         assert (await run.result()).state == {"x": 2}
@@ -152,7 +164,7 @@ async def test_a_thread_is_given_up_when_its_run_is_cancelled(released: threadin
         run = await engine.submit(graph({"slow": slow}))
         await until(begun.is_set)
         await run.cancel()
-        with anyio.fail_after(5):
+        with anyio.fail_after(15):  # less than the thread takes
             assert await run.wait() == "cancelled"
 
 
@@ -163,7 +175,7 @@ async def test_leaving_by_an_exception_does_not_wait_for_a_thread(released: thre
         begun.set()
         released.wait(20)
 
-    with anyio.fail_after(5), pytest.raises(KeyError):  # noqa: PT012  # it is raised inside
+    with anyio.fail_after(15), pytest.raises(KeyError):  # noqa: PT012  # it is raised inside
         async with Engine() as engine:
             await engine.submit(graph({"slow": slow}))
             await until(begun.is_set)
@@ -171,26 +183,30 @@ async def test_leaving_by_an_exception_does_not_wait_for_a_thread(released: thre
 
 
 async def test_a_timeout_does_not_run_while_a_call_waits_for_a_thread() -> None:
+    begun = threading.Event()
+
     def node(state: Any) -> None:
-        time.sleep(0.15)
+        begun.set()
+        time.sleep(1.5)
 
     async with Engine(settings=Settings(threads=1)) as engine:
-        made = graph({"node": (node, {"timeout": 0.5})})
-        runs = [await engine.submit(made) for _ in range(6)]
+        first = await engine.submit(graph({"node": node}, name="first"))
+        await until(begun.is_set)
+        second = await engine.submit(graph({"node": (lambda state: None, {"timeout": 1})}))
 
-        assert [await run.wait() for run in runs] == ["succeeded"] * 6
+        assert [await first.wait(), await second.wait()] == ["succeeded", "succeeded"]
 
 
 async def test_a_timeout_of_many_threads_frees_their_places(released: threading.Event) -> None:
-    def node(state: dict[str, Any]) -> None:
-        if state["hang"]:
-            released.wait(20)
+    def hang(state: Any) -> None:
+        released.wait(20)
 
     async with Engine(settings=Settings(threads=2)) as engine:
-        made = graph({"node": (node, {"timeout": 0.1})})
-        runs = [await engine.submit(made, {"hang": hang}) for hang in (True, True, True, False)]
-
-        assert [await run.wait() for run in runs] == ["failed"] * 3 + ["succeeded"]
+        made = graph({"node": (hang, {"timeout": 0.1})})
+        runs = [await engine.submit(made) for _ in range(3)]
+        runs.append(await engine.submit(graph({"node": lambda state: None}, name="last")))
+        with anyio.fail_after(15):  # less than the threads take
+            assert [await run.wait() for run in runs] == ["failed"] * 3 + ["succeeded"]
 
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
@@ -231,7 +247,7 @@ async def test_the_items_of_a_slow_iterator_go_on_one_by_one(released: threading
 
     def rows(state: Any) -> Iterator[int]:
         yield 1
-        assert done.wait(10), "the first item is at work while the next is awaited"
+        assert done.wait(30), "the first item is at work while the next is awaited"
         yield 2
 
     async def work(item: int) -> int:
@@ -408,7 +424,7 @@ async def test_a_process_is_killed_when_its_run_ends(tmp_path: Path, how: str) -
         raise ValueError("no")
 
     made = graph({"s": same, "hang": (hang_in_process, {"run_in": "process"}), "bad": bad}, "s -> hang, bad")
-    with anyio.fail_after(30):
+    with anyio.fail_after(50):
         try:
             async with Engine() as engine:
                 run = await engine.submit(made, {"path": str(path)})
