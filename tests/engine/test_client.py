@@ -28,7 +28,7 @@ from engine.web.keys import Keys, new_key
 from engine.web.models import RunError
 from engine.web.problems import answer_of, of_error
 from engine.web.service import run_error
-from tests.engine.web.served import COUNTING, FAILING, GATED, Served, served
+from tests.engine.web.served import COUNTING, FAILING, GATED, Served, Transport, served
 
 URL = "http://service"
 
@@ -38,7 +38,7 @@ async def talking(store: Any = None, **options: Any) -> AsyncIterator[tuple[Asyn
     of_client = {name: options.pop(name) for name in ("patience", "api_key") if name in options}
     async with (
         served(store, **options) as there,
-        AsyncClient(URL, transport=httpx2.ASGITransport(there.app), **of_client) as client,
+        AsyncClient(URL, transport=Transport(there.app), **of_client) as client,
     ):
         yield client, there
 
@@ -409,7 +409,7 @@ async def test_a_full_engine_is_waited_for_and_then_told() -> None:
         first = await client.submit(GATED)
         with pytest.raises(errors.EngineBusy) as busy:
             await client.submit("gated")
-        patient = AsyncClient(URL, transport=httpx2.ASGITransport(there.app), patience=20)
+        patient = AsyncClient(URL, transport=Transport(there.app), patience=20)
         async with patient, anyio.create_task_group() as group:
             group.start_soon(first.signal, "go")
             second = await patient.submit("gated")
@@ -475,7 +475,7 @@ class Flaky(httpx2.AsyncBaseTransport):
     """Loses requests, or their answers, as it is told."""
 
     def __init__(self, app: Any, *script: str | httpx2.Response) -> None:
-        self._inner = httpx2.ASGITransport(app)
+        self._inner = Transport(app)
         self._script = list(script)
         self.seen: list[httpx2.Request] = []
 
