@@ -133,10 +133,12 @@ def test_over_a_real_server_what_waits_starts_as_soon_as_the_limit_is_raised(bac
         free.append(anyio.Event())
         for n in range(3):
             await engine.submit(waits_for_a_place(began, free) if n == 0 else "busy", {"n": n})
+        while not began:  # noqa: ASYNC110  # it is the server's event
+            await anyio.sleep(0.01)
         await anyio.sleep(0.05)
 
     async def end(engine: Engine) -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while len(began) < 3:  # noqa: ASYNC110  # it is the server's event
                 await anyio.sleep(0.01)
         free[0].set()
