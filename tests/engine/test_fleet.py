@@ -949,8 +949,8 @@ async def test_a_retry_is_refused_if_the_lease_is_lost_while_the_run_becomes_its
 async def test_a_second_engine_that_does_not_share_is_refused(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres.store, "CLAIM_SECONDS", 0.1)
     async with engines(postgres_url, 1):
+        monkeypatch.setattr(postgres.store, "CLAIM_SECONDS", 0.1)
         with pytest.raises(StoreUnavailable, match="shared=True"):
             async with Engine(postgres_url):
                 pass
