@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from engine import get_tool_registry
 from engine.tools import ToolSet
@@ -30,6 +31,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell starts what it puts into the background. Tests that interrupt themselves, or a process of their own,
     # would wait for ever.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# An example that takes long is one on a busy machine.
+settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -12,10 +12,11 @@ from engine.web.limits import Limits
 from engine.web.streams import StreamLimits
 from tests.engine.web.asgi import websocket
 from tests.engine.web.served import COUNTING, GATED, EventSource, Socket, connected, served
+from tests.virtual_time import in_virtual_time
 
 PINGING = StreamLimits(ping=0.05)
 IMPATIENT = StreamLimits(slow=0.5)
-LONG = 3 * IMPATIENT.slow
+LONG = 1.5 * IMPATIENT.slow  # and so within what the last word may take
 PINGED = StreamLimits().ping  # when it is noticed at the latest
 
 
@@ -129,6 +130,7 @@ async def test_a_socket_ends_that_had_nothing_but_pings_for_long() -> None:
     assert (found[-1]["reason"], found[-1]["after"], closed["code"]) == ("idle", numbers(found)[-1], 4408)
 
 
+@in_virtual_time
 async def test_a_reader_that_is_too_slow_is_cut_off_and_can_come_back_without_loss() -> None:
     async with served(streams=IMPATIENT) as service:
         run_id = await service.submitted(telling(50))
@@ -269,6 +271,7 @@ async def test_a_quiet_stream_is_pinged_and_ends_when_the_engine_drains() -> Non
     assert json.loads(end["data"])["reason"] == "draining"
 
 
+@in_virtual_time
 async def test_a_stream_that_is_read_too_slowly_is_cut_off_and_says_so() -> None:
     async with served(streams=IMPATIENT) as service:
         run_id = await service.submitted(GATED)
