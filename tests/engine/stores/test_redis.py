@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import anyio
 import pytest
+from coredis.exceptions import ConnectionError, ResponseError
 
 from engine.errors import EngineClosed, KeyTaken, StoreUnavailable
 from engine.stored import Admit, Append, Kept, Query, SetStatus
 from engine.stores.redis import RedisStore
+from engine.stores.redis.faults import unavailable
 from engine.stores.redis.promises import Settings
 from tests.contracts.stores import admit, append, blob, row
 from tests.ports import free_port, stranger
@@ -351,6 +353,24 @@ STRANGERS = {
 async def test_of_another_server_at_its_address_it_is_asked_whether_it_is_the_right_one(says: bytes, cure: str) -> None:
     with stranger(says) as port, pytest.raises(StoreUnavailable, match=rf"127\.0\.0\.1:{port}.*{cure}"):
         await RedisStore(f"redis://127.0.0.1:{port}/0").__aenter__()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("Connection not usable"),
+        ConnectionError("Unable to establish a connection to host=127.0.0.1,port=1"),
+        TimeoutError(),
+        ConnectionResetError(104, "Connection reset by peer"),
+    ],
+    ids=repr,
+)
+def test_however_a_connection_is_lost_it_is_asked_whether_the_server_is_running(error: Exception) -> None:
+    assert "is the server running, and at this address?" in str(unavailable(error, "redis://127.0.0.1:1"))
+
+
+def test_what_a_server_says_is_no_question_of_whether_it_is_running() -> None:
+    assert "is the server running" not in str(unavailable(ResponseError("no such thing"), "redis://127.0.0.1:1"))
 
 
 async def test_a_replica_is_refused(redis_url: str) -> None:
