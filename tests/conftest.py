@@ -31,6 +31,7 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
 settings.register_profile("at its own pace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("at its own pace")
 
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell starts what it puts into the background. Tests that interrupt themselves, or a process of their own,
     # would wait for ever.

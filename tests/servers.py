@@ -58,7 +58,7 @@ class Server(ABC):
 
     def __init__(self) -> None:
         self.port = free_port()
-        self.password = secrets.token_urlsafe(12)
+        self.password = secrets.token_hex(12)  # begins with no "--", which Redis would take for a setting
         self.folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
         self.process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -255,7 +255,7 @@ class RedisServer(Server):
 
     def say(self, *words: str) -> str:
         """Send one command and return the first part of the answer, as it came."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             for command in (["AUTH", self.password], words):
                 parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in command]
                 connection.sendall(f"*{len(parts)}\r\n{''.join(parts)}".encode())

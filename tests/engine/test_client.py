@@ -28,7 +28,7 @@ from engine.web.keys import Keys, new_key
 from engine.web.models import RunError
 from engine.web.problems import answer_of, of_error
 from engine.web.service import run_error
-from tests.engine.web.served import COUNTING, FAILING, GATED, Served, served
+from tests.engine.web.served import COUNTING, FAILING, GATED, Served, Transport, served
 
 URL = "http://service"
 
@@ -38,14 +38,14 @@ async def talking(store: Any = None, **options: Any) -> AsyncIterator[tuple[Asyn
     of_client = {name: options.pop(name) for name in ("patience", "api_key") if name in options}
     async with (
         served(store, **options) as there,
-        AsyncClient(URL, transport=httpx2.ASGITransport(there.app), **of_client) as client,
+        AsyncClient(URL, transport=Transport(there.app), **of_client) as client,
     ):
         yield client, there
 
 
 async def until(run: RemoteRun, status: str) -> None:
     """Ask until it stands so."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         while (await run.refresh()).status != status:  # noqa: ASYNC110  # it is another's event
             await anyio.sleep(0.005)
 
@@ -121,7 +121,7 @@ async def test_a_run_is_signalled_to_its_end() -> None:
         run = await client.submit("gated", {"n": 1})
         await run.signal("go", {"by": "me"})
 
-        result = await run.result(timeout=10)
+        result = await run.result(timeout=30)
 
         assert result.state == {"n": 2, "gone": {"by": "me"}}
         assert (run.over, run.status, run.state) == (True, "succeeded", result.state)
@@ -409,7 +409,7 @@ async def test_a_full_engine_is_waited_for_and_then_told() -> None:
         first = await client.submit(GATED)
         with pytest.raises(errors.EngineBusy) as busy:
             await client.submit("gated")
-        patient = AsyncClient(URL, transport=httpx2.ASGITransport(there.app), patience=20)
+        patient = AsyncClient(URL, transport=Transport(there.app), patience=60)
         async with patient, anyio.create_task_group() as group:
             group.start_soon(first.signal, "go")
             second = await patient.submit("gated")
@@ -475,7 +475,7 @@ class Flaky(httpx2.AsyncBaseTransport):
     """Loses requests, or their answers, as it is told."""
 
     def __init__(self, app: Any, *script: str | httpx2.Response) -> None:
-        self._inner = httpx2.ASGITransport(app)
+        self._inner = Transport(app)
         self._script = list(script)
         self.seen: list[httpx2.Request] = []
 
@@ -494,7 +494,7 @@ class Flaky(httpx2.AsyncBaseTransport):
 
 def flaky(there: Served, *script: Any, **options: Any) -> tuple[Flaky, AsyncClient]:
     transport = Flaky(there.app, *script)
-    return transport, AsyncClient(URL, transport=transport, patience=Patience(total=10, first_gap=0.01), **options)
+    return transport, AsyncClient(URL, transport=transport, patience=Patience(total=60, first_gap=0.01), **options)
 
 
 async def test_a_submission_whose_answer_was_lost_makes_one_run() -> None:

@@ -14,7 +14,7 @@ from engine import File, FileDamaged, FileMismatch, FileMissing, Graph
 from engine.client import AsyncClient, Patience, ServiceUnreachable
 from engine.errors import EngineError
 from tests.engine.test_client import URL, talking
-from tests.engine.web.served import served
+from tests.engine.web.served import Transport, served
 
 DATA = bytes(range(256)) * 4000
 
@@ -106,7 +106,7 @@ class Flaky(httpx2.AsyncBaseTransport):
 @pytest.mark.parametrize("ranges", [True, False])
 async def test_a_download_goes_on_where_it_was_cut_off(ranges: bool, tmp_path: Path) -> None:
     async with served() as there:
-        flaky = Flaky(httpx2.ASGITransport(there.app), 3, ranges=ranges)
+        flaky = Flaky(Transport(there.app), 3, ranges=ranges)
         async with AsyncClient(URL, transport=flaky, patience=Patience(first_gap=0.001)) as client:
             file = await client.upload(DATA)
             where = await client.download(file, tmp_path / "x")
@@ -118,7 +118,7 @@ async def test_a_download_goes_on_where_it_was_cut_off(ranges: bool, tmp_path: P
 
 async def test_one_that_never_comes_or_comes_wrong_leaves_nothing(tmp_path: Path) -> None:
     async with served() as there:
-        inner = httpx2.ASGITransport(there.app)
+        inner = Transport(there.app)
         for flaky, error in ((Flaky(inner, 10**6), ServiceUnreachable), (Flaky(inner, 0, lies=True), FileDamaged)):
             async with AsyncClient(URL, transport=flaky, patience=Patience(total=0.05, first_gap=0.01)) as client:
                 file = await client.upload(DATA)

@@ -104,7 +104,7 @@ async def test_submissions_that_a_crash_interrupts_make_one_run_each(service: Pr
 
     async with client_of(service) as client:
         await client.define(NOTED)
-        with anyio.fail_after(40):
+        with anyio.fail_after(120):
             async with anyio.create_task_group() as group:
                 group.start_soon(crash)
                 for number in range(60):
@@ -121,7 +121,7 @@ async def test_a_result_is_waited_for_through_a_restart(service: Process) -> Non
         run = await client.submit(LOOP, {"pause": 0.01, "until": 60})
         group.start_soon(service.again)
 
-        assert (await run.result(timeout=30)).state["n"] == 60
+        assert (await run.result(timeout=120)).state["n"] == 60
 
 
 async def test_whoever_leaves_in_the_middle_leaves_nothing_open(service: Process) -> None:
@@ -178,7 +178,7 @@ async def test_a_reader_that_was_too_slow_and_cut_off_misses_nothing(
         seen = []
         async for event in run.events():
             seen.append(event.seq)
-            if event.seq == 10:
+            if len(connections) == 1 and event.seq % 500 == 10:
                 await anyio.sleep(1.0)  # reads nothing, while more waits to be sent than a network holds
 
         assert seen == list(range(1, run.info.last_event + 1))
@@ -225,7 +225,7 @@ def test_threads_share_a_client(service: Process) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(120)
 
         assert sorted(found) == sorted((number, number + 2) for number in range(8) for _ in range(5))
         assert len(client.runs(limit=None)) == 40
@@ -271,8 +271,9 @@ class Scripted(httpx2.AsyncBaseTransport):
         return httpx2.Response(200, content=answer)
 
 
-async def read(script: Scripted, after: int = 0) -> list[int]:
-    async with AsyncClient("http://service", transport=script, patience=Patience(total=1, first_gap=0.01)) as client:
+async def read(script: Scripted, after: int = 0, patience: float = 60.0) -> list[int]:
+    patient = Patience(total=patience, first_gap=0.01)
+    async with AsyncClient("http://service", transport=script, patience=patient) as client:
         run = await client.get("r")
         return [event.seq async for event in run.events(after)]
 
@@ -307,4 +308,4 @@ async def test_events_that_are_gone_are_told_as_the_engine_does() -> None:
 
 async def test_a_stream_that_never_gets_on_is_given_up() -> None:
     with pytest.raises(ServiceError, match="draining"):
-        await read(Scripted(*[end("draining")] * 100))
+        await read(Scripted(*[end("draining")] * 100), patience=1.0)

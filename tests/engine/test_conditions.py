@@ -22,6 +22,7 @@ from engine.errors import ConditionFailed, ConditionFault, ConditionInvalid
 from engine.kinds import kind_of_type
 from engine.sameness import same_plan
 from engine.schema import read_schema
+from tests.slowness import slowness
 
 
 @attrs.frozen
@@ -501,7 +502,7 @@ def test_a_bomb_is_refused_at_once(bomb: str) -> None:
     with pytest.raises((ConditionInvalid, ConditionFailed)) as refused:
         compile_condition(text)(state)
 
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < slowness()
     assert len(str(refused.value)) < 3_000
 
 

@@ -21,6 +21,7 @@ from engine.history import History
 from engine.stores.memory import MemoryStore
 from tests.engine.test_durable_leaving import Slow
 from tests.faulty_store import FaultyStore
+from tests.virtual_time import in_virtual_time
 
 TOOLS = ToolRegistry()
 
@@ -62,11 +63,12 @@ async def test_a_run_of_a_defined_graph_goes_on_after_a_restart_without_anybody_
     async with Engine(store, tools=TOOLS) as engine:
         run = await engine.get(run_id)
         await run.signal("go", "now")
-        result = await run.result(5)
+        result = await run.result(60)
 
     assert result.state == {"n": 1, "gone": "now"}
 
 
+@in_virtual_time
 async def test_a_graph_that_is_used_while_it_is_defined_is_kept_all_the_same() -> None:
     store = Slow()
     store.seconds = 0.02

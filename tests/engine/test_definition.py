@@ -30,6 +30,7 @@ from engine import (
     ToolRegistry,
 )
 from engine.definition_format import json_schema
+from tests.slowness import slowness
 
 State = dict[str, Any]
 
@@ -699,7 +700,7 @@ def test_a_bomb_is_refused_in_a_second(bomb: str) -> None:
     with pytest.raises(GraphInvalid) as raised:
         from_dict(BOMBS[bomb])
 
-    assert time.process_time() - began < 2  # one second on a machine with nothing else to do
+    assert time.process_time() - began < 2 * slowness()
     assert len(raised.value.problems) <= 501
     assert len(str(raised.value)) < 5_000
 

@@ -11,6 +11,7 @@ import pytest
 from engine import Engine, EngineClosed, Graph
 from engine.settings import Settings
 from engine.stores.memory import MemoryStore
+from tests.virtual_time import anyio_backend as anyio_backend
 
 State = dict[str, Any]
 

@@ -10,6 +10,7 @@ import pytest
 
 from engine import Engine, EngineClosed, Graph, Run
 from tests.engine.test_durable_leaving import Slow, line
+from tests.virtual_time import anyio_backend as anyio_backend
 
 State = dict[str, Any]
 

@@ -88,7 +88,7 @@ def waiting(calls: Calls, make: Any, **options: Any) -> Graph:
 
 
 async def settled(engine: Engine, run_id: str, status: str = "waiting") -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while (await engine.get(run_id)).status != status:  # noqa: ASYNC110  # nobody tells of a run that waits
             await anyio.sleep(0.01)
 
@@ -280,15 +280,17 @@ def test_no_file_that_the_journal_names_is_missing_or_torn_after_kill_9(backend:
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(KILLED.format(root=str(ROOT), backend=backend)))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for life in range(6):
+    life, named = 0, 0
+    while life < 6 or (named <= 15 and life < 60):  # a machine may take longer for them
         with subprocess.Popen(
             [sys.executable, str(program)], cwd=tmp_path, env=environment, stdout=subprocess.PIPE
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"begun\n"
-            time.sleep(0.05 + 0.11 * life)
+            time.sleep(0.05 + 0.11 * (life % 6))
             process.send_signal(signal.SIGKILL)
-    named, broken = anyio.run(named_and_broken, tmp_path, backend=backend)
+        named, broken = anyio.run(named_and_broken, tmp_path, backend=backend)
+        life += 1
 
     assert named > 15
     assert broken == []
@@ -394,7 +396,7 @@ async def test_what_need_not_be_kept_goes_with_its_files_while_an_engine_runs(
         await engine.run(graph)
         assert len(kept_in(engine)) == 1
         monkeypatch.setattr("engine.files.files.GRACE", -60.0)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while kept_in(engine):  # noqa: ASYNC110  # nobody tells of what is removed
                 await anyio.sleep(0.02)
 

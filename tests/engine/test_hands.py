@@ -14,6 +14,7 @@ from actors import StrayCancellation
 from engine import Engine, Graph, RunFailed
 from engine.hands import KEPT_IDLE, LEFT_IDLE, Hands, Worker
 from engine.timers import Timers
+from tests.virtual_time import anyio_backend as anyio_backend
 
 
 def chain(*functions: Any, name: str = "chain", **options: Any) -> Graph:

@@ -13,6 +13,8 @@ from engine.counts import Histogram
 from engine.errors import EngineClosed, KeyTaken, StoreUnavailable
 from engine.journal import BATCH_RECORDS, COMMIT_SECONDS, MOST_WRITES, PATIENCE, Journal
 from engine.stored import Admit, Append, Forget, RunRow, StoreFacts, Write
+from tests.virtual_time import anyio_backend as anyio_backend
+from tests.virtual_time import in_real_time
 
 
 class Flaky:
@@ -304,6 +306,7 @@ async def test_a_write_that_admits_nothing_can_be_cancelled_while_the_store_is_o
     assert scope.cancelled_caught
 
 
+@in_real_time
 async def test_who_submits_again_and_again_can_be_cancelled() -> None:
     journal = journal_on(Flaky())
     async with anyio.create_task_group() as group:

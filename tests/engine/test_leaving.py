@@ -7,6 +7,7 @@ import anyio
 import pytest
 
 from engine import Engine, Graph, Retry
+from tests.virtual_time import anyio_backend as anyio_backend
 
 
 def one(function: Any, name: str = "one", **options: Any) -> Graph:

@@ -235,6 +235,7 @@ async def test_tokens_on_edges_with_a_capacity_are_seen() -> None:
 
 async def test_a_join_tells_how_long_it_waited_for_the_last() -> None:
     async def nap(state: dict[str, Any]) -> None:
+        await anyio.wait_all_tasks_blocked()  # the other has been there for long
         await anyio.sleep(0.02)
 
     graph = Graph("graph").add_node("quick", nothing).add_node("slow", nap).add_node("join", nothing)
@@ -244,7 +245,7 @@ async def test_a_join_tells_how_long_it_waited_for_the_last() -> None:
             await engine.run(graph, {})
 
         assert values(engine, "join_wait_seconds_count") == {("join",): 2}
-        assert 0.04 <= values(engine, "join_wait_seconds_sum")[("join",)] < 2
+        assert 0.04 <= values(engine, "join_wait_seconds_sum")[("join",)] < 20
 
 
 async def test_loop_limits_hit_are_counted() -> None:
@@ -280,14 +281,14 @@ async def test_a_thread_given_up_is_seen_until_it_ends() -> None:
     release = Event()
 
     def block(state: dict[str, Any]) -> None:
-        release.wait(10)
+        release.wait(60)
 
     async with Engine() as engine:
         with pytest.raises(RunFailed):
-            await engine.run(graph_of("stuck", function=block, timeout=0.01), {})
+            await engine.run(graph_of("stuck", function=block, timeout=0.2), {})
         stuck = values(engine, "abandoned_threads")
         release.set()
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while values(engine, "abandoned_threads") != {(): 0}:  # noqa: ASYNC110  # its end tells nobody
                 await anyio.sleep(0.001)
 
@@ -302,7 +303,7 @@ async def test_restarts_and_dead_letters_are_counted() -> None:
         await root.child("timers").tell("too late")
         await root.restart_child("timers")
         engine._registry.find("graph").scheduler.hands.run_beside(crash)
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while values(engine, "actor_restarts_total") != {(): 1}:  # noqa: ASYNC110  # the last to be told is a count
                 await anyio.sleep(0.001)
         await engine.run(graph_of("a"), {})

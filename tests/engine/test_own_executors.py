@@ -11,6 +11,7 @@ import pytest
 
 from engine import Capabilities, Engine, Graph, Health, Retry, RunFailed, Work, WorkerLost
 from tests.engine.test_metrics import values
+from tests.virtual_time import in_virtual_time
 
 
 class Bare:
@@ -82,6 +83,7 @@ async def test_what_is_cancelled_is_told_to_it_and_waited_for() -> None:
         assert mine.asked == ["start", "submit", "cancel"]
 
 
+@in_virtual_time
 async def test_a_time_out_is_told_to_it_as_well() -> None:
     mine = Hanging()
     async with Engine(executors={"mine": mine}) as engine:

@@ -49,7 +49,7 @@ async def parked(store: Store, count: int) -> str:
 
 async def taken(engine: Engine, id: str, count: int) -> list[Any]:
     run = await engine.get(id)
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with aclosing(run.events()) as events:
             async for _ in events:
                 if len(run.state["taken"]) >= count:
@@ -102,5 +102,5 @@ async def test_a_cancel_by_one_who_still_holds_the_run_as_parked_ends_it(store: 
         engine.register(taking(1))
         await engine.get(id)
         await run.cancel()
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             assert await (await engine.get(id)).wait() == "cancelled"

@@ -31,6 +31,7 @@ from engine import (
     UnknownNode,
 )
 from tests.engine.test_metrics import values
+from tests.virtual_time import in_virtual_time
 
 SEEDS = range(25)
 
@@ -66,7 +67,7 @@ class Service:
 
 async def test_a_node_that_fails_too_often_is_not_called_any_more() -> None:
     service = Service()
-    graph = one(service.call, breaker=Breaker(failures=3, within=60, cooldown=60))
+    graph = one(service.call, breaker=Breaker(failures=3, within=6000, cooldown=6000))
 
     async with Engine() as engine:
         causes = [await cause_of(await engine.submit(graph)) for _ in range(6)]
@@ -76,7 +77,7 @@ async def test_a_node_that_fails_too_often_is_not_called_any_more() -> None:
     assert service.calls == 3
     assert isinstance(causes[3], NodeUnavailable)
     assert causes[3].node == "work"
-    assert 59 < causes[3].retry_after <= 60
+    assert 5900 < causes[3].retry_after <= 6000
     assert state == {("work", "closed"): 0, ("work", "open"): 1, ("work", "half_open"): 0}
 
 
@@ -169,6 +170,7 @@ def fail_elsewhere(state: dict[str, Any]) -> None:
     raise ConnectionError("down")
 
 
+@in_virtual_time
 async def test_a_time_out_is_a_failure_and_a_cancellation_is_none() -> None:
     begun = anyio.Event()
 

@@ -38,7 +38,7 @@ def ran(script: str | Path, *args: str, **options: Any) -> subprocess.CompletedP
         [sys.executable, *run, *args],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
         env=environment,
         **options,
@@ -47,7 +47,7 @@ def ran(script: str | Path, *args: str, **options: Any) -> subprocess.CompletedP
 
 async def wait_until(condition: Callable[[], bool]) -> None:
     """For what another process does in its own time."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not condition():  # noqa: ASYNC110  # nothing else would tell
             await anyio.sleep(0.001)
 
@@ -111,7 +111,7 @@ async def test_a_worker_that_dies_by_itself_is_lost_and_replaced(
 
 async def test_a_worker_is_lost_although_a_forked_child_lives_on(tmp_path: Path) -> None:
     async with ProcessExecutor(1) as executor:
-        with anyio.fail_after(10), pytest.raises(WorkerLost, match="exited with code 5"):
+        with anyio.fail_after(60), pytest.raises(WorkerLost, match="exited with code 5"):
             await executor.run(calls.fork_and_die, (str(tmp_path),))
 
     child = int((tmp_path / "child").read_text())

@@ -34,7 +34,7 @@ async def test_a_map_over_a_function_leaves_no_source_behind_and_can_be_retried(
 
     over = sync_rows if kind == "sync" else async_rows
     graph = Graph("mapping").add_map("map", double, over=over, into="results", concurrency=2).set_entry_point("map")
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with Engine() as engine:
             run = await engine.submit(graph, {})
             if fails:

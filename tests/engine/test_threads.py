@@ -28,7 +28,7 @@ def paint(new: str) -> str:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not condition():
             await anyio.lowlevel.checkpoint()
 
@@ -69,15 +69,20 @@ async def test_leaving_does_not_wait_for_an_abandoned_thread(tmp_path: Path) -> 
         await until(lambda: executor.abandoned == 0)
 
 
+def ours() -> set[threading.Thread]:
+    """The threads of executors, among those that Trio and others start and end when they like."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("engine-thread")}
+
+
 async def test_leaving_ends_the_threads() -> None:
-    before = threading.active_count()
+    before = ours()
     async with ThreadExecutor(4) as executor:
         async with anyio.create_task_group() as group:
             for _ in range(8):
                 group.start_soon(executor.run, time.sleep, (0.001,))
-        assert threading.active_count() > before
+        assert ours() - before
 
-    assert threading.active_count() == before
+    assert not ours() - before
 
 
 async def test_threads_start_when_needed_and_are_used_again() -> None:
@@ -127,7 +132,7 @@ def test_the_interpreter_ends_while_an_abandoned_thread_goes_on() -> None:
         anyio.run(main)
         print("left")
     """
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False)
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
 
     assert (ran.stdout, ran.stderr, ran.returncode) == ("left\n", "", 0)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import coredis.exceptions
+
 from ...errors import StoreUnavailable
+
+_LOST = (coredis.exceptions.ConnectionError, OSError)
+_CURE_OF_THE_LOST = "is the server running, and at this address?"
 
 # By words of the answer, in the order in which they are looked for.
 _CURES = {
@@ -28,9 +33,6 @@ _CURES = {
     "No address associated": "check the host in the address",
     "Temporary failure in name resolution": "check the host in the address",
     "Name or service not known": "check the host in the address",
-    "Connection refused": "is the server running, and at this address?",
-    "connection attempts failed": "is the server running, and at this address?",
-    "Connection lost": "is the server running, and at this address?",
     "Protocol Error": "is it Redis that answers at this address?",
 }
 
@@ -38,7 +40,9 @@ _CURES = {
 def unavailable(error: BaseException, shown: str) -> StoreUnavailable:
     """It could not be reached, or did not do what it was asked."""
     said = "; ".join(dict.fromkeys(_chain(error)))
-    cure = next((cure for words, cure in _CURES.items() if words in said), "")
+    # A connection is lost in many ways, and at any step of a request: each has words of its own.
+    rest = _CURE_OF_THE_LOST if isinstance(error, _LOST) else ""
+    cure = next((cure for words, cure in _CURES.items() if words in said), rest)
     message = f"Redis at {shown} did not answer as it should: {said}" + (f" ({cure})" if cure else "")
     return StoreUnavailable(message, facts={"url": shown})
 

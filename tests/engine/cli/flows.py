@@ -168,7 +168,7 @@ async def check_stock(state: dict[str, Any], ctx: Context, seconds: float = 0.0)
 @tool
 def price(item: int, factor: int = 1) -> int:
     """Of one item."""
-    time.sleep(0.01)
+    time.sleep(0.03)
     return item * factor
 
 

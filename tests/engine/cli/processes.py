@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 ROOT = Path(__file__).parents[3]
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 # Makes the terminal on stdin the one that sends ^C, which a new session has to do for itself, and becomes the command.
 _TAKE_TERMINAL = (
@@ -112,6 +112,11 @@ class OnTerminal:
 
     def press_ctrl_c(self) -> None:
         os.write(self._master, b"\x03")
+
+    def is_pending(self, number: int) -> bool:
+        """Whether the process has yet to take a signal that it was sent: another of the same would be none."""
+        (pending,) = re.findall(r"^ShdPnd:\s(\w+)$", Path(f"/proc/{self.process.pid}/status").read_text(), re.MULTILINE)
+        return bool(int(pending, 16) >> (number - 1) & 1)
 
     def wait(self) -> int:
         """Read on until it has ended, and give its exit code."""

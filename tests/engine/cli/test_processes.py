@@ -159,7 +159,8 @@ def test_the_second_ctrl_c_ends_it_even_if_a_node_blocks_everything(backend: str
     with OnTerminal(folder, "run", "flows.py:stuck", "--run-id", "s", "--backend", backend) as terminal:
         until(lambda: notes(folder))
         terminal.press_ctrl_c()
-        time.sleep(0.1)
+        until(lambda: not terminal.is_pending(signal.SIGINT))
+        time.sleep(0.5)  # nothing tells that Python has heard it, too
         terminal.press_ctrl_c()
         code = terminal.wait()
 

@@ -54,14 +54,16 @@ class Process:
         headers = {"content-type": "application/json", **({} if key is None else {"x-api-key": key})}
         body = None if data is None else json.dumps(data).encode()
         try:
-            with urllib.request.urlopen(urllib.request.Request(self.address + path, body, headers), timeout=20) as said:
+            with urllib.request.urlopen(
+                urllib.request.Request(self.address + path, body, headers), timeout=120
+            ) as said:
                 return said.status, _read(said)
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, _read(error)
 
     def text(self) -> Any:
-        return self.ask("/api/graphs/essay/runs?wait=10", {"state": {}})[1]["state"]["text"]
+        return self.ask("/api/graphs/essay/runs?wait=60", {"state": {}})[1]["state"]["text"]
 
 
 def _read(answer: Any) -> Any:
@@ -95,7 +97,7 @@ def test_a_folder_of_definitions_is_served_until_it_is_told_to_end(
     folder: Path, essay: list[str], backend: str
 ) -> None:
     with service(folder, *essay, "--backend", backend, "--log-format", "json") as served:
-        status, ended = served.ask("/api/graphs/essay/runs?wait=10", {"state": {}})
+        status, ended = served.ask("/api/graphs/essay/runs?wait=60", {"state": {}})
         metrics = served.ask("/metrics")[1]
         well, ready = served.ask("/health"), served.ask("/ready")
         served.process.send_signal(signal.SIGTERM)
@@ -192,7 +194,7 @@ def test_a_page_that_gave_itself_our_address_is_refused(folder: Path, essay: lis
     with service(folder, *essay) as served:
         request = urllib.request.Request(f"{served.address}/api/graphs", headers={"host": "evil.example"})
         with pytest.raises(urllib.error.HTTPError, match="421"):
-            urllib.request.urlopen(request, timeout=20)
+            urllib.request.urlopen(request, timeout=120)
 
 
 @pytest.mark.parametrize(

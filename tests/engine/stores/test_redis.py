@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import anyio
 import pytest
+from coredis.exceptions import ConnectionError, ResponseError
 
 from engine.errors import EngineClosed, KeyTaken, StoreUnavailable
 from engine.stored import Admit, Append, Kept, Query, SetStatus
 from engine.stores.redis import RedisStore
+from engine.stores.redis.faults import unavailable
 from engine.stores.redis.promises import Settings
 from tests.contracts.stores import admit, append, blob, row
 from tests.ports import free_port, stranger
@@ -92,30 +94,31 @@ async def test_while_the_server_is_away_everything_says_so_and_then_heals(
 
 async def test_connections_cut_in_the_middle_of_commits_lose_nothing(store: RedisStore, server: RedisServer) -> None:
     await store.commit([admit()])
-    last, cuts, chance = 0, 0, random.Random()
+    last, cuts, vain, chance = 0, 0, 0, random.Random()
 
     async def write() -> None:
         nonlocal last
-        for seq in range(1, 10_001, 50):
+        while last < 10_000 or cuts < 5:
             while True:
                 try:
-                    await store.commit([append(seq + more) for more in range(50)])
+                    await store.commit([append(last + 1 + more) for more in range(50)])
                 except StoreUnavailable:
                     await anyio.sleep(0.01)
                 else:
                     break
-            last = seq + 49
+            last += 50
 
     async with anyio.create_task_group() as group:
         group.start_soon(write)
-        while last < 10_000:
+        while last < 10_000 or cuts < 5:
+            before = last
             await anyio.to_thread.run_sync(server.say, "CLIENT", "KILL", "TYPE", "normal")
             # At any instant of a commit, but not faster than anybody could connect anew: that would go on for ever.
-            await anyio.sleep(chance.uniform(0, 0.02))
+            vain = vain + 1 if last == before else 0
+            await anyio.sleep(chance.uniform(0, 0.02 * (1 + vain)))
             cuts += 1
 
-    assert cuts >= 5
-    assert [seq for seq, _ in await store.records("r1", limit=20_000)] == list(range(1, 10_001))
+    assert [seq for seq, _ in await store.records("r1", limit=last + 1)] == list(range(1, last + 1))
     assert await store.verify() == []
 
 
@@ -350,6 +353,24 @@ STRANGERS = {
 async def test_of_another_server_at_its_address_it_is_asked_whether_it_is_the_right_one(says: bytes, cure: str) -> None:
     with stranger(says) as port, pytest.raises(StoreUnavailable, match=rf"127\.0\.0\.1:{port}.*{cure}"):
         await RedisStore(f"redis://127.0.0.1:{port}/0").__aenter__()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("Connection not usable"),
+        ConnectionError("Unable to establish a connection to host=127.0.0.1,port=1"),
+        TimeoutError(),
+        ConnectionResetError(104, "Connection reset by peer"),
+    ],
+    ids=repr,
+)
+def test_however_a_connection_is_lost_it_is_asked_whether_the_server_is_running(error: Exception) -> None:
+    assert "is the server running, and at this address?" in str(unavailable(error, "redis://127.0.0.1:1"))
+
+
+def test_what_a_server_says_is_no_question_of_whether_it_is_running() -> None:
+    assert "is the server running" not in str(unavailable(ResponseError("no such thing"), "redis://127.0.0.1:1"))
 
 
 async def test_a_replica_is_refused(redis_url: str) -> None:

@@ -41,14 +41,19 @@ def graph_in(folder: str) -> Graph:
     async def slow(state: dict[str, Any]) -> dict[str, Any]:
         with (Path(folder) / "begun").open("a") as file:
             file.write("slow\n")
-        await anyio.sleep(state.get("seconds", 0))
+        while "until" in state and not await anyio.Path(folder, state["until"]).exists():  # noqa: ASYNC110
+            await anyio.sleep(0.01)
         return {"steps": [*state["steps"], "slow"]}
 
     def in_a_thread(state: dict[str, Any]) -> dict[str, Any]:
+        with (Path(folder) / "begun").open("a") as file:
+            file.write("in a thread\n")
         time.sleep(state.get("thread_seconds", 0))
         return {}
 
     async def block(state: dict[str, Any]) -> dict[str, Any]:
+        with (Path(folder) / "begun").open("a") as file:
+            file.write("block\n")
         until = time.monotonic() + state.get("block_seconds", 0)
         while time.monotonic() < until:
             pass

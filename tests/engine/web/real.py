@@ -59,7 +59,7 @@ def running(backend: str, store: Any = None, **options: Any) -> Iterator[Real]:
     thread = threading.Thread(target=in_a_thread, name=f"server on {backend}")
     thread.start()
     try:
-        assert ready.wait(30)
+        assert ready.wait(60)
         assert not failed, failed
         yield found[0]
     finally:
@@ -86,7 +86,7 @@ class WebSocket:
     """A WebSocket client that reads all there is: that of `websockets` drops what came just before the close."""
 
     def __init__(self, real: Served, path: str) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", real.port), timeout=10)
+        self._socket = socket.create_connection(("127.0.0.1", real.port), timeout=60)
         lines = [
             f"GET {path} HTTP/1.1",
             "Host: localhost",

@@ -104,7 +104,7 @@ def serving(folder: Path, **options: Any) -> Iterator[Service]:
         service.process.stdout.close()
 
 
-def eventually(what: Any, seconds: float = 20) -> Any:
+def eventually(what: Any, seconds: float = 60) -> Any:
     """What this gives, once that is true."""
     until = time.monotonic() + seconds
     while not (found := what()):

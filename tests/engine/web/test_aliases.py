@@ -49,7 +49,7 @@ async def test_a_workflow_is_run_and_its_tasks_told() -> None:
     async with served() as service:
         started = await service.ask("POST", "/api/workflow", {**STEPS, "state": {"n": 1}})
         run_id = started.json()["id"]
-        await service.ask("GET", f"/api/runs/{run_id}?wait=5")
+        await service.ask("GET", f"/api/runs/{run_id}?wait=60")
         found = (await service.ask("GET", f"/api/workflow/{run_id}")).json()
         listed = (await service.ask("GET", "/api/workflows")).json()
 

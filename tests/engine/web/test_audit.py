@@ -13,7 +13,7 @@ from engine.auditing import LATE_SECONDS, AuditLine
 from engine.client import AsyncClient
 from engine.web.keys import Keys, new_key
 from tests.contracts.stores import FACTORIES
-from tests.engine.web.served import GATED, Served, served
+from tests.engine.web.served import GATED, Served, Transport, served
 
 READER, SUBMITTER, ADMIN = (new_key(scope, [scope]) for scope in ("read", "submit", "admin"))
 URL = "http://service"
@@ -114,7 +114,7 @@ async def test_the_client_reads_it_in_as_many_requests_as_it_takes(monkeypatch: 
     async with served("memory://") as service:
         for number in range(1, 6):
             service.engine.audit(line(number, run_id="r1"))
-        async with AsyncClient(URL, transport=httpx2.ASGITransport(service.app)) as client:
+        async with AsyncClient(URL, transport=Transport(service.app)) as client:
             found = await client.audits("r1")
             some = await client.audits(who="ann", since=2, limit=3)
 
@@ -123,6 +123,6 @@ async def test_the_client_reads_it_in_as_many_requests_as_it_takes(monkeypatch: 
 
 
 async def test_the_client_tells_that_there_is_no_log() -> None:
-    async with served() as service, AsyncClient(URL, transport=httpx2.ASGITransport(service.app)) as client:
+    async with served() as service, AsyncClient(URL, transport=Transport(service.app)) as client:
         with pytest.raises(errors.EngineError, match=r"engine\.audit"):
             await client.audits()

@@ -34,7 +34,7 @@ async def test_who_waits_goes_on_once_it_begins() -> None:
 
 async def test_it_may_begin_in_another_thread() -> None:
     draining = Draining()
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(draining.wait)
             await checkpoint()
@@ -45,7 +45,7 @@ async def test_it_may_begin_in_a_signal_handler() -> None:
     draining = Draining()
     before = signal.signal(signal.SIGUSR1, lambda *_: draining.begin())
     try:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             async with anyio.create_task_group() as group:
                 group.start_soon(draining.wait)
                 await checkpoint()

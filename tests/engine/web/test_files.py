@@ -177,7 +177,7 @@ async def test_a_run_is_submitted_on_files_and_its_files_are_downloaded() -> Non
         told = (await upload(service, b"a,b\n")).json()
         for said in (told, {"digest": told["digest"], "name": "t.csv"}, [told]):
             body = {"files": {"table": said}}
-            run = (await service.ask("POST", "/api/graphs/g/runs?wait=10", body)).json()
+            run = (await service.ask("POST", "/api/graphs/g/runs?wait=60", body)).json()
             assert (run["status"], run["state"]) == ("succeeded", {"n": 1}), run
             (made,) = run["files"]
             assert (made["name"], made["metadata"]) == ("upper.csv", {"from": "t.csv"})
@@ -221,7 +221,7 @@ async def test_files_in_a_state_come_and_go_as_data() -> None:
         service.engine.register(Graph("s", state=State).add_node("size", size).set_entry_point("size"))
         told = (await upload(service)).json()
         table = {key: told[key] for key in ("name", "media_type", "digest")}
-        run = (await service.ask("POST", "/api/graphs/s/runs?wait=10", {"state": {"table": table}})).json()
+        run = (await service.ask("POST", "/api/graphs/s/runs?wait=60", {"state": {"table": table}})).json()
         assert run["state"]["size"] == len(DATA), run
         assert run["state"]["table"]["digest"] == DIGEST
         assert "contents" not in run["state"]["table"]

@@ -39,8 +39,8 @@ async def test_a_new_version_is_kept_beside_the_old_one() -> None:
             await service.ask("PUT", "/api/graphs/counting", {**COUNTING, "version": version})
         newest = (await service.ask("GET", "/api/graphs/counting")).json()
         listed = (await service.ask("GET", "/api/graphs")).json()
-        run = await service.ask("POST", "/api/graphs/counting/runs?wait=5", {})
-        old = await service.ask("POST", "/api/graphs/counting/runs?wait=5&version=9", {})
+        run = await service.ask("POST", "/api/graphs/counting/runs?wait=60", {})
+        old = await service.ask("POST", "/api/graphs/counting/runs?wait=60&version=9", {})
 
     assert newest["versions"] == ["2", "9", "10"]
     assert listed["graphs"] == [{"name": "counting", "version": "10", "versions": ["2", "9", "10"]}]
@@ -128,7 +128,7 @@ async def test_a_graph_is_deleted_only_when_no_run_needs_it() -> None:
     async with served() as service:
         run_id = await service.submitted(GATED)
         refused = await service.ask("DELETE", "/api/graphs/gated")
-        await service.ask("POST", f"/api/runs/{run_id}/cancel?wait=5")
+        await service.ask("POST", f"/api/runs/{run_id}/cancel?wait=60")
         deleted = await service.ask("DELETE", "/api/graphs/gated")
         gone = await service.ask("GET", "/api/graphs/gated")
 
@@ -156,7 +156,7 @@ async def test_which_of_several_versions_is_deleted_must_be_said() -> None:
 async def test_a_graph_is_drawn(format: str, kind: str, begins: str) -> None:
     async with served() as service:
         await service.ask("POST", "/api/graphs", COUNTING)
-        run = await service.ask("POST", "/api/graphs/counting/runs?wait=5", {})
+        run = await service.ask("POST", "/api/graphs/counting/runs?wait=60", {})
         drawn = await service.ask("GET", f"/api/graphs/counting/drawing?format={format}")
         progress = await service.ask("GET", f"/api/graphs/counting/drawing?format={format}&run={run.json()['run_id']}")
 
@@ -232,7 +232,7 @@ async def test_definitions_and_their_runs_survive_a_restart(tmp_path: Path, kind
         ended = []
         for run_id in (known, inline):
             await service.ask("POST", f"/api/runs/{run_id}/signal", {"name": "go", "payload": 7})
-            ended.append((await service.ask("GET", f"/api/runs/{run_id}?wait=10")).json())
+            ended.append((await service.ask("GET", f"/api/runs/{run_id}?wait=60")).json())
 
     assert (gated["version"], gated["versions"][1:]) == ("2", ["1", "2"]), "and that of the definition inline"
     assert (forgotten, same, another) == (404, 200, 409)

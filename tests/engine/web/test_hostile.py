@@ -65,7 +65,7 @@ async def test_pairs_of_surrogates_and_deep_but_sound_data_are_taken() -> None:
         await service.ask("POST", "/api/graphs", COUNTING)
         content = json.dumps({"state": {"t": "\U0001f600", "deep": deep}})
         assert "\\ud83d" in content
-        answer = await service.http.post(f"{RUNS}?wait=5", content=content)
+        answer = await service.http.post(f"{RUNS}?wait=60", content=content)
 
     assert answer.json()["state"] == {"t": "\U0001f600", "deep": deep, "n": 1}
 
@@ -74,7 +74,7 @@ async def test_a_large_body_is_read_beside_the_loop() -> None:
     text = "x" * (IN_THE_LOOP + 1)
     async with served() as service:
         await service.ask("POST", "/api/graphs", COUNTING)
-        answer = await service.ask("POST", f"{RUNS}?wait=5", {"state": {"t": text}})
+        answer = await service.ask("POST", f"{RUNS}?wait=60", {"state": {"t": text}})
         broken = await service.http.post(RUNS, content=b'{"state": {"t": "' + text.encode())
 
     assert answer.json()["state"]["t"] == text

@@ -13,7 +13,7 @@ from engine.client import AsyncClient, Client, ServiceError
 from engine.client.sending import NotSendable
 from engine.web.keys import Keys, new_key
 from tests.engine.web.real import running
-from tests.engine.web.served import COUNTING, GATED, Served, served
+from tests.engine.web.served import COUNTING, GATED, Served, Transport, served
 
 PATH = "/api/graphs/counting/nodes/count/limits"
 NONE = {"concurrency": None, "rate": None, "batch": None, "breaker": None, "cache": None}
@@ -133,10 +133,12 @@ def test_over_a_real_server_what_waits_starts_as_soon_as_the_limit_is_raised(bac
         free.append(anyio.Event())
         for n in range(3):
             await engine.submit(waits_for_a_place(began, free) if n == 0 else "busy", {"n": n})
+        while not began:  # noqa: ASYNC110  # it is the server's event
+            await anyio.sleep(0.01)
         await anyio.sleep(0.05)
 
     async def end(engine: Engine) -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while len(began) < 3:  # noqa: ASYNC110  # it is the server's event
                 await anyio.sleep(0.01)
         free[0].set()
@@ -157,7 +159,7 @@ def test_over_a_real_server_what_waits_starts_as_soon_as_the_limit_is_raised(bac
 async def test_the_client_says_policies_as_the_engine_takes_them() -> None:
     async with (
         served() as there,
-        AsyncClient("http://service", transport=httpx2.ASGITransport(there.app)) as client,
+        AsyncClient("http://service", transport=Transport(there.app)) as client,
     ):
         await client.define(COUNTING)
         changed = await client.set_limits("counting", "count", version="1", rate="9/s", cache=Cache(60, ("n",), 10))

@@ -108,7 +108,7 @@ def mounted(app: Any) -> Starlette:
 async def test_the_application_works_where_it_is_mounted() -> None:
     async with served(app=mounted) as service:
         created = await service.ask("POST", "/inner/workflows/api/graphs", COUNTING)
-        run = await service.ask("POST", "/inner/workflows/api/graphs/counting/runs?wait=5", {})
+        run = await service.ask("POST", "/inner/workflows/api/graphs/counting/runs?wait=60", {})
         found = await service.ask("GET", run.headers["location"])
         page = await service.ask("GET", "/inner/workflows/docs")
         openapi = (await service.ask("GET", "/inner/workflows/openapi.json")).json()

@@ -20,6 +20,7 @@ from engine.web.limits import Limits
 from engine.web.serving import listening
 from engine.web.wire import ASGIApp
 from tests.engine.web.asgi import swallow
+from tests.ports import free_port
 
 REQUEST = b"GET /hello HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 MEBIBYTE = 1024 * 1024
@@ -32,13 +33,13 @@ def run(anyio_backend_name: str) -> Any:
 
 
 @asynccontextmanager
-async def served(run: Any, app: ASGIApp) -> AsyncIterator[int]:
+async def served(run: Any, app: ASGIApp, grace: float = 1.0) -> AsyncIterator[int]:
     """The port that the application is served on."""
     started, stopped = anyio.Event(), anyio.Event()
-    with listening("127.0.0.1", 0) as listener:
+    with listening("127.0.0.1", free_port()) as listener:
         port = listener.getsockname()[1]
         async with anyio.create_task_group() as group:
-            group.start_soon(run, app, listener, started.set, stopped.wait, 1.0)
+            group.start_soon(run, app, listener, started.set, stopped.wait, grace)
             await started.wait()
             try:
                 yield port
@@ -97,7 +98,7 @@ async def test_an_answer_under_way_is_finished_when_it_stops(run: Any) -> None:
     async def ask(port: int) -> None:
         answers.append(await talk(port, REQUEST))
 
-    async with anyio.create_task_group() as group, served(run, guarded(slow)) as port:
+    async with anyio.create_task_group() as group, served(run, guarded(slow), grace=30.0) as port:
         group.start_soon(ask, port)
         await begun.wait()
 
@@ -133,7 +134,7 @@ HANDSHAKE = (
     ids=["frame", "request", "body", "chunks", "expect", "http/2", "h2c", "pipelined"],
 )
 async def test_no_connection_ends_another(run: Any, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(120):
         async with served(run, guarded(swallow, keys=KEYS)) as port:
             for _ in range(3):
                 await anyio.to_thread.run_sync(say, port, data)
@@ -197,7 +198,7 @@ async def test_trailers_without_an_end_are_cut_off(run: Any) -> None:
 
 
 async def test_a_client_that_sends_a_head_byte_by_byte_is_left(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HEADER_SECONDS", 0.5)
+    monkeypatch.setattr(server, "HEADER_SECONDS", 2.0)
     async with served(run, guarded(swallow)) as port:
         began = time.monotonic()
         loris = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(100)]
@@ -260,7 +261,7 @@ async def test_ten_thousand_quick_connects_leave_nothing(run: Any) -> None:
                     connection.sendall(b"GET /" if each % 4 == 1 else REQUEST)
 
     async def over() -> None:
-        with anyio.fail_after(30):
+        with anyio.fail_after(120):
             while len(anyio.get_running_tasks()) > tasks + 5:  # noqa: ASYNC110  # nobody tells
                 await anyio.sleep(0.1)
         gc.collect()

@@ -25,8 +25,10 @@ from engine.web.serving import (
 )
 from tests.engine.web.services import Service, eventually, serving, start
 
-AT_ONCE_SECONDS = 2.0
+AT_ONCE_SECONDS = 10.0
 """What a busy machine may take for what takes no time."""
+GRACE = 8.0
+"""A quarter of it is for the end of what came to rest: if that takes longer, something hangs."""
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -45,9 +47,9 @@ def submit(service: Service, **state: Any) -> str:
     return str(answer["id"])
 
 
-def begun(folder: Path) -> int:
+def begun(folder: Path, node: str = "slow") -> int:
     file = folder / "begun"
-    return len(file.read_text().splitlines()) if file.exists() else 0
+    return file.read_text().splitlines().count(node) if file.exists() else 0
 
 
 def status_of(service: Service, run: str) -> str:
@@ -71,60 +73,65 @@ def kept(options: dict[str, Any], run_id: str) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_runs_comes_to_its_end_while_nothing_new_begins(options: dict[str, Any], number: signal.Signals) -> None:
-    with serving(**options, grace=20.0) as service:
-        run = submit(service, seconds=1.5)
+    with serving(**options, grace=60.0) as service:
+        run = submit(service, until="free")
         eventually(lambda: begun(options["folder"]))
-        told = service.tell(number)
+        service.tell(number)
         eventually(lambda: service.ask("GET", "/ready")[0] == 503)
         refused, _ = service.ask("POST", "/api/runs", {})
         running = status_of(service, run)
         well = service.ask("GET", "/health")[0]
+        (options["folder"] / "free").touch()
         code = service.wait()
-        took = time.monotonic() - told
 
     assert (refused, running, well, code) == (503, "running", 200, 0)
-    assert 0.5 < took < 10
     assert kept(options, run) == "succeeded"
 
 
 def test_what_is_not_done_within_the_grace_goes_on_at_the_next_start(options: dict[str, Any]) -> None:
-    with serving(**options, grace=2.0) as service:
-        run = submit(service, seconds=3.0)
+    with serving(**options, grace=GRACE) as service:
+        run = submit(service, until="free")
         eventually(lambda: begun(options["folder"]))
         told = service.tell()
         code = service.wait()
         took = time.monotonic() - told
         assert "the grace is over" in service.log
-    assert (code, took < 2.0 + AT_ONCE_SECONDS) == (0, True)
+    assert (code, took < GRACE + AT_ONCE_SECONDS) == (0, True)
 
+    (options["folder"] / "free").touch()
     with serving(**options) as service:
         eventually(lambda: begun(options["folder"]) == 2)
         eventually(lambda: status_of(service, run) == "succeeded")
         assert service.ask("GET", f"/api/runs/{run}")[1]["state"]["steps"] == ["first", "slow"]
 
 
-@pytest.mark.parametrize(("what", "code"), [("thread_seconds", 0), ("block_seconds", 1)])
-def test_a_node_that_cannot_be_stopped_does_not_keep_the_process(options: dict[str, Any], what: str, code: int) -> None:
-    with serving(**options, grace=2.0) as service:
+@pytest.mark.parametrize(
+    ("what", "node", "code"), [("thread_seconds", "in a thread", 0), ("block_seconds", "block", 1)]
+)
+def test_a_node_that_cannot_be_stopped_does_not_keep_the_process(
+    options: dict[str, Any], what: str, node: str, code: int
+) -> None:
+    with serving(**options, grace=GRACE) as service:
         status, answer = service.ask("POST", "/api/runs", {what: 60})
         assert status == 202
-        time.sleep(0.5)
+        eventually(lambda: begun(options["folder"], node))
         told = service.tell()
         assert service.wait() == code
         took = time.monotonic() - told
-    assert took < 2.0 + AT_ONCE_SECONDS
+    assert took < GRACE + AT_ONCE_SECONDS
 
     assert kept(options, answer["id"]) == "running"
 
 
 def test_a_second_signal_ends_it_at_once(options: dict[str, Any]) -> None:
     with serving(**options, grace=60.0) as service:
-        run = submit(service, seconds=60)
+        run = submit(service, until="never")
         eventually(lambda: begun(options["folder"]))
         service.tell()
+        service.tell(signal.SIGINT)  # so soon after the first it is the same
         eventually(lambda: "draining" in service.log)
-        service.tell()  # so soon after the first it is the same
         time.sleep(SAME_SIGNAL_SECONDS * 1.2)
+        assert service.process.poll() is None
         told = service.tell(signal.SIGINT)
         code = service.wait()
         took = time.monotonic() - told
@@ -134,8 +141,8 @@ def test_a_second_signal_ends_it_at_once(options: dict[str, Any]) -> None:
 
 
 def test_open_streams_end_themselves(options: dict[str, Any]) -> None:
-    with serving(**options, grace=20.0) as service:
-        events = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+    with serving(**options, grace=60.0) as service:
+        events = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
         events.request("GET", "/stream")
         stream = events.getresponse()
         assert stream.readline() == b": hello\n"
@@ -144,18 +151,18 @@ def test_open_streams_end_themselves(options: dict[str, Any]) -> None:
             assert b'workflow_http_open_streams{kind="websocket"} 1.0' in service.ask("GET", "/metrics")[1]
             told = service.tell()
             with pytest.raises(Exception, match="1012"):
-                watcher.recv(timeout=20)
+                watcher.recv(timeout=60)
         rest = stream.read()
         events.close()
         code = service.wait()
         took = time.monotonic() - told
 
     assert rest == b"\nevent: draining\n\n"
-    assert (code, took < 4) == (0, True)
+    assert (code, took < 20) == (0, True)
 
 
 def test_idle_connections_do_not_delay_the_end(options: dict[str, Any]) -> None:
-    with serving(**options, grace=20.0) as service:
+    with serving(**options, grace=60.0) as service:
         idle = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(50)]
         kept_alive = http.client.HTTPConnection("127.0.0.1", service.port)
         kept_alive.request("GET", "/health")
@@ -166,7 +173,7 @@ def test_idle_connections_do_not_delay_the_end(options: dict[str, Any]) -> None:
         for each in [*idle, kept_alive]:
             each.close()
 
-    assert (code, took < 6) == (0, True)
+    assert (code, took < 20) == (0, True)
 
 
 # --- what cannot be served ------------------------------------------------------------------------------

@@ -12,8 +12,12 @@ from engine.web.limits import Limits
 from engine.web.streams import StreamLimits
 from tests.engine.web.asgi import websocket
 from tests.engine.web.served import COUNTING, GATED, EventSource, Socket, connected, served
+from tests.virtual_time import in_virtual_time
 
-QUICK = StreamLimits(ping=0.05, slow=0.2, idle=10.0, first_message=0.2)
+PINGING = StreamLimits(ping=0.05)
+IMPATIENT = StreamLimits(slow=0.5)
+LONG = 1.5 * IMPATIENT.slow  # and so within what the last word may take
+PINGED = StreamLimits().ping  # when it is noticed at the latest
 
 
 def telling(times: int) -> dict[str, Any]:
@@ -52,7 +56,7 @@ async def test_a_socket_tells_every_event_and_then_the_result() -> None:
 async def test_a_socket_begins_after_any_number() -> None:
     async with served() as service:
         run_id = await service.submitted(COUNTING)
-        await service.ask("GET", f"/api/runs/{run_id}?wait=5")
+        await service.ask("GET", f"/api/runs/{run_id}?wait=60")
         async with connected(service.app, f"/ws/runs/{run_id}?after=2") as socket:
             found = await socket.until("result")
 
@@ -85,7 +89,8 @@ async def test_a_graph_is_executed_over_a_socket() -> None:
     ],
 )
 async def test_what_is_wrong_is_told_before_the_socket_is_closed(path: str, message: str | None, code: int) -> None:
-    async with served(streams=QUICK) as service:
+    limits = StreamLimits(first_message=0.2 if code == 4408 else 60.0)
+    async with served(streams=limits) as service:
         await service.ask("POST", "/api/graphs", COUNTING)
         async with connected(service.app, path) as socket:
             if message is not None:
@@ -102,13 +107,13 @@ async def test_a_full_engine_refuses_over_a_socket() -> None:
         async with connected(service.app, "/ws/graphs/gated/execute") as socket:
             await socket.say({})
             told, closed = await socket.next(), await socket.next()
-        await service.ask("POST", f"/api/runs/{run_id}/cancel?wait=5")
+        await service.ask("POST", f"/api/runs/{run_id}/cancel?wait=60")
 
     assert (told["problem"]["code"], closed["code"]) == ("engine_busy", 4429)
 
 
 async def test_a_quiet_socket_is_pinged() -> None:
-    async with served(streams=QUICK) as service:
+    async with served(streams=PINGING) as service:
         run_id = await service.submitted(GATED)
         async with connected(service.app, f"/ws/runs/{run_id}") as socket:
             await socket.until("ping")
@@ -125,16 +130,17 @@ async def test_a_socket_ends_that_had_nothing_but_pings_for_long() -> None:
     assert (found[-1]["reason"], found[-1]["after"], closed["code"]) == ("idle", numbers(found)[-1], 4408)
 
 
+@in_virtual_time
 async def test_a_reader_that_is_too_slow_is_cut_off_and_can_come_back_without_loss() -> None:
-    async with served(streams=QUICK) as service:
+    async with served(streams=IMPATIENT) as service:
         run_id = await service.submitted(telling(50))
         async with connected(service.app, f"/ws/runs/{run_id}") as socket:
             read = list(await socket.until("run_waiting"))
             await service.ask("POST", f"/api/runs/{run_id}/signal", {"name": "go"})
-            await service.ask("GET", f"/api/runs/{run_id}?wait=5")
-            read.append(await socket.next())
-            await anyio.sleep(1.5 * QUICK.slow)  # reads nothing
-            closed = await socket.next()
+            await service.ask("GET", f"/api/runs/{run_id}?wait=60")
+            await anyio.sleep(LONG)  # reads nothing
+            *more, closed = await socket.until("websocket.close")
+            read += more
         async with connected(service.app, f"/ws/runs/{run_id}?after={numbers(read)[-1]}") as socket:
             read += await socket.until("result")
 
@@ -148,7 +154,7 @@ async def test_a_client_that_goes_is_noticed_at_once() -> None:
         async with connected(service.app, f"/ws/runs/{run_id}") as socket:
             await socket.until("run_waiting")
             await socket.leave()
-            with anyio.fail_after(1):
+            with anyio.fail_after(PINGED / 2):
                 await socket.over.wait()
 
 
@@ -239,7 +245,7 @@ async def test_a_stream_tells_every_event_and_then_that_it_is_over() -> None:
 async def test_a_stream_begins_after_the_last_event_that_was_seen() -> None:
     async with served() as service:
         run_id = await service.submitted(COUNTING)
-        await service.ask("GET", f"/api/runs/{run_id}?wait=5")
+        await service.ask("GET", f"/api/runs/{run_id}?wait=60")
         path = f"/api/runs/{run_id}/events?after=1"
         async with connected(service.app, path, kind=EventSource, **{"last-event-id": "3"}) as source:
             await source.start()
@@ -252,7 +258,7 @@ async def test_a_stream_begins_after_the_last_event_that_was_seen() -> None:
 
 
 async def test_a_quiet_stream_is_pinged_and_ends_when_the_engine_drains() -> None:
-    async with served(streams=QUICK) as service:
+    async with served(streams=PINGING) as service:
         run_id = await service.submitted(GATED)
         async with connected(service.app, f"/api/runs/{run_id}/events", kind=EventSource) as source:
             await source.start()
@@ -265,13 +271,14 @@ async def test_a_quiet_stream_is_pinged_and_ends_when_the_engine_drains() -> Non
     assert json.loads(end["data"])["reason"] == "draining"
 
 
+@in_virtual_time
 async def test_a_stream_that_is_read_too_slowly_is_cut_off_and_says_so() -> None:
-    async with served(streams=QUICK) as service:
+    async with served(streams=IMPATIENT) as service:
         run_id = await service.submitted(GATED)
         async with connected(service.app, f"/api/runs/{run_id}/events", kind=EventSource) as source:
             await source.start()
             first = await source.next()
-            await anyio.sleep(1.5 * QUICK.slow)  # reads nothing
+            await anyio.sleep(LONG)  # reads nothing
             end = await source.next()
 
     assert first == {"retry": "1000"}
@@ -285,7 +292,7 @@ async def test_a_client_that_leaves_its_stream_is_noticed_at_once() -> None:
             await source.start()
             await source.until("run_waiting")
             await source.leave()
-            with anyio.fail_after(1):
+            with anyio.fail_after(PINGED / 2):
                 await source.over.wait()
 
 
