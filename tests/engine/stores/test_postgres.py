@@ -409,7 +409,7 @@ async def test_commits_are_flushed_even_where_the_database_would_not(postgres_ur
     try:
         async with PostgresStore(postgres_url) as store:
             assert store.facts.power_safe
-            for number in range(10):
+            for number in range(3):
                 await store.commit([admit(f"r{number}")])
                 # The server writes for itself, too, now and then; but a flush that comes later is none of these.
                 flushed, written = execute(
