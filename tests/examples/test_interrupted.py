@@ -12,6 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {"submit": ["--runs", "20000"], "approval": [], "service.load": ["--seconds", "20"]}
+# On trio an interrupt may come in the middle of what opens a task group, in anyio's code, and then it cannot be closed.
+# The first line of this one is printed right before that.
+LINES = {"submit": 2}
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -25,7 +28,8 @@ def test_ctrl_c_ends_a_program_without_a_traceback(name: str, backend: str, tmp_
         )
         assert process.stdout is not None
         with process.stdout as told:
-            assert told.readline()
+            for _ in range(LINES.get(name, 1)):
+                assert told.readline()
             os.killpg(process.pid, signal.SIGINT)
             rest = told.read()  # to its end: until everyone who writes there has gone
         code = process.wait(30)
