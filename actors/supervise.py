@@ -13,6 +13,7 @@ import anyio
 from .cell import Cell
 from .errors import ActorError
 from .incarnation import run_incarnation
+from .interrupts import uninterrupted
 from .lifecycle import KILLED, SHUTDOWN, State, StopReason
 from .observer import Observer
 from .spec import ChildSpec, Strategy, checked_specs
@@ -56,6 +57,7 @@ class supervise:
     async def __aenter__(self) -> SupervisorRef:
         if self._cell.state is not State.NEW:
             raise ActorError("a tree is entered once: call supervise() again")
+        uninterrupted("actors")
         self._task = current_task()
         self._ready = anyio.Event()
         self._group = anyio.create_task_group()

@@ -129,7 +129,7 @@ class EventWaker:
 
 def new_waker() -> Waker:
     """Make the fastest waker for the backend that is running."""
-    if _in_trio():
+    if in_trio():
         return TrioWaker()
     try:
         return AsyncioWaker()
@@ -150,7 +150,7 @@ def new_poster() -> Poster:
     The functions are called in the order in which one thread gave them, and must not raise: there is nobody to raise
     to. Those that a loop has not called when it ends are dropped. On a backend that we do not know, the thread waits.
     """
-    if _in_trio():
+    if in_trio():
         run_sync_soon: Poster = sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
         return run_sync_soon
     import asyncio
@@ -171,7 +171,7 @@ def _patient_poster() -> Poster:
 
 def current_task() -> object:
     """Return the running task, good for comparing identities only."""
-    if _in_trio():
+    if in_trio():
         return sys.modules["trio"].lowlevel.current_task()
     import asyncio
 
@@ -185,7 +185,7 @@ def is_stray_cancellation() -> bool:
     sees such an exception in a child cancels all siblings and then ends without any exception, so it must not
     get that far.
     """
-    if _in_trio():
+    if in_trio():
         return bool(sys.modules["trio"].current_effective_deadline() > float("-inf"))
     import asyncio
 
@@ -199,7 +199,7 @@ def disown_cancellation() -> bool:
     Takes back what that code did by `asyncio.current_task().cancel()`; otherwise it would hit whatever the task does
     next.
     """
-    if _in_trio():
+    if in_trio():
         return is_stray_cancellation()
     if anyio.get_current_task().has_pending_cancellation():
         return False
@@ -213,7 +213,7 @@ def disown_cancellation() -> bool:
 
 def cancel_requests() -> Callable[[], int]:
     """What tells, at little cost, how often the current task was asked natively to be cancelled."""
-    if _in_trio():
+    if in_trio():
         return _none
     import asyncio
 
@@ -231,7 +231,8 @@ def _wrong_thread() -> WrongThread:
     )
 
 
-def _in_trio() -> bool:
+def in_trio() -> bool:
+    """Whether a task of trio is running."""
     # Asked first: trio in guest mode runs on top of an asyncio loop.
     trio_module = sys.modules.get("trio")
     return trio_module is not None and trio_module.lowlevel.in_trio_task()

@@ -18,6 +18,7 @@ import anyio.lowlevel
 import attrs
 
 from actors import ChildSpec, State, Tree, supervise
+from actors.interrupts import uninterrupted
 
 from .admission import Admission, Options
 from .beside import Beside
@@ -249,6 +250,7 @@ class Engine:
     async def __aenter__(self) -> Self:
         if self._stack is not None:
             raise EngineClosed("an engine is entered once: make another")
+        uninterrupted("engine")
         executors: dict[str, Executor] = {
             "thread": ThreadExecutor(self._settings.threads),
             "process": ProcessExecutor(self._settings.processes),

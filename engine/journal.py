@@ -396,7 +396,7 @@ async def _until_told(waker: Waker, done: Sequence[object]) -> None:
         while not done:
             try:
                 await waker.park()
-            except anyio.get_cancelled_exc_class() as error:
+            except (anyio.get_cancelled_exc_class(), KeyboardInterrupt) as error:
                 cancelled = error
     if cancelled is not None and done[0] is None:
         raise cancelled

@@ -21,6 +21,7 @@ ORDER = {
         "shown",
         "errors",
         "waker",
+        "interrupts",
         "flag",
         "capacity",
         "message_type",
@@ -285,7 +286,12 @@ IO_CALLS = {"open", "print", "input", "breakpoint", "exec", "eval", "__import__"
 CLOCK_METHODS = {"now", "utcnow", "today"}
 
 BACKENDS = {"asyncio", "trio", "uvloop"}
-MAY_NAME_BACKENDS = {"actors.waker", "actors.testing", "engine.web.trio_worker"}  # Hypercorn's own sockets are trio's
+MAY_NAME_BACKENDS = {
+    "actors.interrupts",  # what is protected is trio's own affair
+    "actors.testing",
+    "actors.waker",
+    "engine.web.trio_worker",  # Hypercorn's own sockets are trio's
+}
 
 
 def modules_of(package: str, root: Path = ROOT) -> dict[str, str]:
