@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from signal import SIGINT, raise_signal
 from time import perf_counter
 from typing import Final
 
@@ -390,14 +391,23 @@ class Journal:
 
 
 async def _until_told(waker: Waker, done: Sequence[object]) -> None:
-    """Wait until it is, whatever happens meanwhile; a cancellation that no scope shields against is passed on then."""
+    """Wait until it is, whatever happens meanwhile; what no scope shields against is passed on then.
+
+    That is a native cancellation, unless there is an error to tell; and an interrupt, which trio raises in its main
+    task wherever that waits: that comes once more.
+    """
     cancelled: BaseException | None = None
+    interrupted = False
     with anyio.CancelScope(shield=True):
         while not done:
             try:
                 await waker.park()
-            except (anyio.get_cancelled_exc_class(), KeyboardInterrupt) as error:
+            except anyio.get_cancelled_exc_class() as error:
                 cancelled = error
+            except KeyboardInterrupt:
+                interrupted = True
+    if interrupted:
+        raise_signal(SIGINT)
     if cancelled is not None and done[0] is None:
         raise cancelled
 
